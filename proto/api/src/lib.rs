@@ -1,1 +1,43 @@
-//! .
+//! Berth's custom resources and every name that controller and agent share.
+//!
+//! The two programs never import one another: they meet in these objects. Each
+//! object has exactly one writer for its spec and one for its status, named in
+//! the object's documentation.
+
+pub mod bytes;
+pub mod claim;
+pub mod crds;
+pub mod names;
+pub mod node_storage;
+pub mod ordinal_set;
+pub mod pool;
+mod schema;
+pub mod snapshot;
+pub mod volume;
+
+pub use bytes::Bytes;
+pub use claim::{ClaimRef, OwnerRef};
+pub use node_storage::{
+    BackendKind, NodePool, NodeStorage, NodeStorageSpec, NodeStorageStatus, PoolHealth,
+};
+pub use ordinal_set::{
+    ClaimRetention, ClaimRetentionPolicy, OrdinalSet, OrdinalSetSpec, OrdinalSetStatus, Ordinals,
+    PodManagementPolicy, RollingUpdate, UpdateStrategy, UpdateStrategyType,
+};
+pub use pool::{Pool, PoolSpec, PoolStatus};
+pub use snapshot::{Snapshot, SnapshotPhase, SnapshotSpec, SnapshotStatus};
+pub use volume::{
+    Publication, Volume, VolumeMode, VolumePhase, VolumeSource, VolumeSpec, VolumeState,
+    VolumeStatus,
+};
+
+/// API group of every custom resource; the CSI driver's name and the label and
+/// annotation prefixes derive from it.
+pub const GROUP: &str = "berth.dev";
+
+/// The one stored version. There is no conversion.
+pub const VERSION: &str = "v1alpha1";
+
+/// Name of the CSI driver, as in `CSIDriver`, `StorageClass.provisioner` and
+/// `PersistentVolume.spec.csi.driver`.
+pub const DRIVER: &str = "csi.berth.dev";

@@ -1,0 +1,120 @@
+//! Labels, annotations, finalizers, condition types and reasons: every name that
+//! appears in the cluster and is read by more than one program or by people.
+
+/// Node label, published by kubelet from NodeGetInfo; its value is the node's
+/// name. CSIStorageCapacity objects select by it.
+pub const TOPOLOGY_NODE: &str = "topology.berth.dev/node";
+
+/// Prefix of the node label that says "this pool is here". The controller alone
+/// sets and removes it; PV node affinity names it.
+pub const POOL_LABEL_PREFIX: &str = "pool.berth.dev/";
+
+/// Value of a pool label.
+pub const POOL_LABEL_VALUE: &str = "present";
+
+/// The node label of the pool `id`.
+pub fn pool_label(id: &str) -> String {
+    format!("{POOL_LABEL_PREFIX}{id}")
+}
+
+/// Name of the Volume, of the PV and of the volume handle of a claim: one name
+/// from the claim's UID makes every step safe to repeat.
+pub fn volume_name(claim_uid: &str) -> String {
+    format!("pvc-{claim_uid}")
+}
+
+/// Finalizer on PVs: the data is dealt with before the object goes. It is the
+/// name that the external provisioner uses, so kube-controller-manager's
+/// reclaim-policy handling knows it.
+pub const PV_FINALIZER: &str = "external-provisioner.volume.kubernetes.io/finalizer";
+
+/// PV annotation that names the provisioner.
+pub const PROVISIONED_BY: &str = "pv.kubernetes.io/provisioned-by";
+
+/// Claim annotation by which the scheduler tells the node that it picked.
+pub const SELECTED_NODE: &str = "volume.kubernetes.io/selected-node";
+
+/// Claim annotation by which kube-controller-manager hands a claim to a provisioner.
+pub const STORAGE_PROVISIONER: &str = "volume.kubernetes.io/storage-provisioner";
+
+/// The older form of [`STORAGE_PROVISIONER`], still set beside it.
+pub const BETA_STORAGE_PROVISIONER: &str = "volume.beta.kubernetes.io/storage-provisioner";
+
+/// Volume attribute of a PV: the pool that holds the volume.
+pub const ATTRIBUTE_POOL: &str = "berth.dev/pool";
+
+/// Label on Volume objects: the claim's namespace.
+pub const LABEL_CLAIM_NAMESPACE: &str = "berth.dev/claim-namespace";
+
+/// Label on Volume objects: the set's name (only when it is a valid label value).
+pub const LABEL_SET: &str = "berth.dev/set";
+
+/// Labels that StatefulSet puts on its pods; OrdinalSet puts the same.
+pub mod pod {
+    /// The pod's own name, for a Service per pod.
+    pub const POD_NAME: &str = "statefulset.kubernetes.io/pod-name";
+    /// The ordinal.
+    pub const POD_INDEX: &str = "apps.kubernetes.io/pod-index";
+    /// Name of the ControllerRevision that the pod was made from.
+    pub const REVISION: &str = "controller-revision-hash";
+    /// Hash label of a ControllerRevision.
+    pub const REVISION_HASH: &str = "controller.kubernetes.io/hash";
+}
+
+/// StorageClass parameters that Berth knows; any other is refused.
+pub mod parameter {
+    /// Backend to use instead of the pool's best: `btrfs`, `project-quota`,
+    /// `image` or `directory`.
+    pub const BACKEND: &str = "backend";
+    /// `none` makes plain directories without a size limit.
+    pub const LIMIT: &str = "limit";
+    /// Filesystem inside an image; only `ext4`.
+    pub const FS_TYPE: &str = "csi.storage.k8s.io/fstype";
+}
+
+/// Condition types.
+pub mod condition {
+    /// Pool, Volume: usable now.
+    pub const READY: &str = "Ready";
+    /// Set: every replica exists, is available and of the newest revision.
+    pub const AVAILABLE: &str = "Available";
+    /// Set: work is under way and nothing blocks it.
+    pub const PROGRESSING: &str = "Progressing";
+    /// Set: something waits; the message names the object, what it waits for and
+    /// what to do.
+    pub const WAITING: &str = "Waiting";
+    /// Set: the template would be refused by the API server.
+    pub const TEMPLATE_REFUSED: &str = "TemplateRefused";
+    /// Volume: the size is enforced by the filesystem.
+    pub const LIMITED: &str = "Limited";
+}
+
+/// Reasons of conditions and events.
+pub mod reason {
+    /// The pool is granted to its node and writable.
+    pub const GRANTED: &str = "Granted";
+    /// Two nodes report one pool id.
+    pub const CONFLICT: &str = "Conflict";
+    /// The pool's directory is not the mount that it was registered as.
+    pub const LOST_MOUNT: &str = "LostMount";
+    /// No node reports the pool.
+    pub const MISSING: &str = "Missing";
+    /// The pool is read-only or answers with I/O errors.
+    pub const UNHEALTHY: &str = "Unhealthy";
+    /// A person cordoned the pool.
+    pub const CORDONED: &str = "Cordoned";
+    /// A person declared the pool lost for ever.
+    pub const DECLARED_LOST: &str = "DeclaredLost";
+    /// No pool on the node has room for the claim.
+    pub const NO_ROOM: &str = "NoRoom";
+    /// The volume's data is not where the records say.
+    pub const DATA_LOST: &str = "DataLost";
+    /// A foreign object has the name that an ordinal needs.
+    pub const NAME_CONFLICT: &str = "NameConflict";
+    /// A claim is being provisioned.
+    pub const PROVISIONING: &str = "Provisioning";
+    /// A claim's volume could not be made.
+    pub const PROVISIONING_FAILED: &str = "ProvisioningFailed";
+    /// A claim's volume is ready.
+    pub const PROVISIONING_SUCCEEDED: &str = "ProvisioningSucceeded";
+}
