@@ -3,6 +3,7 @@
 //! The two programs never import one another: they meet in these objects. Each
 //! object has exactly one writer for its spec and one for its status, named in
 //! the object's documentation.
+#![allow(clippy::duplicated_attributes, reason = "each printer column has its own priority")]
 
 pub mod bytes;
 pub mod claim;
