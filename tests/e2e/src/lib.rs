@@ -1,1 +1,11 @@
-//! .
+//! What Berth promises, as functions that run against a real cluster. The test
+//! target runs them all; the demo tells some of them as a story.
+
+pub mod ctx;
+pub mod install;
+pub mod kubectl;
+pub mod picture;
+pub mod sets;
+pub mod steps;
+pub mod story;
+pub mod wait;

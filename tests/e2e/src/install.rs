@@ -1,0 +1,116 @@
+//! Installing Berth the way a user does: two kustomizations and one command per
+//! node.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, ensure};
+use k8s_openapi::api::core::v1::Node;
+use kube::{Api, api::ListParams};
+use serde_json::Value;
+
+use crate::{
+    ctx::{Ctx, SYSTEM},
+    wait::{check, until},
+};
+
+/// A directory of the checkout.
+pub fn checkout(path: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..").join(path)
+}
+
+async fn kustomize(ctx: &Ctx, verb: &[&str], path: &str) -> Result<String> {
+    let path = checkout(path);
+    let path = path.to_str().context("the checkout's path is not UTF-8")?;
+    let mut args = verb.to_vec();
+    args.extend(["-k", path]);
+    ctx.kubectl.run(&args).await
+}
+
+/// Installs the CustomResourceDefinitions and waits until they are served.
+pub async fn apply_crds(ctx: &Ctx) -> Result<()> {
+    // A definition that is still on its way out would take the new one with it.
+    until("the definitions to be applied", || async {
+        kustomize(ctx, &["apply"], "deploy/crds").await?;
+        kustomize(ctx, &["wait", "--for=condition=Established", "--timeout=5s"], "deploy/crds")
+            .await?;
+        check(true, String::new)
+    })
+    .await
+}
+
+/// Deletes the CustomResourceDefinitions, and with them every object of theirs.
+pub async fn delete_crds(ctx: &Ctx) -> Result<()> {
+    kustomize(ctx, &["delete", "--wait=true"], "deploy/crds").await?;
+    Ok(())
+}
+
+/// Installs Berth and waits until controller and agents are ready.
+pub async fn install(ctx: &Ctx, image: Option<&str>) -> Result<()> {
+    apply_crds(ctx).await?;
+    kustomize(ctx, &["apply"], "deploy").await?;
+    if let Some(image) = image {
+        for (workload, container) in [("deploy/berth-controller", "controller"), ("ds/berth-agent", "agent")] {
+            let image = format!("{container}={image}");
+            ctx.kubectl.run(&["-n", SYSTEM, "set", "image", workload, &image]).await?;
+        }
+    }
+    for workload in ["ds/berth-agent", "deploy/berth-controller"] {
+        ctx.kubectl
+            .run(&["-n", SYSTEM, "rollout", "status", workload, "--timeout=240s"])
+            .await
+            .with_context(|| format!("{workload} does not become ready"))?;
+    }
+    let nodes: Api<Node> = Api::all(ctx.client.clone());
+    until("kubelet to accept the driver on every node", || async {
+        let all = nodes.list(&ListParams::default()).await?.items.len();
+        let ours = ctx.storage_nodes().await?.len();
+        check(ours == all, || format!("{ours} of {all} nodes"))
+    })
+    .await
+}
+
+/// Makes a pool of each disk that is mounted under the pools root of a node, and
+/// returns what the agent said.
+pub async fn init_pools(ctx: &Ctx, node: &str) -> Result<String> {
+    ctx.agent(node, &["pools", "init", "--all"]).await
+}
+
+/// Nodes whose agents see at least one directory that can be a pool.
+pub async fn nodes_with_pools(ctx: &Ctx) -> Result<Vec<String>> {
+    let mut nodes = Vec::new();
+    for node in ctx.storage_nodes().await? {
+        let list: Value = serde_json::from_str(&ctx.agent(&node, &["pools", "--output", "json"]).await?)?;
+        if list.as_array().is_some_and(|pools| !pools.is_empty()) {
+            nodes.push(node);
+        }
+    }
+    Ok(nodes)
+}
+
+/// Makes the pools of every node that has disks, and waits until the cluster
+/// knows them.
+pub async fn init_all_pools(ctx: &Ctx) -> Result<Vec<String>> {
+    let nodes = nodes_with_pools(ctx).await?;
+    ensure!(
+        !nodes.is_empty(),
+        "no node has a disk mounted below /var/lib/berth/pools: mount one per pool and try again"
+    );
+    for node in &nodes {
+        init_pools(ctx, node).await?;
+    }
+    let pools: Api<berth_api::Pool> = Api::all(ctx.client.clone());
+    until("the pools to be granted", || async {
+        let all = pools.list(&ListParams::default()).await?.items;
+        let granted = |node: &String| {
+            all.iter().any(|p| {
+                p.status.as_ref().is_some_and(|s| {
+                    s.node.as_ref() == Some(node)
+                        && s.conditions.iter().any(|c| c.reason == berth_api::names::reason::GRANTED)
+                })
+            })
+        };
+        check(nodes.iter().all(granted), || format!("{} pools known", all.len()))
+    })
+    .await?;
+    Ok(nodes)
+}

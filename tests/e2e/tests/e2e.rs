@@ -1,0 +1,168 @@
+//! Every promise on a real cluster: cluster up, a group that runs side by side,
+//! a group that breaks things one at a time, cluster down.
+//!
+//! `cargo test -p berth-e2e --test e2e -- <filter>` runs some of them;
+//! `BERTH_KEEP=1` leaves the cluster running for a look.
+
+use std::{pin::Pin, process::ExitCode, sync::Arc};
+
+use anyhow::{Context, Result};
+use berth_cluster::{Cluster, Options};
+use berth_e2e::{
+    ctx::{Ctx, SYSTEM},
+    install,
+    kubectl::Kubectl,
+    steps::{data, disruption, limits, network, order, place, refusal},
+};
+use libtest_mimic::{Arguments, Failed, Trial};
+use tokio::runtime::Runtime;
+
+/// What a test gets: the cluster, and a namespace of its own.
+struct World {
+    ctx: Ctx,
+    cluster: Cluster,
+    nodes: Vec<String>,
+    runtime: Runtime,
+}
+
+type Test = for<'a> fn(&'a World, &'a str) -> Pin<Box<dyn Future<Output = Result<()>> + 'a>>;
+
+macro_rules! tests {
+    ($($name:literal: |$w:ident, $ns:ident| $body:expr;)*) => {
+        &[$(($name, |$w, $ns| Box::pin($body))),*]
+    };
+}
+
+const SIDE_BY_SIDE: &[(&str, Test)] = tests! {
+    "ordered_create_and_reverse_scale_down": |w, ns| order::ordered_create_and_reverse_scale_down(&w.ctx, ns);
+    "parallel_does_not_wait": |w, ns| order::parallel_does_not_wait(&w.ctx, ns);
+    "spread_over_three_nodes": |w, ns| place::spread_over_nodes(&w.ctx, ns);
+    "one_node_two_pools": |w, ns| place::one_node_two_pools(&w.ctx, ns, &w.nodes[0]);
+    "two_claims_of_one_pod": |w, ns| place::two_claims_one_pod(&w.ctx, ns);
+    "native_set_on_the_same_class": |w, ns| place::native_set(&w.ctx, ns, &w.nodes[1]);
+    "data_after_pod_delete": |w, ns| data::survives_pod_delete(&w.ctx, ns);
+    "data_after_scale_3_1_3": |w, ns| data::survives_scale(&w.ctx, ns);
+    "claim_delete_leaves_nothing": |w, ns| data::claim_delete_leaves_nothing(&w.ctx, ns);
+    "retain_keeps_data": |w, ns| data::retain_keeps_data(&w.ctx, ns);
+    "full_claim_stops_at_its_size": |w, ns| limits::full_claim_stops(&w.ctx, ns, &w.nodes[2]);
+    "small_claim_is_rounded_up": |w, ns| limits::small_claim_is_rounded_up(&w.ctx, ns);
+    "claim_grows": |w, ns| limits::claim_grows(&w.ctx, ns);
+    "dns_of_each_ordinal": |w, ns| network::dns(&w.ctx, ns);
+    "pod_proxy_and_service": |w, ns| network::proxy_and_service(&w.ctx, ns);
+    "bad_sets_are_refused": |w, ns| refusal::bad_sets(&w.ctx, ns);
+    "claim_larger_than_any_pool": |w, ns| refusal::claim_larger_than_any_pool(&w.ctx, ns);
+    "unknown_class_parameter": |w, ns| refusal::unknown_parameter(&w.ctx, ns);
+    "another_drivers_class": |w, ns| refusal::other_drivers_class(&w.ctx, ns);
+    "refused_pod_is_quoted": |w, ns| refusal::refused_pod_is_quoted(&w.ctx, ns);
+    "name_conflict": |w, ns| refusal::name_conflict(&w.ctx, ns);
+    "agent_token_is_bound_to_its_node": |w, ns| refusal::agent_token_is_bound_to_its_node(&w.ctx, ns);
+    "forced_delete_has_one_writer": |w, ns| disruption::forced_delete_has_one_writer(&w.ctx, ns);
+};
+
+const ONE_AT_A_TIME: &[(&str, Test)] = tests! {
+    "agent_killed": |w, ns| disruption::agent_killed(&w.ctx, &w.cluster, ns);
+    "controller_killed_in_a_scale_out": |w, ns| disruption::controller_killed(&w.ctx, &w.cluster, ns);
+    "node_crash_and_return": |w, ns| disruption::node_crash(&w.ctx, &w.cluster, ns);
+    "lost_pool_is_refused": |w, ns| disruption::lost_pool(&w.ctx, &w.cluster, ns, &w.nodes[1]);
+    "crds_deleted_and_reinstalled": |w, ns| disruption::crds_deleted(&w.ctx, ns);
+};
+
+fn main() -> ExitCode {
+    let args = Arguments::from_args();
+    let any = SIDE_BY_SIDE.iter().chain(ONE_AT_A_TIME).any(|(name, _)| wanted(&args, name));
+    if args.list || !any {
+        let all = SIDE_BY_SIDE.iter().chain(ONE_AT_A_TIME);
+        let list = all.map(|(name, _)| Trial::test(*name, || Ok(()))).collect();
+        return libtest_mimic::run(&args, list).exit_code();
+    }
+    let world = match World::build() {
+        Ok(world) => Arc::new(world),
+        Err(error) => {
+            eprintln!("error: the cluster for the tests did not come up: {error:#}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let first = run(&world, &args, SIDE_BY_SIDE, args.test_threads.unwrap_or(6));
+    let second = run(&world, &args, ONE_AT_A_TIME, 1);
+    if std::env::var_os("BERTH_KEEP").is_some() {
+        eprintln!("kept: cargo cluster --name {} status", world.cluster.name());
+    } else if let Err(error) = Cluster::down(world.cluster.name()) {
+        eprintln!("error: the cluster did not go away: {error:#}");
+        return ExitCode::FAILURE;
+    }
+    if first.has_failed() || second.has_failed() { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}
+
+/// The harness's own rule for names on its command line.
+fn wanted(args: &Arguments, name: &str) -> bool {
+    let matches = |filter: &String| if args.exact { name == filter } else { name.contains(filter) };
+    args.filter.as_ref().is_none_or(matches) && !args.skip.iter().any(matches)
+}
+
+impl World {
+    fn build() -> Result<Self> {
+        let runtime = Runtime::new()?;
+        let cluster = Cluster::up(Options { name: Cluster::default_name("test"), ..Options::default() })?;
+        let image = berth_cluster::image::build()?;
+        cluster.load_image(&image)?;
+        let (ctx, nodes) = runtime.block_on(async {
+            let ctx = Ctx::connect(Kubectl::new(cluster.kubectl_path(), cluster.kubeconfig())).await?;
+            install::install(&ctx, None).await?;
+            let nodes = install::init_all_pools(&ctx).await?;
+            anyhow::Ok((ctx, nodes))
+        })?;
+        anyhow::ensure!(nodes.len() >= 3, "three nodes with pools are needed, there are {nodes:?}");
+        Ok(Self { ctx, cluster, nodes, runtime })
+    }
+
+    fn run(&self, name: &str, test: Test) -> Result<(), Failed> {
+        let ns = name.replace('_', "-");
+        self.runtime.block_on(async {
+            let outcome = async {
+                self.ctx.create_namespace(&ns).await.context("namespace")?;
+                test(self, &ns).await
+            }
+            .await;
+            match outcome {
+                Ok(()) => Ok(self.ctx.delete_namespace(&ns).await?),
+                Err(error) => Err(format!("{error:#}\n{}", self.evidence(&ns).await).into()),
+            }
+        })
+    }
+
+    /// What a person would look at first.
+    async fn evidence(&self, ns: &str) -> String {
+        let looks: &[&[&str]] = &[
+            &["-n", ns, "get", "oset,sts,pods,pvc", "-o", "wide"],
+            &["get", "bvol,bpool,bnode", "-o", "wide"],
+            &["-n", ns, "get", "events", "--sort-by=.lastTimestamp"],
+            &["-n", SYSTEM, "get", "pods", "-o", "wide"],
+            &["-n", SYSTEM, "logs", "-l", "app.kubernetes.io/name=berth-controller", "--tail=40"],
+            &["-n", SYSTEM, "logs", "-l", "app.kubernetes.io/name=berth-agent", "--tail=20"],
+        ];
+        let mut text = String::new();
+        for look in looks {
+            text += &format!("--- kubectl {}\n", look.join(" "));
+            text += &self.ctx.kubectl.run(look).await.unwrap_or_else(|e| format!("{e:#}\n"));
+        }
+        text
+    }
+}
+
+fn run(
+    world: &Arc<World>,
+    args: &Arguments,
+    tests: &[(&'static str, Test)],
+    threads: usize,
+) -> libtest_mimic::Conclusion {
+    let mut args = args.clone();
+    args.test_threads = Some(threads);
+    let trials = tests
+        .iter()
+        .map(|&(name, test)| {
+            let world = world.clone();
+            Trial::test(name, move || world.run(name, test))
+        })
+        .collect();
+    libtest_mimic::run(&args, trials)
+}
