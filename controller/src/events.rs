@@ -1,0 +1,185 @@
+//! Events on objects, coalesced: the same words about the same object are sent
+//! once in ten minutes, and nothing that decides ever waits for an event.
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+
+use jiff::Timestamp;
+use k8s_openapi::{
+    api::{core::v1::ObjectReference, events::v1::Event},
+    apimachinery::pkg::apis::meta::v1::MicroTime,
+};
+use kube::{
+    Api, Client,
+    api::{ObjectMeta, PostParams},
+};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::context::{FIELD_MANAGER, bounded};
+
+/// How long the same words about the same object are not repeated.
+const QUIET: Duration = Duration::from_secs(600);
+
+/// Events that may wait to be sent; more are dropped, since they are for people
+/// and must not hold work up.
+const QUEUE: usize = 1024;
+
+/// Longest note that the API server takes, in bytes.
+const LONGEST_NOTE: usize = 1024;
+
+/// Whether an event is good news.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    /// Something was done.
+    Normal,
+    /// Something cannot be done, or not yet.
+    Warning,
+}
+
+struct Entry {
+    about: ObjectReference,
+    kind: Kind,
+    reason: String,
+    note: String,
+}
+
+/// Sends events in the background.
+#[derive(Clone)]
+pub struct Events {
+    queue: mpsc::Sender<Entry>,
+}
+
+impl Events {
+    /// A recorder that sends until `stop`, under the name of this replica.
+    pub fn new(client: Client, identity: String, stop: CancellationToken) -> Self {
+        let (queue, entries) = mpsc::channel(QUEUE);
+        tokio::spawn(async move {
+            tokio::select! {
+                () = send_all(client, identity, entries) => {}
+                () = stop.cancelled() => {}
+            }
+        });
+        Self { queue }
+    }
+
+    /// Tells people something about an object. `reason` is one CamelCase word,
+    /// `note` a sentence.
+    pub fn publish(&self, about: ObjectReference, kind: Kind, reason: &str, note: &str) {
+        let entry = Entry {
+            about,
+            kind,
+            reason: reason.to_owned(),
+            note: shortened(note),
+        };
+        if self.queue.try_send(entry).is_err() {
+            tracing::debug!(reason, "event dropped: too many are waiting");
+        }
+    }
+}
+
+fn shortened(note: &str) -> String {
+    let mut end = note.len().min(LONGEST_NOTE);
+    while !note.is_char_boundary(end) {
+        end -= 1;
+    }
+    note[..end].to_owned()
+}
+
+type Said = (String, String, String, String);
+
+fn said(entry: &Entry) -> Said {
+    (
+        entry.about.uid.clone().unwrap_or_default(),
+        entry.about.name.clone().unwrap_or_default(),
+        entry.reason.clone(),
+        entry.note.clone(),
+    )
+}
+
+/// Whether `key` was not said within [`QUIET`] before `now`; remembers it.
+fn is_news(heard: &mut BTreeMap<Said, Instant>, key: Said, now: Instant) -> bool {
+    heard.retain(|_, at| now.duration_since(*at) < QUIET);
+    heard.insert(key.clone(), now).is_none_or(|at| {
+        // Repetition must not prolong the silence.
+        heard.insert(key, at);
+        false
+    })
+}
+
+async fn send_all(client: Client, identity: String, mut entries: mpsc::Receiver<Entry>) {
+    let mut heard = BTreeMap::new();
+    while let Some(entry) = entries.recv().await {
+        if !is_news(&mut heard, said(&entry), Instant::now()) {
+            continue;
+        }
+        let namespace = entry.about.namespace.as_deref().unwrap_or("default");
+        let api: Api<Event> = Api::namespaced(client.clone(), namespace);
+        let event = event(&entry, &identity, Timestamp::now());
+        let params = PostParams {
+            field_manager: Some(FIELD_MANAGER.to_owned()),
+            ..PostParams::default()
+        };
+        if let Err(error) = bounded("create Event", api.create(&params, &event)).await {
+            tracing::debug!(error = error.chain(), "event not recorded");
+        }
+    }
+}
+
+fn event(entry: &Entry, identity: &str, now: Timestamp) -> Event {
+    let name = entry.about.name.as_deref().unwrap_or("cluster");
+    Event {
+        metadata: ObjectMeta {
+            name: Some(format!("{name}.{:x}", now.as_nanosecond())),
+            namespace: Some(
+                entry
+                    .about
+                    .namespace
+                    .clone()
+                    .unwrap_or_else(|| "default".to_owned()),
+            ),
+            ..ObjectMeta::default()
+        },
+        event_time: Some(MicroTime(now)),
+        regarding: Some(entry.about.clone()),
+        action: Some("Reconcile".to_owned()),
+        reason: Some(entry.reason.clone()),
+        note: Some(entry.note.clone()),
+        type_: Some(format!("{:?}", entry.kind)),
+        reporting_controller: Some("berth.dev/controller".to_owned()),
+        reporting_instance: Some(identity.to_owned()),
+        ..Event::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_words_are_news_once() {
+        let start = Instant::now();
+        let mut heard = BTreeMap::new();
+        let key = |note: &str| {
+            (
+                "uid".to_owned(),
+                "web".to_owned(),
+                "NoRoom".to_owned(),
+                note.to_owned(),
+            )
+        };
+        assert!(is_news(&mut heard, key("a"), start));
+        assert!(is_news(&mut heard, key("b"), start));
+        assert!(!is_news(&mut heard, key("a"), start + QUIET / 2));
+        assert!(is_news(&mut heard, key("a"), start + QUIET));
+    }
+
+    #[test]
+    fn long_notes_are_cut_between_characters() {
+        let note = "ä".repeat(LONGEST_NOTE);
+        assert_eq!(shortened(&note).len(), LONGEST_NOTE);
+        assert_eq!(shortened(&format!("a{note}")).len(), LONGEST_NOTE - 1);
+    }
+}

@@ -1,0 +1,123 @@
+//! What `/metrics` shows of the controller. Labels come from closed enums, never
+//! from object names, so a large cluster does not make a large scrape.
+
+use prometheus_client::{
+    encoding::{EncodeLabelSet, EncodeLabelValue},
+    metrics::{
+        counter::Counter,
+        family::Family,
+        gauge::Gauge,
+        histogram::{Histogram, exponential_buckets},
+    },
+    registry::Registry,
+};
+
+/// The loop that did something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+pub enum Loop {
+    /// Claims, volumes, pools and capacity.
+    Storage,
+    /// Sets, their pods and claims.
+    Set,
+}
+
+/// How it ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+pub enum Outcome {
+    /// Done.
+    Done,
+    /// Somebody else was faster; decided anew.
+    Conflict,
+    /// Failed; tried again.
+    Failed,
+}
+
+/// Labels of a write.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct WriteLabels {
+    /// Which loop wrote.
+    pub r#loop: Loop,
+    /// How it ended.
+    pub outcome: Outcome,
+}
+
+/// Labels of a round.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct LoopLabels {
+    /// Which loop.
+    pub r#loop: Loop,
+}
+
+/// The controller's metrics.
+pub struct Metrics {
+    /// 1 while this replica leads.
+    pub leader: Gauge,
+    /// Writes to the API server.
+    pub writes: Family<WriteLabels, Counter>,
+    /// Seconds from a change seen to the plan made and its writes ended.
+    pub round_seconds: Family<LoopLabels, Histogram>,
+    /// Volumes by what the controller knows of them.
+    pub volumes: Gauge,
+    /// Pools that can take volumes.
+    pub pools_ready: Gauge,
+    /// Claims that wait for room.
+    pub claims_waiting: Gauge,
+}
+
+impl Metrics {
+    /// Makes the metrics and registers them.
+    pub fn register(registry: &mut Registry) -> Self {
+        let metrics = Self {
+            leader: Gauge::default(),
+            writes: Family::default(),
+            round_seconds: Family::new_with_constructor(|| {
+                Histogram::new(exponential_buckets(0.001, 2.0, 16))
+            }),
+            volumes: Gauge::default(),
+            pools_ready: Gauge::default(),
+            claims_waiting: Gauge::default(),
+        };
+        let registry = registry.sub_registry_with_prefix("berth_controller");
+        registry.register(
+            "leader",
+            "1 while this replica leads",
+            metrics.leader.clone(),
+        );
+        registry.register(
+            "writes",
+            "Writes to the API server by loop and outcome",
+            metrics.writes.clone(),
+        );
+        registry.register(
+            "round_seconds",
+            "Seconds that one round of a loop took",
+            metrics.round_seconds.clone(),
+        );
+        registry.register("volumes", "Volume objects", metrics.volumes.clone());
+        registry.register(
+            "pools_ready",
+            "Pools that can take volumes",
+            metrics.pools_ready.clone(),
+        );
+        registry.register(
+            "claims_waiting",
+            "Claims of Berth's classes that wait for room",
+            metrics.claims_waiting.clone(),
+        );
+        metrics
+    }
+
+    /// Counts one write.
+    pub fn wrote(&self, r#loop: Loop, outcome: Outcome) {
+        self.writes
+            .get_or_create(&WriteLabels { r#loop, outcome })
+            .inc();
+    }
+
+    /// Records how long one round took.
+    pub fn round(&self, r#loop: Loop, seconds: f64) {
+        self.round_seconds
+            .get_or_create(&LoopLabels { r#loop })
+            .observe(seconds);
+    }
+}
