@@ -200,7 +200,8 @@ impl Election {
         spec.holder_identity = Some(String::new());
         spec.lease_duration_seconds = Some(1);
         spec.renew_time = Some(MicroTime(Timestamp::now()));
-        let write = self.api.replace(&self.name, &params(), &lease);
+        let params = params();
+        let write = self.api.replace(&self.name, &params, &lease);
         match tokio::time::timeout(self.timing.retry, write).await {
             Ok(Ok(_)) => tracing::info!(lease = %self.name, "lease released"),
             _ => tracing::warn!(lease = %self.name, "lease not released; it will expire"),
