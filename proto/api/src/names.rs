@@ -43,6 +43,24 @@ pub const BETA_STORAGE_PROVISIONER: &str = "volume.beta.kubernetes.io/storage-pr
 /// Volume attribute of a PV: the pool that holds the volume.
 pub const ATTRIBUTE_POOL: &str = "berth.dev/pool";
 
+/// Volume attribute of a PV: kind of the set, so that a Volume can be made again
+/// from its PV alone.
+pub const ATTRIBUTE_SET_KIND: &str = "berth.dev/set-kind";
+
+/// Volume attribute of a PV: name of the set.
+pub const ATTRIBUTE_SET: &str = "berth.dev/set";
+
+/// Volume attribute of a PV: the replica's number in the set.
+pub const ATTRIBUTE_ORDINAL: &str = "berth.dev/ordinal";
+
+/// Volume attribute of a PV: backend that made the volume.
+pub const ATTRIBUTE_BACKEND: &str = "berth.dev/backend";
+
+/// Annotation on a Volume, written before its PV is: from now on pods may have
+/// put data there, so a missing PV or claim no longer means that nothing is lost
+/// by erasing it.
+pub const EXPOSED: &str = "berth.dev/exposed";
+
 /// Label on Volume objects: the claim's namespace.
 pub const LABEL_CLAIM_NAMESPACE: &str = "berth.dev/claim-namespace";
 
