@@ -3,3 +3,9 @@
 //! Nothing here reads a clock, a random number or the network, and nothing is
 //! kept in a hash map: one view gives one plan, always. Bad input becomes a
 //! reason in the plan, never an error.
+
+pub mod capacity;
+pub mod place;
+pub mod pools;
+pub mod room;
+pub mod volumes;

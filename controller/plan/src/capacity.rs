@@ -1,0 +1,122 @@
+//! What the scheduler is told about room: one CSIStorageCapacity per class and
+//! node.
+//!
+//! The scheduler tests each claim alone against `maximumVolumeSize`, without a
+//! reservation. So the figures are those of the best single pool, and they are
+//! lowered as soon as something is placed.
+
+use std::collections::BTreeMap;
+
+use berth_api::VolumeMode;
+
+use crate::{place::carries, room::Room, volumes::Class};
+
+/// Room for one class on one node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Capacity {
+    /// Bytes free in all pools that can carry the class.
+    pub total: u64,
+    /// Bytes free in the best of them.
+    pub largest: u64,
+}
+
+/// Figures by class and node. Only classes that wait for a pod are published:
+/// for the others the controller chooses the node itself. A node without room
+/// is published with zero: an absent object says "not known yet".
+pub fn capacities<'a>(
+    classes: impl IntoIterator<Item = &'a Class>,
+    rooms: &BTreeMap<String, Room>,
+) -> BTreeMap<(String, String), Capacity> {
+    let mut all = BTreeMap::new();
+    for class in classes.into_iter().filter(|c| !c.immediate) {
+        for room in rooms.values() {
+            let key = (class.name.clone(), room.node.clone());
+            let entry = all.entry(key).or_insert(Capacity {
+                total: 0,
+                largest: 0,
+            });
+            if carries(room, class.backend, VolumeMode::Filesystem) {
+                entry.total = entry.total.saturating_add(room.free());
+                entry.largest = entry.largest.max(room.free());
+            }
+        }
+    }
+    all
+}
+
+/// Name of the object for a class and a node: the same each time, so that a
+/// repeated or late write meets the same object.
+pub fn object_name(class: &str, node: &str) -> String {
+    // FNV-1a with 64 bits; the zero byte keeps `a` + `bc` and `ab` + `c` apart.
+    let bytes = class.bytes().chain([0]).chain(node.bytes());
+    let hash = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    format!("berth-{hash:016x}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pools::Standing;
+    use berth_api::BackendKind;
+
+    fn room(node: &str, free: u64, standing: Standing) -> Room {
+        Room {
+            node: node.to_owned(),
+            standing,
+            backends: vec![BackendKind::Btrfs],
+            capacity: free + 5,
+            taken: 5,
+            volumes: 1,
+            ordinals: BTreeMap::new(),
+            ceiling: None,
+        }
+    }
+
+    fn class(name: &str, backend: Option<BackendKind>, immediate: bool) -> Class {
+        Class {
+            name: name.to_owned(),
+            immediate,
+            reclaim: "Delete".to_owned(),
+            mount_options: None,
+            backend,
+            topologies: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn the_largest_pool_counts_and_closed_ones_do_not() {
+        let rooms: BTreeMap<String, Room> = [
+            ("p1".to_owned(), room("n1", 7, Standing::Granted)),
+            ("p2".to_owned(), room("n1", 4, Standing::Granted)),
+            ("p3".to_owned(), room("n1", 99, Standing::Cordoned)),
+            ("p4".to_owned(), room("n2", 99, Standing::Conflict)),
+        ]
+        .into();
+        let classes = [
+            class("berth", None, false),
+            class("image", Some(BackendKind::Image), false),
+            class("now", None, true),
+        ];
+        let shown: Vec<String> = capacities(&classes, &rooms)
+            .iter()
+            .map(|((class, node), c)| format!("{class} {node} {}/{}", c.largest, c.total))
+            .collect();
+        assert_eq!(
+            shown,
+            [
+                "berth n1 7/11",
+                "berth n2 0/0",
+                "image n1 0/0",
+                "image n2 0/0"
+            ]
+        );
+    }
+
+    #[test]
+    fn names_tell_class_and_node_apart() {
+        assert_eq!(object_name("a", "b"), object_name("a", "b"));
+        assert_ne!(object_name("a", "bc"), object_name("ab", "c"));
+    }
+}

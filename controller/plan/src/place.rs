@@ -1,0 +1,272 @@
+//! Which pool a claim's volume goes to.
+//!
+//! The node is the scheduler's choice (or, for a class that binds at once, the
+//! node with the best answer here). On the node, all claims of one pod that have
+//! no volume yet are placed together or not at all. The pool of a claim is, in
+//! this order:
+//!
+//! 1. one that is granted to the node, takes new volumes, can carry the class's
+//!    backend and has room;
+//! 2. with the fewest *other* ordinals of the same set, so that one disk's
+//!    failure meets as few replicas as possible;
+//! 3. with a volume of the same pod: a replica needs all of its claims, so
+//!    spreading them over disks would only make it fail with either disk;
+//! 4. with the most room;
+//! 5. the smallest id, so that the answer is always the same.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use berth_api::{BackendKind, Bytes, VolumeMode};
+
+use crate::{
+    pools::Standing,
+    room::{Room, SetKey},
+};
+
+/// Assignments that are tried for one pod before giving up. Backtracking only
+/// matters for several claims on nearly full disks.
+const TRIES: u32 = 10_000;
+
+/// One claim that wants a volume.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Want {
+    /// Name of the claim.
+    pub claim: String,
+    /// Bytes.
+    pub size: u64,
+    /// Backend that the class demands.
+    pub backend: Option<BackendKind>,
+    /// Directory tree or block device.
+    pub mode: VolumeMode,
+}
+
+/// The claims of one pod that are placed together.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Request {
+    /// The node, where the scheduler chose one.
+    pub node: Option<String>,
+    /// Nodes to choose from where it did not; all when absent.
+    pub nodes: Option<BTreeSet<String>>,
+    /// The set that the pod belongs to.
+    pub set: Option<SetKey>,
+    /// The pod's ordinal in the set.
+    pub ordinal: Option<i32>,
+    /// The claims.
+    pub wants: Vec<Want>,
+}
+
+/// The answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Placement {
+    /// Pool of each claim, in the order of the request; all on one node.
+    Placed {
+        /// The node.
+        node: String,
+        /// Ids of pools.
+        pools: Vec<String>,
+    },
+    /// There is no room for all of them.
+    NoRoom {
+        /// The first claim (by size) that finds none.
+        claim: String,
+        /// Short, for people: `largest free pool 7.2Gi < 10Gi`.
+        text: String,
+    },
+}
+
+/// Places the claims of one pod.
+pub fn place(request: &Request, rooms: &BTreeMap<String, Room>) -> Placement {
+    let nodes: BTreeSet<&str> = match &request.node {
+        Some(node) => [node.as_str()].into(),
+        None => rooms
+            .values()
+            .map(|room| room.node.as_str())
+            .filter(|n| request.nodes.as_ref().is_none_or(|all| all.contains(*n)))
+            .collect(),
+    };
+    let mut order: Vec<usize> = (0..request.wants.len()).collect();
+    order.sort_by_key(|i| {
+        let want = &request.wants[*i];
+        (std::cmp::Reverse(want.size), &want.claim)
+    });
+    let best = nodes
+        .into_iter()
+        .filter_map(|node| {
+            let pools: BTreeMap<&str, &Room> = rooms
+                .iter()
+                .filter(|(_, room)| room.node == node)
+                .map(|(id, room)| (id.as_str(), room))
+                .collect();
+            let others: usize = pools
+                .values()
+                .map(|r| r.others(request.set.as_ref(), request.ordinal))
+                .sum();
+            let free: u64 = pools
+                .values()
+                .map(|r| r.free())
+                .fold(0, u64::saturating_add);
+            let mut search = Search {
+                request,
+                order: &order,
+                pools: &pools,
+                chosen: vec![""; request.wants.len()],
+                tries: TRIES,
+            };
+            let key = (others, std::cmp::Reverse(free), node);
+            search.from(0).then(|| (key, owned(&search.chosen)))
+        })
+        .min();
+    match best {
+        Some(((_, _, node), pools)) => Placement::Placed {
+            node: node.to_owned(),
+            pools,
+        },
+        None => no_room(request, &order, rooms),
+    }
+}
+
+fn owned(names: &[&str]) -> Vec<String> {
+    names.iter().map(|n| (*n).to_owned()).collect()
+}
+
+/// Whether the pool can carry what the claim wants.
+pub fn carries(room: &Room, backend: Option<BackendKind>, mode: VolumeMode) -> bool {
+    let backend = match mode {
+        VolumeMode::Block => Some(BackendKind::Image),
+        VolumeMode::Filesystem => backend,
+    };
+    match backend {
+        Some(kind) => room.backends.contains(&kind),
+        None => !room.backends.is_empty(),
+    }
+}
+
+struct Search<'a> {
+    request: &'a Request,
+    order: &'a [usize],
+    pools: &'a BTreeMap<&'a str, &'a Room>,
+    chosen: Vec<&'a str>,
+    tries: u32,
+}
+
+impl Search<'_> {
+    /// Places the claims of `order` from the `depth`-th on; depth first in the
+    /// order of preference.
+    fn from(&mut self, depth: usize) -> bool {
+        let Some(&index) = self.order.get(depth) else {
+            return true;
+        };
+        let want = &self.request.wants[index];
+        let (set, ordinal) = (self.request.set.as_ref(), self.request.ordinal);
+        let mut candidates: Vec<_> = self
+            .pools
+            .iter()
+            .filter(|(_, room)| carries(room, want.backend, want.mode))
+            .filter_map(|(id, room)| {
+                let placed = &self.order[..depth];
+                let here = placed.iter().filter(|i| self.chosen[**i] == *id);
+                let used: u64 = here.clone().map(|i| self.request.wants[*i].size).sum();
+                let rest = room.free().checked_sub(used)?;
+                let together = here.count() > 0 || room.has(set, ordinal);
+                let key = (
+                    room.others(set, ordinal),
+                    !together,
+                    std::cmp::Reverse(rest),
+                    *id,
+                );
+                (rest >= want.size).then_some(key)
+            })
+            .collect();
+        candidates.sort_unstable();
+        for (.., id) in candidates {
+            if self.tries == 0 {
+                return false;
+            }
+            self.tries -= 1;
+            self.chosen[index] = id;
+            if self.from(depth + 1) {
+                return true;
+            }
+        }
+        self.chosen[index] = "";
+        false
+    }
+}
+
+fn no_room(request: &Request, order: &[usize], rooms: &BTreeMap<String, Room>) -> Placement {
+    let near: Vec<(&String, &Room)> = rooms
+        .iter()
+        .filter(|(_, room)| match (&request.node, &request.nodes) {
+            (Some(node), _) => room.node == *node,
+            (None, Some(nodes)) => nodes.contains(&room.node),
+            (None, None) => true,
+        })
+        .collect();
+    for index in order {
+        let want = &request.wants[*index];
+        let text = why_not(want, &near);
+        if let Some(text) = text {
+            return Placement::NoRoom {
+                claim: want.claim.clone(),
+                text,
+            };
+        }
+    }
+    // Each alone would fit somewhere.
+    let all = request.wants.iter().map(|w| w.size).sum();
+    let first = order.first().map(|i| request.wants[*i].claim.clone());
+    Placement::NoRoom {
+        claim: first.unwrap_or_default(),
+        text: format!(
+            "no node has pools for all {} claims of the pod together ({})",
+            request.wants.len(),
+            Bytes(all).human()
+        ),
+    }
+}
+
+/// Why no pool takes this claim by itself; nothing where one does.
+fn why_not(want: &Want, near: &[(&String, &Room)]) -> Option<String> {
+    if near.is_empty() {
+        return Some("no pool here; make one with `berth-agent pools init`".to_owned());
+    }
+    let able: Vec<_> = near
+        .iter()
+        .filter(|(_, room)| carries(room, want.backend, want.mode))
+        .collect();
+    if able.is_empty() {
+        return Some(match (want.mode, want.backend) {
+            (VolumeMode::Block, _) => "no pool can carry a block device".to_owned(),
+            (_, Some(kind)) => format!(
+                "no pool can carry backend {}",
+                crate::volumes::backend_name(kind)
+            ),
+            (_, None) => "no pool has a usable backend".to_owned(),
+        });
+    }
+    let open: Vec<_> = able
+        .iter()
+        .filter(|(_, room)| room.standing == Standing::Granted)
+        .collect();
+    let Some(most) = open.iter().map(|(_, room)| room.free()).max() else {
+        let (id, room) = able.first()?;
+        return Some(match able.len() {
+            1 => format!("pool {id} is not available: {}", room.standing.reason()),
+            n => format!(
+                "none of {n} pools is available: {id} {}, ...",
+                room.standing.reason()
+            ),
+        });
+    };
+    (most < want.size).then(|| {
+        format!(
+            "largest free pool {} < {}",
+            Bytes(most).human(),
+            Bytes(want.size).human()
+        )
+    })
+}
+
+#[cfg(test)]
+#[path = "place_tests.rs"]
+mod tests;

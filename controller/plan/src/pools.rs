@@ -1,0 +1,322 @@
+//! Which node may use which pool: one at a time.
+//!
+//! A pool is a disk with an identity, and disks move. What the agents report is
+//! turned into a grant: the pool's node, a count of grants, and whether new
+//! volumes may go there. A pool that two places report is a *conflict*: two
+//! copies of one disk, or a disk that moved while its old node cannot say so.
+//! The old grant stands, so that running pods go on, but nothing new is placed
+//! or started on either copy.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use berth_api::{
+    BackendKind, Bytes, NodePool, NodeStorageStatus, Pool, PoolHealth, PoolStatus,
+    names::{self, condition, reason},
+};
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+
+use crate::room::Room;
+
+/// What is known of pools: objects, reports and nodes.
+#[derive(Debug, Default)]
+pub struct View {
+    /// Pool objects by id.
+    pub pools: BTreeMap<String, Pool>,
+    /// What each node's agent reports, by node.
+    pub reports: BTreeMap<String, NodeStorageStatus>,
+    /// Labels of every Node object, by node.
+    pub nodes: BTreeMap<String, BTreeMap<String, String>>,
+}
+
+/// Why a pool is as it is; the reason of its Ready condition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Standing {
+    /// Usable, and takes new volumes.
+    Granted,
+    /// Usable; a person wants no new volumes there.
+    Cordoned,
+    /// Read-only, damaged or unsupported.
+    Unhealthy,
+    /// The directory is not the mount that it was.
+    LostMount,
+    /// No node reports it.
+    Missing,
+    /// Two places report it.
+    Conflict,
+    /// A person declared the disk gone for ever.
+    DeclaredLost,
+}
+
+impl Standing {
+    /// The reason of the Ready condition.
+    pub fn reason(self) -> &'static str {
+        match self {
+            Self::Granted => reason::GRANTED,
+            Self::Cordoned => reason::CORDONED,
+            Self::Unhealthy => reason::UNHEALTHY,
+            Self::LostMount => reason::LOST_MOUNT,
+            Self::Missing => reason::MISSING,
+            Self::Conflict => reason::CONFLICT,
+            Self::DeclaredLost => reason::DECLARED_LOST,
+        }
+    }
+
+    /// Volumes that are there can be used.
+    pub fn is_ready(self) -> bool {
+        matches!(self, Self::Granted | Self::Cordoned)
+    }
+
+    /// Pods may be steered to the node for this pool. A read-only pool keeps its
+    /// label: its pods may well want to read, and the agent has the last word.
+    fn is_labelled(self) -> bool {
+        matches!(self, Self::Granted | Self::Cordoned | Self::Unhealthy)
+    }
+}
+
+/// What became of one pool.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Grant {
+    /// The one node that may use it.
+    pub node: Option<String>,
+    /// Counts the grants.
+    pub epoch: i64,
+    /// Why it is as it is.
+    pub standing: Standing,
+    /// For people: what is wrong and what to do.
+    pub message: String,
+    /// What the granted node's agent reports of it.
+    pub report: Option<NodePool>,
+}
+
+impl Grant {
+    /// Backends that the pool can carry.
+    pub fn backends(&self) -> &[BackendKind] {
+        self.report.as_ref().map_or(&[], |r| &r.backends)
+    }
+}
+
+/// Grants every pool that an object or a report names.
+pub fn grant(view: &View) -> BTreeMap<String, Grant> {
+    let mut places: BTreeMap<&str, Vec<(&str, &NodePool)>> = BTreeMap::new();
+    for (node, report) in &view.reports {
+        // The word of a node that was removed from the cluster no longer counts.
+        if !view.nodes.contains_key(node) {
+            continue;
+        }
+        for pool in &report.pools {
+            if let Some(id) = &pool.id {
+                places.entry(id).or_default().push((node, pool));
+            }
+        }
+    }
+    let ids: BTreeSet<&str> = view
+        .pools
+        .keys()
+        .map(String::as_str)
+        .chain(places.keys().copied())
+        .collect();
+    ids.into_iter()
+        .map(|id| {
+            let places = places.get(id).map_or(&[][..], Vec::as_slice);
+            (id.to_owned(), grant_one(view.pools.get(id), places))
+        })
+        .collect()
+}
+
+fn grant_one(pool: Option<&Pool>, places: &[(&str, &NodePool)]) -> Grant {
+    let spec = pool.map(|p| p.spec.clone()).unwrap_or_default();
+    let status = pool.and_then(|p| p.status.clone()).unwrap_or_default();
+    // A directory that lost its disk still tells which pool it expects.
+    let (lost, present): (Vec<_>, Vec<_>) = places
+        .iter()
+        .partition(|(_, pool)| pool.health == PoolHealth::LostMount);
+    let holder = status.node.as_deref();
+    let (node, epoch) = match (holder, present.as_slice()) {
+        (_, [(node, _)]) if holder != Some(node) => (Some(*node), status.epoch + 1),
+        _ => (holder, status.epoch),
+    };
+    let at_home = |(n, _): &&(&str, &NodePool)| Some(*n) == node;
+    let report = present
+        .iter()
+        .find(at_home)
+        .or_else(|| lost.iter().find(at_home));
+    let here = node.unwrap_or("no node");
+    let (standing, message) = if spec.lost {
+        let text = "declared lost for ever: claims on it can be deleted without erasing".to_owned();
+        (Standing::DeclaredLost, text)
+    } else if present.len() > 1 {
+        let all: Vec<_> = present
+            .iter()
+            .map(|(n, p)| format!("{n}:{}", p.path))
+            .collect();
+        let text = format!(
+            "reported by {}; unmount the copy, or, where the disk moved and its old node is gone, delete the old Node object",
+            all.join(" and ")
+        );
+        (Standing::Conflict, text)
+    } else if let Some((_, report)) = present.first() {
+        let says = report.message.clone().unwrap_or_default();
+        match report.health {
+            PoolHealth::Healthy if spec.cordoned => (
+                Standing::Cordoned,
+                format!("on {here}; cordoned: no new volumes are placed here"),
+            ),
+            PoolHealth::Healthy => (Standing::Granted, format!("on {here}")),
+            health if says.is_empty() => (Standing::Unhealthy, format!("{health:?} on {here}")),
+            _ => (Standing::Unhealthy, says),
+        }
+    } else if let Some((_, report)) = report {
+        let text = report.message.clone().unwrap_or_else(|| {
+            format!(
+                "{} on {here} is not the disk that it was; mount it again",
+                report.path
+            )
+        });
+        (Standing::LostMount, text)
+    } else {
+        let text = format!(
+            "no node reports it (last on {here}); bring the disk or its node back, or set spec.lost"
+        );
+        (Standing::Missing, text)
+    };
+    Grant {
+        node: node.map(str::to_owned),
+        epoch,
+        standing,
+        message,
+        report: report.map(|(_, pool)| (*pool).clone()),
+    }
+}
+
+/// One write that brings Pool objects and node labels in line with the grants.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Write {
+    /// A pool is reported that has no object yet.
+    Create {
+        /// The pool's id, which is the object's name.
+        id: String,
+    },
+    /// The object's status is not what it should be.
+    Status {
+        /// The pool's id.
+        id: String,
+        /// The whole status.
+        status: Box<PoolStatus>,
+        /// The pool goes to another node (or to its first).
+        moved: bool,
+    },
+    /// Pool labels of a node: those to set, and those to take away.
+    Labels {
+        /// The node.
+        node: String,
+        /// Label keys to set to [`names::POOL_LABEL_VALUE`].
+        set: BTreeSet<String>,
+        /// Label keys to remove.
+        remove: BTreeSet<String>,
+    },
+}
+
+/// The writes that are due. A label follows the pool's *written* grant, never
+/// one that is still to be written: otherwise two leaders could label two nodes.
+pub fn writes(
+    view: &View,
+    grants: &BTreeMap<String, Grant>,
+    rooms: &BTreeMap<String, Room>,
+    now: Timestamp,
+) -> Vec<Write> {
+    let mut writes = Vec::new();
+    let mut wanted: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
+    for (id, grant) in grants {
+        let Some(pool) = view.pools.get(id) else {
+            writes.push(Write::Create { id: id.clone() });
+            continue;
+        };
+        let old = pool.status.clone().unwrap_or_default();
+        let new = status(&old, grant, rooms.get(id), pool.metadata.generation, now);
+        let granted = old.node == grant.node && old.epoch == grant.epoch;
+        if new != old {
+            writes.push(Write::Status {
+                id: id.clone(),
+                status: Box::new(new),
+                moved: !granted,
+            });
+        }
+        if granted
+            && grant.standing.is_labelled()
+            && let Some(node) = &grant.node
+        {
+            let labels = wanted.entry(node).or_default();
+            labels.insert(names::pool_label(id));
+        }
+    }
+    let none = BTreeSet::new();
+    for (node, labels) in &view.nodes {
+        let wanted = wanted.get(node.as_str()).unwrap_or(&none);
+        let set: BTreeSet<String> = wanted
+            .iter()
+            .filter(|key| labels.get(*key).map(String::as_str) != Some(names::POOL_LABEL_VALUE))
+            .cloned()
+            .collect();
+        let remove: BTreeSet<String> = labels
+            .keys()
+            .filter(|key| key.starts_with(names::POOL_LABEL_PREFIX) && !wanted.contains(*key))
+            .cloned()
+            .collect();
+        if !set.is_empty() || !remove.is_empty() {
+            writes.push(Write::Labels {
+                node: node.clone(),
+                set,
+                remove,
+            });
+        }
+    }
+    writes
+}
+
+fn status(
+    old: &PoolStatus,
+    grant: &Grant,
+    room: Option<&Room>,
+    generation: Option<i64>,
+    now: Timestamp,
+) -> PoolStatus {
+    let report = grant.report.as_ref();
+    let healthy = report.filter(|r| r.health != PoolHealth::LostMount);
+    let state = if grant.standing.is_ready() {
+        "True"
+    } else {
+        "False"
+    };
+    let since = old
+        .conditions
+        .iter()
+        .find(|c| c.type_ == condition::READY && c.status == state)
+        .map_or(Time(now), |c| c.last_transition_time.clone());
+    PoolStatus {
+        node: grant.node.clone(),
+        epoch: grant.epoch,
+        path: report.map(|r| r.path.clone()).or_else(|| old.path.clone()),
+        filesystem: healthy
+            .map(|r| r.filesystem.clone())
+            .or_else(|| old.filesystem.clone()),
+        capacity: healthy.map(|r| r.capacity).or(old.capacity),
+        reserved: room
+            .map(|r| Bytes(r.taken))
+            .or_else(|| healthy.map(|r| r.reserved))
+            .or(old.reserved),
+        volumes: room.map_or(old.volumes, |r| r.volumes),
+        conditions: vec![Condition {
+            type_: condition::READY.to_owned(),
+            status: state.to_owned(),
+            reason: grant.standing.reason().to_owned(),
+            message: grant.message.clone(),
+            observed_generation: generation,
+            last_transition_time: since,
+        }],
+    }
+}
+
+#[cfg(test)]
+#[path = "pools_tests.rs"]
+mod tests;

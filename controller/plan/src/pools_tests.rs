@@ -1,0 +1,246 @@
+use super::*;
+use expect_test::{Expect, expect};
+
+/// One line each: `node n1 [label,...]`, `pool p1 [on=n1] [epoch=2] [cordoned] [lost]`,
+/// `report n1 p1 [Health]`.
+fn view(text: &str) -> View {
+    let mut view = View::default();
+    for line in text.lines().map(str::trim).filter(|l| !l.is_empty()) {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let name = words[1].to_owned();
+        match words[0] {
+            "node" => {
+                let labels = words.get(2).into_iter().flat_map(|l| l.split(','));
+                let labels = labels.map(|id| (names::pool_label(id), "present".to_owned()));
+                view.nodes.insert(name, labels.collect());
+            }
+            "pool" => {
+                let mut pool = Pool::new(&name, Default::default());
+                let mut status = PoolStatus::default();
+                for word in &words[2..] {
+                    match word.split_once('=').unwrap_or((word, "")) {
+                        ("cordoned", _) => pool.spec.cordoned = true,
+                        ("lost", _) => pool.spec.lost = true,
+                        ("on", node) => status.node = Some(node.to_owned()),
+                        ("epoch", n) => status.epoch = n.parse().expect("a number"),
+                        other => panic!("{other:?}"),
+                    }
+                }
+                pool.status = Some(status);
+                view.pools.insert(name, pool);
+            }
+            "report" => {
+                let health = match words.get(3).copied().unwrap_or("Healthy") {
+                    "Healthy" => PoolHealth::Healthy,
+                    "LostMount" => PoolHealth::LostMount,
+                    "ReadOnly" => PoolHealth::ReadOnly,
+                    other => panic!("{other:?}"),
+                };
+                let report = view.reports.entry(name).or_default();
+                report.pools.push(NodePool {
+                    id: Some(words[2].to_owned()),
+                    path: format!("/pools/{}", report.pools.len()),
+                    health,
+                    message: None,
+                    filesystem: "btrfs".to_owned(),
+                    filesystem_uuid: None,
+                    backends: vec![BackendKind::Btrfs],
+                    capacity: Bytes(100),
+                    reserved: Bytes(10),
+                    free: Bytes(90),
+                    volumes: 0,
+                });
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    view
+}
+
+fn show(view: &View) -> String {
+    let grants = grant(view);
+    let mut out = String::new();
+    for (id, grant) in &grants {
+        let node = grant.node.as_deref().unwrap_or("-");
+        let (epoch, standing, message) = (grant.epoch, grant.standing, &grant.message);
+        out += &format!("{id} {node} {epoch} {standing:?}: {message}\n");
+    }
+    for write in writes(view, &grants, &BTreeMap::new(), Timestamp::UNIX_EPOCH) {
+        out += &match write {
+            Write::Create { id } => format!("create {id}\n"),
+            Write::Status { id, status, moved } => {
+                format!(
+                    "status {id} {} moved={moved}\n",
+                    status.conditions[0].status
+                )
+            }
+            Write::Labels { node, set, remove } => format!("labels {node} +{set:?} -{remove:?}\n"),
+        };
+    }
+    out
+}
+
+fn check(text: &str, expected: Expect) {
+    expected.assert_eq(&show(&view(text)));
+}
+
+/// Applies the writes, as the API server would.
+fn apply(view: &mut View) -> bool {
+    let grants = grant(view);
+    let due = writes(view, &grants, &BTreeMap::new(), Timestamp::UNIX_EPOCH);
+    for write in &due {
+        match write.clone() {
+            Write::Create { id } => {
+                view.pools
+                    .insert(id.clone(), Pool::new(&id, Default::default()));
+            }
+            Write::Status { id, status, .. } => {
+                view.pools.get_mut(&id).expect("there").status = Some(*status);
+            }
+            Write::Labels { node, set, remove } => {
+                let labels = view.nodes.get_mut(&node).expect("there");
+                labels.retain(|key, _| !remove.contains(key));
+                labels.extend(set.into_iter().map(|key| (key, "present".to_owned())));
+            }
+        }
+    }
+    !due.is_empty()
+}
+
+#[test]
+fn a_new_pool_is_made_then_granted_then_labelled() {
+    let mut all = view(
+        "node n1
+         report n1 p1",
+    );
+    expect![[r"
+        p1 n1 1 Granted: on n1
+        create p1
+    "]]
+    .assert_eq(&show(&all));
+    assert!(apply(&mut all));
+    expect![[r"
+        p1 n1 1 Granted: on n1
+        status p1 True moved=true
+    "]]
+    .assert_eq(&show(&all));
+    assert!(apply(&mut all));
+    expect![[r#"
+        p1 n1 1 Granted: on n1
+        labels n1 +{"pool.berth.dev/p1"} -{}
+    "#]]
+    .assert_eq(&show(&all));
+    assert!(apply(&mut all));
+    assert!(!apply(&mut all), "nothing is left to do");
+}
+
+#[test]
+fn a_disk_that_moves_takes_its_grant_along() {
+    check(
+        "node n1 p1
+         node n2
+         pool p1 on=n1 epoch=1
+         report n1 p1 LostMount
+         report n2 p1",
+        expect![[r#"
+            p1 n2 2 Granted: on n2
+            status p1 True moved=true
+            labels n1 +{} -{"pool.berth.dev/p1"}
+        "#]],
+    );
+    // The label of the new node comes after the grant was written.
+    check(
+        "node n1
+         node n2
+         pool p1 on=n2 epoch=2
+         report n2 p1",
+        expect![[r#"
+            p1 n2 2 Granted: on n2
+            status p1 True moved=false
+            labels n2 +{"pool.berth.dev/p1"} -{}
+        "#]],
+    );
+}
+
+#[test]
+fn two_places_with_one_id_are_a_conflict_and_the_holder_stays() {
+    check(
+        "node n1 p1
+         node n2
+         pool p1 on=n1 epoch=1
+         report n1 p1
+         report n2 p1",
+        expect![[r#"
+            p1 n1 1 Conflict: reported by n1:/pools/0 and n2:/pools/0; unmount the copy, or, where the disk moved and its old node is gone, delete the old Node object
+            status p1 False moved=false
+            labels n1 +{} -{"pool.berth.dev/p1"}
+        "#]],
+    );
+    // On one node too: a second mount or a copy of the filesystem.
+    check(
+        "node n1 p1
+         pool p1 on=n1 epoch=1
+         report n1 p1
+         report n1 p1",
+        expect![[r#"
+            p1 n1 1 Conflict: reported by n1:/pools/0 and n1:/pools/1; unmount the copy, or, where the disk moved and its old node is gone, delete the old Node object
+            status p1 False moved=false
+            labels n1 +{} -{"pool.berth.dev/p1"}
+        "#]],
+    );
+    // Nobody held it: nobody gets it.
+    check(
+        "node n1
+         node n2
+         pool p1
+         report n1 p1
+         report n2 p1",
+        expect![[r"
+            p1 - 0 Conflict: reported by n1:/pools/0 and n2:/pools/0; unmount the copy, or, where the disk moved and its old node is gone, delete the old Node object
+            status p1 False moved=false
+        "]],
+    );
+}
+
+#[test]
+fn the_word_of_a_removed_node_does_not_count() {
+    check(
+        "node n2
+         pool p1 on=n1 epoch=1
+         report n1 p1
+         report n2 p1",
+        expect![[r"
+            p1 n2 2 Granted: on n2
+            status p1 True moved=true
+        "]],
+    );
+}
+
+#[test]
+fn trouble_is_named() {
+    check(
+        "node n1 lost,gone,ro,cord,dead,foreign
+         pool lost on=n1 epoch=1
+         pool gone on=n1 epoch=1
+         pool ro on=n1 epoch=1
+         pool cord on=n1 epoch=1 cordoned
+         pool dead on=n1 epoch=1 lost
+         report n1 lost LostMount
+         report n1 ro ReadOnly
+         report n1 cord
+         report n1 dead",
+        expect![[r#"
+            cord n1 1 Cordoned: on n1; cordoned: no new volumes are placed here
+            dead n1 1 DeclaredLost: declared lost for ever: claims on it can be deleted without erasing
+            gone n1 1 Missing: no node reports it (last on n1); bring the disk or its node back, or set spec.lost
+            lost n1 1 LostMount: /pools/0 on n1 is not the disk that it was; mount it again
+            ro n1 1 Unhealthy: ReadOnly on n1
+            status cord True moved=false
+            status dead False moved=false
+            status gone False moved=false
+            status lost False moved=false
+            status ro False moved=false
+            labels n1 +{} -{"pool.berth.dev/dead", "pool.berth.dev/foreign", "pool.berth.dev/gone", "pool.berth.dev/lost"}
+        "#]],
+    );
+}

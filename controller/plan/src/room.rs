@@ -1,0 +1,217 @@
+//! How much room each pool has, as far as the controller can know.
+//!
+//! The agent's ledger is the arbiter; this sum keeps bursts from colliding. A
+//! pool's taken bytes are what its agent reports, or the sum of the Volume
+//! objects placed there where that is more: objects are there before the agent
+//! reports them, and trash, snapshots and foreign volumes are only in its report.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use berth_api::{BackendKind, Volume, VolumePhase, VolumeSpec};
+
+use crate::pools::{Grant, Standing};
+
+/// A set, as the owner of volumes: namespace, kind and name.
+pub type SetKey = (String, String, String);
+
+/// The set that a volume's spec names.
+pub fn set_of(spec: &VolumeSpec) -> Option<SetKey> {
+    let owner = spec.owner.as_ref()?;
+    Some((
+        spec.claim.namespace.clone(),
+        owner.kind.clone(),
+        owner.name.clone(),
+    ))
+}
+
+/// One pool with its room.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Room {
+    /// The node that the pool is granted to.
+    pub node: String,
+    /// Whether new volumes may go there, and if not, why.
+    pub standing: Standing,
+    /// Backends that the pool can carry.
+    pub backends: Vec<BackendKind>,
+    /// Bytes that volumes may take in all.
+    pub capacity: u64,
+    /// Bytes that are taken.
+    pub taken: u64,
+    /// Volume objects placed there.
+    pub volumes: i64,
+    /// Ordinals of each set with a volume there.
+    pub ordinals: BTreeMap<SetKey, BTreeSet<i32>>,
+    /// No more than this is believed to be free, since the agent refused more.
+    pub ceiling: Option<u64>,
+}
+
+impl Room {
+    /// Bytes that are free; nothing where no new volumes may go.
+    pub fn free(&self) -> u64 {
+        if self.standing != Standing::Granted {
+            return 0;
+        }
+        let free = self.capacity.saturating_sub(self.taken);
+        free.min(self.ceiling.unwrap_or(u64::MAX))
+    }
+
+    /// Takes note of a volume that is about to be placed here.
+    pub fn take(&mut self, size: u64, set: Option<&SetKey>, ordinal: Option<i32>) {
+        self.taken = self.taken.saturating_add(size);
+        self.volumes += 1;
+        self.ceiling = self.ceiling.map(|c| c.saturating_sub(size));
+        if let (Some(set), Some(ordinal)) = (set, ordinal) {
+            let ordinals = self.ordinals.entry(set.clone()).or_default();
+            ordinals.insert(ordinal);
+        }
+    }
+
+    /// How many other ordinals of the set have a volume here.
+    pub fn others(&self, set: Option<&SetKey>, ordinal: Option<i32>) -> usize {
+        let Some(ordinals) = set.and_then(|s| self.ordinals.get(s)) else {
+            return 0;
+        };
+        ordinals.iter().filter(|o| Some(**o) != ordinal).count()
+    }
+
+    /// Whether the same ordinal of the set has a volume here.
+    pub fn has(&self, set: Option<&SetKey>, ordinal: Option<i32>) -> bool {
+        let ordinals = set.and_then(|s| self.ordinals.get(s));
+        matches!((ordinals, ordinal), (Some(all), Some(one)) if all.contains(&one))
+    }
+}
+
+/// Bytes that a volume takes: what its backend enforces, or what is asked for
+/// where that is more (not answered yet, or growing).
+pub fn size_of(volume: &Volume) -> u64 {
+    let enforced = volume.status.as_ref().and_then(|s| s.size);
+    volume.spec.size.max(enforced.unwrap_or_default()).0
+}
+
+/// A volume that takes no room: it was erased, or nothing was made.
+fn takes_nothing(volume: &Volume) -> bool {
+    let phase = volume.status.as_ref().map(|s| s.phase);
+    matches!(phase, Some(VolumePhase::Deleted | VolumePhase::NoRoom))
+}
+
+/// The room in each granted pool. `ceilings` are pools whose agent refused a
+/// volume since it last reported, with the size that was one too many.
+pub fn rooms<'a>(
+    grants: &BTreeMap<String, Grant>,
+    volumes: impl IntoIterator<Item = &'a Volume>,
+    ceilings: &BTreeMap<String, u64>,
+) -> BTreeMap<String, Room> {
+    let mut rooms: BTreeMap<String, Room> = BTreeMap::new();
+    let mut reported = BTreeMap::new();
+    for (id, grant) in grants {
+        let (Some(node), Some(report)) = (&grant.node, &grant.report) else {
+            continue;
+        };
+        reported.insert(id.as_str(), report.reserved.0);
+        rooms.insert(
+            id.clone(),
+            Room {
+                node: node.clone(),
+                standing: grant.standing,
+                backends: report.backends.clone(),
+                capacity: report.capacity.0,
+                taken: 0,
+                volumes: 0,
+                ordinals: BTreeMap::new(),
+                ceiling: ceilings.get(id).map(|size| size.saturating_sub(1)),
+            },
+        );
+    }
+    for volume in volumes {
+        let Some(room) = rooms.get_mut(&volume.spec.pool) else {
+            continue;
+        };
+        if takes_nothing(volume) {
+            continue;
+        }
+        let ceiling = room.ceiling.take();
+        let ordinal = volume.spec.owner.as_ref().map(|o| o.ordinal);
+        room.take(size_of(volume), set_of(&volume.spec).as_ref(), ordinal);
+        room.ceiling = ceiling;
+    }
+    for (id, room) in &mut rooms {
+        let reported = reported.get(id.as_str()).copied().unwrap_or(0);
+        room.taken = room.taken.max(reported);
+    }
+    rooms
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::volumes::pv;
+    use berth_api::{Bytes, ClaimRef, NodePool, PoolHealth, VolumeMode, VolumeState, VolumeStatus};
+
+    fn volume(pool: &str, size: u64, status: Option<(VolumePhase, u64)>) -> Volume {
+        let spec = VolumeSpec {
+            pool: pool.to_owned(),
+            node: "n1".to_owned(),
+            size: Bytes(size),
+            mode: VolumeMode::Filesystem,
+            claim: ClaimRef {
+                namespace: "ns".to_owned(),
+                name: "a".to_owned(),
+                uid: "u".to_owned(),
+            },
+            owner: None,
+            source: None,
+            backend: None,
+            adopt: false,
+            state: VolumeState::Present,
+        };
+        let mut volume = pv::volume("pvc-u", spec);
+        volume.status = status.map(|(phase, size)| VolumeStatus {
+            phase,
+            size: Some(Bytes(size)),
+            ..VolumeStatus::default()
+        });
+        volume
+    }
+
+    #[test]
+    fn taken_is_what_is_reported_or_placed_whichever_is_more() {
+        let report = |reserved| NodePool {
+            id: Some("p1".to_owned()),
+            path: "/pools/a".to_owned(),
+            health: PoolHealth::Healthy,
+            message: None,
+            filesystem: "btrfs".to_owned(),
+            filesystem_uuid: None,
+            backends: vec![BackendKind::Btrfs],
+            capacity: Bytes(100),
+            reserved: Bytes(reserved),
+            free: Bytes(100),
+            volumes: 0,
+        };
+        let grants = |reserved| {
+            let grant = Grant {
+                node: Some("n1".to_owned()),
+                epoch: 1,
+                standing: Standing::Granted,
+                message: String::new(),
+                report: Some(report(reserved)),
+            };
+            BTreeMap::from([("p1".to_owned(), grant)])
+        };
+        let volumes = [
+            volume("p1", 10, None),
+            volume("p1", 1, Some((VolumePhase::Ready, 16))),
+            volume("p1", 50, Some((VolumePhase::NoRoom, 0))),
+            volume("p1", 50, Some((VolumePhase::Deleted, 50))),
+            volume("p2", 50, None),
+        ];
+        let none = BTreeMap::new();
+        let room = |reserved, ceilings| rooms(&grants(reserved), &volumes, ceilings)["p1"].clone();
+        assert_eq!(room(0, &none).free(), 74);
+        assert_eq!(room(0, &none).volumes, 2);
+        assert_eq!(room(90, &none).free(), 10);
+        assert_eq!(room(190, &none).free(), 0);
+        let refused = BTreeMap::from([("p1".to_owned(), 30)]);
+        assert_eq!(room(0, &refused).free(), 29);
+    }
+}

@@ -1,0 +1,281 @@
+//! What a claim asks for, and whether Berth can give it.
+
+use berth_api::{Bytes, DRIVER, OwnerRef, VolumeMode, names};
+use k8s_openapi::api::core::v1::PersistentVolumeClaim;
+
+use super::Class;
+
+/// What is known of a pod that uses claims.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Pod {
+    /// Name of the pod.
+    pub name: String,
+    /// Kind and name of its controller.
+    pub controller: Option<(String, String)>,
+    /// Its label with the ordinal.
+    pub index: Option<String>,
+    /// Names of the claims that it uses, generic ephemeral ones included.
+    pub claims: Vec<String>,
+}
+
+/// The claim's UID; empty only for what never came from an API server.
+pub fn uid(claim: &PersistentVolumeClaim) -> &str {
+    claim.metadata.uid.as_deref().unwrap_or_default()
+}
+
+/// The class that the claim names.
+pub fn class_name(claim: &PersistentVolumeClaim) -> Option<&str> {
+    claim.spec.as_ref()?.storage_class_name.as_deref()
+}
+
+/// The PV that the claim is bound to, or will be.
+pub fn volume_name(claim: &PersistentVolumeClaim) -> Option<&str> {
+    let name = claim.spec.as_ref()?.volume_name.as_deref()?;
+    (!name.is_empty()).then_some(name)
+}
+
+/// The node that the scheduler chose.
+pub fn selected_node(claim: &PersistentVolumeClaim) -> Option<&str> {
+    annotation(claim, names::SELECTED_NODE).filter(|n| !n.is_empty())
+}
+
+fn annotation<'a>(claim: &'a PersistentVolumeClaim, key: &str) -> Option<&'a str> {
+    let all = claim.metadata.annotations.as_ref()?;
+    all.get(key).map(String::as_str)
+}
+
+/// Bytes asked for; nothing where the request is missing or no quantity.
+pub fn size(claim: &PersistentVolumeClaim) -> Option<u64> {
+    let requests = claim.spec.as_ref()?.resources.as_ref()?.requests.as_ref()?;
+    let bytes: Bytes = requests.get("storage")?.0.parse().ok()?;
+    Some(bytes.0)
+}
+
+/// Directory tree or block device.
+pub fn mode(claim: &PersistentVolumeClaim) -> VolumeMode {
+    match claim.spec.as_ref().and_then(|s| s.volume_mode.as_deref()) {
+        Some("Block") => VolumeMode::Block,
+        _ => VolumeMode::Filesystem,
+    }
+}
+
+/// Whether the claim still wants a volume made: it is bound to nothing, stays,
+/// and kube-controller-manager handed it to us.
+pub fn is_open(claim: &PersistentVolumeClaim) -> bool {
+    volume_name(claim).is_none()
+        && claim.metadata.deletion_timestamp.is_none()
+        && [names::STORAGE_PROVISIONER, names::BETA_STORAGE_PROVISIONER]
+            .iter()
+            .any(|key| annotation(claim, key) == Some(DRIVER))
+}
+
+/// Whether it is time to place the claim: it is open, and where its class waits
+/// for a pod, the scheduler has chosen a node.
+pub fn is_due(claim: &PersistentVolumeClaim, class: &Class) -> bool {
+    is_open(claim) && (class.immediate || selected_node(claim).is_some())
+}
+
+/// What the claim asks for that Berth does not give, as a sentence for its
+/// event. Nothing is accepted and ignored.
+pub fn refusal(claim: &PersistentVolumeClaim) -> Option<String> {
+    let spec = claim.spec.as_ref()?;
+    let modes = spec.access_modes.as_deref().unwrap_or_default();
+    let shared = modes
+        .iter()
+        .find(|m| !matches!(m.as_str(), "ReadWriteOnce" | "ReadWriteOncePod"));
+    if let Some(mode) = shared {
+        return Some(format!(
+            "access mode {mode} is not possible: the volume is a disk of one node; use ReadWriteOnce or ReadWriteOncePod"
+        ));
+    }
+    if spec.data_source.is_some() || spec.data_source_ref.is_some() {
+        return Some(
+            "a data source is not supported; an empty volume in its place would be wrong"
+                .to_owned(),
+        );
+    }
+    if spec.selector.is_some() {
+        return Some("a selector is for volumes that exist; remove it".to_owned());
+    }
+    if spec
+        .volume_attributes_class_name
+        .as_ref()
+        .is_some_and(|n| !n.is_empty())
+    {
+        return Some("volumeAttributesClassName is not supported; remove it".to_owned());
+    }
+    match size(claim) {
+        Some(0) => Some("a volume of no size cannot be made".to_owned()),
+        None => Some("the request for storage is no size in bytes".to_owned()),
+        Some(_) => None,
+    }
+}
+
+/// Kinds whose replicas have numbers.
+const SETS: [&str; 2] = ["OrdinalSet", "StatefulSet"];
+
+/// The set and ordinal behind a claim: from the pod that uses it, or from the
+/// claim's own owner (a set that keeps its claims to itself).
+pub fn owner(claim: &PersistentVolumeClaim, pod: Option<&Pod>) -> Option<OwnerRef> {
+    let name = claim.metadata.name.as_deref()?;
+    if let Some(pod) = pod
+        && let Some((kind, set)) = &pod.controller
+        && SETS.contains(&kind.as_str())
+    {
+        // A claim that all replicas share belongs to none of them.
+        let own = name.ends_with(&format!("-{}", pod.name))
+            || name.starts_with(&format!("{}-", pod.name));
+        let label = pod.index.as_deref().and_then(|i| i.parse().ok());
+        let ordinal = label.or_else(|| ordinal(&pod.name, set))?;
+        return own.then(|| OwnerRef {
+            kind: kind.clone(),
+            name: set.clone(),
+            ordinal,
+        });
+    }
+    let owners = claim.metadata.owner_references.as_deref()?;
+    owners
+        .iter()
+        .filter(|o| SETS.contains(&o.kind.as_str()))
+        .find_map(|o| {
+            let at = name.rfind(&format!("-{}-", o.name))?;
+            Some(OwnerRef {
+                kind: o.kind.clone(),
+                name: o.name.clone(),
+                ordinal: ordinal(&name[at + 1..], &o.name)?,
+            })
+        })
+}
+
+/// The number in `<set>-<number>`.
+fn ordinal(name: &str, set: &str) -> Option<i32> {
+    let digits = name.strip_prefix(set)?.strip_prefix('-')?;
+    digits.parse().ok().filter(|n: &i32| *n >= 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use expect_test::{Expect, expect};
+    use serde_json::{Value, json};
+
+    fn claim(value: Value) -> PersistentVolumeClaim {
+        serde_json::from_value(value).expect("a claim")
+    }
+
+    fn check_owner(name: &str, owners: Value, pod: Option<Pod>, expected: Expect) {
+        let claim = claim(json!({"metadata": {"name": name, "ownerReferences": owners}}));
+        let shown = match owner(&claim, pod.as_ref()) {
+            Some(o) => format!("{} {} {}", o.kind, o.name, o.ordinal),
+            None => "none".to_owned(),
+        };
+        expected.assert_eq(&shown);
+    }
+
+    fn pod(name: &str, kind: &str, set: &str, index: Option<&str>) -> Option<Pod> {
+        Some(Pod {
+            name: name.to_owned(),
+            controller: Some((kind.to_owned(), set.to_owned())),
+            index: index.map(str::to_owned),
+            claims: Vec::new(),
+        })
+    }
+
+    #[test]
+    fn owners_are_found() {
+        let by = |kind: &str, name: &str| json!([{"apiVersion": "apps/v1", "kind": kind, "name": name, "uid": "u"}]);
+        let none = json!([]);
+        check_owner(
+            "data-web-2",
+            none.clone(),
+            pod("web-2", "OrdinalSet", "web", Some("2")),
+            expect!["OrdinalSet web 2"],
+        );
+        check_owner(
+            "data-web-2",
+            none.clone(),
+            pod("web-2", "StatefulSet", "web", None),
+            expect!["StatefulSet web 2"],
+        );
+        check_owner(
+            "web-2-scratch",
+            none.clone(),
+            pod("web-2", "StatefulSet", "web", None),
+            expect!["StatefulSet web 2"],
+        );
+        check_owner(
+            "shared",
+            none.clone(),
+            pod("web-2", "StatefulSet", "web", Some("2")),
+            expect!["none"],
+        );
+        check_owner(
+            "data-web-2",
+            none.clone(),
+            pod("web-6d4f-x", "ReplicaSet", "web-6d4f", None),
+            expect!["none"],
+        );
+        check_owner(
+            "data-my-web-11",
+            by("OrdinalSet", "my-web"),
+            None,
+            expect!["OrdinalSet my-web 11"],
+        );
+        check_owner(
+            "data-web-x",
+            by("StatefulSet", "web"),
+            None,
+            expect!["none"],
+        );
+        check_owner("data-web-1", by("Pod", "web-1"), None, expect!["none"]);
+        check_owner("data", none, None, expect!["none"]);
+    }
+
+    #[test]
+    fn only_what_can_be_given_is_accepted() {
+        let base = json!({
+            "metadata": {"name": "a"},
+            "spec": {"accessModes": ["ReadWriteOncePod"], "resources": {"requests": {"storage": "1Mi"}}},
+        });
+        let check = |path: &str, value: Value, expected: Expect| {
+            let mut object = base.clone();
+            if !path.is_empty() {
+                object["spec"][path] = value;
+            }
+            expected.assert_eq(&refusal(&claim(object)).unwrap_or_else(|| "accepted".to_owned()));
+        };
+        check("", Value::Null, expect!["accepted"]);
+        check(
+            "accessModes",
+            json!(["ReadWriteOnce", "ReadWriteMany"]),
+            expect![
+                "access mode ReadWriteMany is not possible: the volume is a disk of one node; use ReadWriteOnce or ReadWriteOncePod"
+            ],
+        );
+        check(
+            "dataSource",
+            json!({"kind": "PersistentVolumeClaim", "name": "b"}),
+            expect!["a data source is not supported; an empty volume in its place would be wrong"],
+        );
+        check(
+            "selector",
+            json!({}),
+            expect!["a selector is for volumes that exist; remove it"],
+        );
+        check(
+            "resources",
+            json!({"requests": {"storage": "0"}}),
+            expect!["a volume of no size cannot be made"],
+        );
+        check(
+            "resources",
+            json!({}),
+            expect!["the request for storage is no size in bytes"],
+        );
+        check(
+            "volumeAttributesClassName",
+            json!("gold"),
+            expect!["volumeAttributesClassName is not supported; remove it"],
+        );
+    }
+}

@@ -1,0 +1,213 @@
+//! StorageClasses of Berth, checked: a parameter that is not known is refused,
+//! never ignored.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use berth_api::{BackendKind, DRIVER, names::parameter};
+use k8s_openapi::api::{core::v1::TopologySelectorTerm, storage::v1::StorageClass};
+
+/// A class of ours.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Class {
+    /// Its name.
+    pub name: String,
+    /// Binds at once, without waiting for a pod.
+    pub immediate: bool,
+    /// Policy of the volumes: `Delete` or `Retain`.
+    pub reclaim: String,
+    /// Mount options of the volumes.
+    pub mount_options: Option<Vec<String>>,
+    /// Backend that it demands.
+    pub backend: Option<BackendKind>,
+    /// Nodes that it allows, as label terms; any when empty.
+    pub topologies: Vec<TopologySelectorTerm>,
+}
+
+/// Every backend with its name in a class.
+pub const BACKENDS: [(BackendKind, &str); 4] = [
+    (BackendKind::Btrfs, "btrfs"),
+    (BackendKind::ProjectQuota, "project-quota"),
+    (BackendKind::Image, "image"),
+    (BackendKind::Directory, "directory"),
+];
+
+/// Name of a backend in a class.
+pub fn backend_name(kind: BackendKind) -> &'static str {
+    let found = BACKENDS.iter().find(|(k, _)| *k == kind);
+    found.map_or("unknown", |(_, name)| name)
+}
+
+/// Reads a class; nothing where it is another driver's.
+///
+/// The error is a sentence for the claim's event.
+pub fn class(object: &StorageClass) -> Option<Result<Class, String>> {
+    if object.provisioner != DRIVER {
+        return None;
+    }
+    let name = object.metadata.name.clone().unwrap_or_default();
+    let parameters = object.parameters.clone().unwrap_or_default();
+    Some(
+        backend(&parameters)
+            .map_err(|what| format!("StorageClass {name}: {what}"))
+            .map(|backend| Class {
+                immediate: object.volume_binding_mode.as_deref() != Some("WaitForFirstConsumer"),
+                reclaim: object
+                    .reclaim_policy
+                    .clone()
+                    .unwrap_or_else(|| "Delete".to_owned()),
+                mount_options: object.mount_options.clone().filter(|o| !o.is_empty()),
+                backend,
+                topologies: object.allowed_topologies.clone().unwrap_or_default(),
+                name,
+            }),
+    )
+}
+
+fn backend(parameters: &BTreeMap<String, String>) -> Result<Option<BackendKind>, String> {
+    let mut backend = None;
+    let mut unlimited = false;
+    for (key, value) in parameters {
+        match key.as_str() {
+            parameter::BACKEND => {
+                let found = BACKENDS.iter().find(|(_, name)| name == value);
+                let Some((kind, _)) = found else {
+                    let known = BACKENDS.map(|(_, name)| name).join(", ");
+                    return Err(format!(
+                        "backend {value:?} is not known; use one of {known}"
+                    ));
+                };
+                backend = Some(*kind);
+            }
+            parameter::LIMIT if value == "none" => unlimited = true,
+            parameter::LIMIT => {
+                return Err(format!(
+                    "limit {value:?} is not known; the only one is \"none\""
+                ));
+            }
+            parameter::FS_TYPE if value == "ext4" => {}
+            parameter::FS_TYPE => {
+                return Err(format!(
+                    "{} {value:?} is not known; the only one is \"ext4\"",
+                    parameter::FS_TYPE
+                ));
+            }
+            _ => {
+                return Err(format!(
+                    "parameter {key:?} is not known; Berth knows {}, {} and {}",
+                    parameter::BACKEND,
+                    parameter::LIMIT,
+                    parameter::FS_TYPE
+                ));
+            }
+        }
+    }
+    match (backend, unlimited) {
+        (None | Some(BackendKind::Directory), true) => Ok(Some(BackendKind::Directory)),
+        (Some(kind), true) => Err(format!(
+            "backend {} has a size limit, which limit \"none\" contradicts; leave one of them out",
+            backend_name(kind)
+        )),
+        (Some(BackendKind::Directory), false) => Err(
+            "backend directory limits no size; say so with the parameter limit: none".to_owned(),
+        ),
+        (backend, false) => Ok(backend),
+    }
+}
+
+impl Class {
+    /// Nodes of `nodes` (labels by name) that the class allows; nothing where it
+    /// allows all.
+    pub fn allowed(
+        &self,
+        nodes: &BTreeMap<String, BTreeMap<String, String>>,
+    ) -> Option<BTreeSet<String>> {
+        if self.topologies.is_empty() {
+            return None;
+        }
+        let matches = |labels: &BTreeMap<String, String>| {
+            self.topologies.iter().any(|term| {
+                let terms = term.match_label_expressions.as_deref().unwrap_or_default();
+                terms
+                    .iter()
+                    .all(|t| labels.get(&t.key).is_some_and(|v| t.values.contains(v)))
+            })
+        };
+        Some(
+            nodes
+                .iter()
+                .filter(|(_, labels)| matches(labels))
+                .map(|(name, _)| name.clone())
+                .collect(),
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use expect_test::{Expect, expect};
+    use serde_json::json;
+
+    fn check(parameters: serde_json::Value, expected: Expect) {
+        let object: StorageClass = serde_json::from_value(json!({
+            "metadata": {"name": "fast"},
+            "provisioner": DRIVER,
+            "parameters": parameters,
+        }))
+        .expect("a class");
+        let shown = match class(&object).expect("ours") {
+            Ok(class) => format!("{:?}", class.backend),
+            Err(error) => error,
+        };
+        expected.assert_eq(&shown);
+    }
+
+    #[test]
+    fn parameters_are_known_or_refused() {
+        check(json!({}), expect!["None"]);
+        check(
+            json!({"backend": "image", "csi.storage.k8s.io/fstype": "ext4"}),
+            expect!["Some(Image)"],
+        );
+        check(json!({"limit": "none"}), expect!["Some(Directory)"]);
+        check(
+            json!({"backend": "directory"}),
+            expect![
+                "StorageClass fast: backend directory limits no size; say so with the parameter limit: none"
+            ],
+        );
+        check(
+            json!({"backend": "btrfs", "limit": "none"}),
+            expect![[
+                r#"StorageClass fast: backend btrfs has a size limit, which limit "none" contradicts; leave one of them out"#
+            ]],
+        );
+        check(
+            json!({"backend": "zfs"}),
+            expect![[
+                r#"StorageClass fast: backend "zfs" is not known; use one of btrfs, project-quota, image, directory"#
+            ]],
+        );
+        check(
+            json!({"csi.storage.k8s.io/fstype": "xfs"}),
+            expect![[
+                r#"StorageClass fast: csi.storage.k8s.io/fstype "xfs" is not known; the only one is "ext4""#
+            ]],
+        );
+        check(
+            json!({"pathPattern": "../.."}),
+            expect![[
+                r#"StorageClass fast: parameter "pathPattern" is not known; Berth knows backend, limit and csi.storage.k8s.io/fstype"#
+            ]],
+        );
+    }
+
+    #[test]
+    fn other_drivers_classes_are_not_ours() {
+        let object = StorageClass {
+            provisioner: "example.com/other".to_owned(),
+            ..StorageClass::default()
+        };
+        assert_eq!(class(&object), None);
+    }
+}

@@ -1,0 +1,474 @@
+//! The life of one volume: from its objects as they are to the next write.
+//!
+//! Each write is one that may land late or twice. The order is what keeps data:
+//! intent (Volume) before anything on a disk; the mark [`names::EXPOSED`] before
+//! the PV, so that "no PV and no claim" can be told from "never had one"; erased
+//! on disk before the PV's finalizer goes; the Volume object last.
+
+pub mod claim;
+pub mod class;
+mod grow;
+pub mod pv;
+
+pub use class::{Class, backend_name};
+
+use std::collections::BTreeMap;
+
+use berth_api::{
+    Bytes, Volume, VolumePhase, VolumeSpec, VolumeState, VolumeStatus,
+    names::{self, reason},
+};
+use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
+
+use crate::{
+    pools::{Grant, Standing},
+    room::Room,
+};
+
+/// Everything that the next write of one volume depends on.
+#[derive(Clone, Copy, Debug)]
+pub struct View<'a> {
+    /// The claim: the one that the PV is bound to, else the one that the volume
+    /// was made for; only if its UID is that one's.
+    pub claim: Option<&'a PersistentVolumeClaim>,
+    /// The PV with this volume's handle.
+    pub pv: Option<&'a PersistentVolume>,
+    /// The Volume object.
+    pub volume: Option<&'a Volume>,
+    /// The claim's class, where it is a valid one of ours.
+    pub class: Option<&'a Class>,
+    /// Grants of all pools.
+    pub grants: &'a BTreeMap<String, Grant>,
+    /// Room of all pools.
+    pub rooms: &'a BTreeMap<String, Room>,
+    /// Labels of every Node object, by node.
+    pub nodes: &'a BTreeMap<String, BTreeMap<String, String>>,
+    /// The pod's other claims.
+    pub peers: &'a Peers,
+}
+
+/// The other claims of the pod that uses a claim: none of them gets a PV before
+/// all of them have a volume on the node, since a PV pins the pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Peers {
+    /// Bound already, or their volumes are ready; or there are none.
+    Ready,
+    /// The named claim is not ready yet.
+    Waiting(String),
+}
+
+/// What proves that data may be erased. The shell checks it against the API
+/// server itself, not a cache, before it writes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Proof {
+    /// A PV with policy Delete whose claim is gone.
+    ReleasedPv {
+        /// Name of the PV.
+        pv: String,
+        /// UID of the PV.
+        uid: String,
+    },
+    /// No pod can ever have used it: there was no PV, and the claim is gone or
+    /// bound to another volume.
+    NeverExposed,
+}
+
+/// The next write.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Step {
+    /// Nothing is due.
+    Nothing,
+    /// Place the claim, together with the other open claims of its pod.
+    Place,
+    /// Mark the Volume as exposed, then make its PV.
+    Expose {
+        /// The mark is not there yet.
+        mark: bool,
+        /// The PV.
+        pv: Box<PersistentVolume>,
+    },
+    /// Make the Volume object again, from its PV.
+    Adopt {
+        /// Its spec, with `adopt` set.
+        spec: Box<VolumeSpec>,
+    },
+    /// The pool is on another node now.
+    MoveTo {
+        /// The node.
+        node: String,
+    },
+    /// Let the agent erase the data.
+    Erase {
+        /// Why that is right.
+        proof: Proof,
+    },
+    /// Remove the Volume object.
+    DropVolume {
+        /// Size that the agent had no room for, where that is why.
+        refused: Option<u64>,
+    },
+    /// The node cannot do it: remove the Volume object and let the scheduler
+    /// choose again.
+    Reschedule,
+    /// Delete the PV; our finalizer holds it until the next step.
+    DeletePv,
+    /// Let the PV go.
+    DropFinalizer,
+    /// Ask the agent for a larger volume.
+    Grow {
+        /// Bytes.
+        size: u64,
+    },
+    /// Tell the PV its new capacity.
+    PvCapacity {
+        /// Bytes.
+        size: u64,
+    },
+    /// Tell the claim its new capacity.
+    ClaimCapacity {
+        /// Bytes.
+        size: u64,
+    },
+}
+
+/// Something for people to read, on the claim (or on the Volume, without one).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Notice {
+    /// It needs attention.
+    pub warning: bool,
+    /// One CamelCase word.
+    pub reason: &'static str,
+    /// A sentence.
+    pub text: String,
+}
+
+/// The next write, and what to tell people.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Decision {
+    /// The next write.
+    pub step: Step,
+    /// An event.
+    pub notice: Option<Notice>,
+    /// Why the claim waits, short; for the WAITING column of its set.
+    pub wait: Option<String>,
+}
+
+impl From<Step> for Decision {
+    fn from(step: Step) -> Self {
+        Self {
+            step,
+            notice: None,
+            wait: None,
+        }
+    }
+}
+
+impl Decision {
+    fn wait(text: impl Into<String>) -> Self {
+        Self {
+            step: Step::Nothing,
+            notice: None,
+            wait: Some(text.into()),
+        }
+    }
+
+    fn warn(mut self, reason: &'static str, text: impl Into<String>) -> Self {
+        self.notice = Some(Notice {
+            warning: true,
+            reason,
+            text: text.into(),
+        });
+        self
+    }
+
+    fn tell(mut self, reason: &'static str, text: impl Into<String>) -> Self {
+        self.notice = Some(Notice {
+            warning: false,
+            reason,
+            text: text.into(),
+        });
+        self
+    }
+}
+
+/// The next write for one volume.
+pub fn decide(view: &View) -> Decision {
+    match (view.pv, view.volume) {
+        (Some(pv), volume) => with_pv(view, pv, volume),
+        (None, Some(volume)) if volume.spec.state == VolumeState::Deleted => {
+            if is_erased(view, volume) {
+                Step::DropVolume { refused: None }.into()
+            } else {
+                Decision::wait(erasing(view, volume))
+            }
+        }
+        (None, Some(volume)) => match view.claim {
+            Some(claim) => with_claim(view, volume, claim),
+            None => orphaned(volume),
+        },
+        (None, None) => without_volume(view),
+    }
+}
+
+/// A claim alone.
+fn without_volume(view: &View) -> Decision {
+    let (Some(claim), Some(class)) = (view.claim, view.class) else {
+        return Step::Nothing.into();
+    };
+    if !claim::is_open(claim) {
+        return Step::Nothing.into();
+    }
+    if let Some(text) = claim::refusal(claim) {
+        return Decision::wait(text.clone()).warn(reason::PROVISIONING_FAILED, text);
+    }
+    if claim::is_due(claim, class) {
+        return Step::Place.into();
+    }
+    Step::Nothing.into()
+}
+
+/// A volume without PV and without claim.
+fn orphaned(volume: &Volume) -> Decision {
+    if is_exposed(volume) {
+        // Retained: its PV was deleted by a person and the data is to stay.
+        return Step::Nothing.into();
+    }
+    if phase(volume) == VolumePhase::NoRoom {
+        return Step::DropVolume { refused: None }.into();
+    }
+    let proof = Proof::NeverExposed;
+    Step::Erase { proof }.into()
+}
+
+/// A volume with its claim, on the way to its PV.
+fn with_claim(view: &View, volume: &Volume, claim: &PersistentVolumeClaim) -> Decision {
+    let exposed = is_exposed(volume);
+    if claim::volume_name(claim).is_some_and(|n| Some(n) != volume.metadata.name.as_deref()) {
+        return match exposed {
+            true => Step::Nothing.into(),
+            false => orphaned(volume),
+        };
+    }
+    if claim.metadata.deletion_timestamp.is_some() {
+        return Step::Nothing.into();
+    }
+    if let Some(node) = moved(view, volume) {
+        return Step::MoveTo { node }.into();
+    }
+    let status = volume.status.clone().unwrap_or_default();
+    let says = status.message.clone().unwrap_or_default();
+    let node = &volume.spec.node;
+    match status.phase {
+        VolumePhase::Ready => expose(view, volume, claim, exposed),
+        VolumePhase::NoRoom if !exposed => {
+            let refused = Some(volume.spec.size.0);
+            Decision::from(Step::DropVolume { refused }).tell(
+                reason::NO_ROOM,
+                format!("pool {} on {node} has no room: {says}", volume.spec.pool),
+            )
+        }
+        // A tombstone of an earlier attempt; there never was data.
+        VolumePhase::Lost if !exposed => Decision::from(Step::Reschedule).warn(
+            reason::PROVISIONING_FAILED,
+            format!("pool {} on {node}: {says}", volume.spec.pool),
+        ),
+        VolumePhase::NoRoom | VolumePhase::Lost | VolumePhase::Deleted => {
+            lost(&status, &volume.spec)
+        }
+        VolumePhase::Failed => Decision::wait(format!("{node}: {says}"))
+            .warn(reason::PROVISIONING_FAILED, format!("{node}: {says}")),
+        VolumePhase::Pending if !exposed && is_hopeless(view, volume) => {
+            Decision::from(Step::Reschedule).warn(
+                reason::PROVISIONING_FAILED,
+                format!("node {node} went away before it made the volume"),
+            )
+        }
+        VolumePhase::Pending => Decision::wait(format!("waiting for the agent on {node}")),
+    }
+}
+
+fn expose(view: &View, volume: &Volume, claim: &PersistentVolumeClaim, exposed: bool) -> Decision {
+    let Some(class) = view.class else {
+        return Decision::wait("its StorageClass is gone; make it again");
+    };
+    if let Peers::Waiting(peer) = view.peers {
+        return Decision::wait(format!("waiting for the pod's other claim {peer}"));
+    }
+    let label = names::pool_label(&volume.spec.pool);
+    let node = &volume.spec.node;
+    let labels = view.nodes.get(node);
+    if labels.and_then(|l| l.get(&label)).map(String::as_str) != Some(names::POOL_LABEL_VALUE) {
+        return Decision::wait(format!("waiting for the label {label} on node {node}"));
+    }
+    let pv = Box::new(pv::manifest(volume, claim, class));
+    Decision::from(Step::Expose { mark: !exposed, pv }).tell(
+        reason::PROVISIONING_SUCCEEDED,
+        format!(
+            "volume {} of {} is ready in pool {} on {node}",
+            volume.metadata.name.as_deref().unwrap_or_default(),
+            Bytes(crate::room::size_of(volume)).human(),
+            volume.spec.pool,
+        ),
+    )
+}
+
+fn with_pv(view: &View, pv: &PersistentVolume, volume: Option<&Volume>) -> Decision {
+    let terminating = pv.metadata.deletion_timestamp.is_some();
+    let finalizers = pv.metadata.finalizers.as_deref().unwrap_or_default();
+    let held = finalizers.iter().any(|f| f == names::PV_FINALIZER);
+    let spec = pv.spec.as_ref();
+    let policy = spec.and_then(|s| s.persistent_volume_reclaim_policy.as_deref());
+    let phase_of_pv = pv.status.as_ref().and_then(|s| s.phase.as_deref());
+    let had_claim = pv::claim_ref(pv).is_some();
+    let released = view.claim.is_none() && (phase_of_pv == Some("Released") || terminating);
+
+    if policy == Some("Delete") && had_claim && released {
+        return reclaim(view, pv, volume, terminating, held);
+    }
+    if terminating && !(policy == Some("Delete") && had_claim) {
+        // Retain, or a volume that a person made available again: the data stays.
+        return match held {
+            true => Step::DropFinalizer.into(),
+            false => Step::Nothing.into(),
+        };
+    }
+    let Some(volume) = volume else {
+        return adopt(view, pv);
+    };
+    if volume.spec.state == VolumeState::Deleted {
+        return Decision::wait("the volume is being erased and cannot come back");
+    }
+    if let Some(node) = moved(view, volume) {
+        let text = format!("pool {} is on {node} now", volume.spec.pool);
+        return Decision::from(Step::MoveTo { node }).tell("PoolMoved", text);
+    }
+    let status = volume.status.clone().unwrap_or_default();
+    match status.phase {
+        VolumePhase::Lost | VolumePhase::NoRoom | VolumePhase::Deleted => {
+            lost(&status, &volume.spec)
+        }
+        VolumePhase::Failed => {
+            let text = status.message.unwrap_or_default();
+            Decision::wait(text.clone()).warn("VolumeFailed", text)
+        }
+        VolumePhase::Pending => Step::Nothing.into(),
+        VolumePhase::Ready => match view.claim {
+            Some(claim) => grow::decide(view, claim, pv, volume, &status),
+            None => Step::Nothing.into(),
+        },
+    }
+}
+
+/// A PV with policy Delete whose claim is gone: erase, then let the objects go.
+fn reclaim(
+    view: &View,
+    pv: &PersistentVolume,
+    volume: Option<&Volume>,
+    terminating: bool,
+    held: bool,
+) -> Decision {
+    let done = match volume {
+        Some(volume) if volume.spec.state == VolumeState::Present => {
+            let proof = Proof::ReleasedPv {
+                pv: pv.metadata.name.clone().unwrap_or_default(),
+                uid: pv.metadata.uid.clone().unwrap_or_default(),
+            };
+            return Step::Erase { proof }.into();
+        }
+        Some(volume) if is_erased(view, volume) => true,
+        Some(volume) => return Decision::wait(erasing(view, volume)),
+        None => pv::pool(pv).is_some_and(|pool| is_lost(view, pool)),
+    };
+    if !done {
+        return adopt(view, pv);
+    }
+    match (terminating, held) {
+        (false, _) => Step::DeletePv.into(),
+        (true, true) => Step::DropFinalizer.into(),
+        (true, false) => Step::Nothing.into(),
+    }
+}
+
+/// The Volume object is missing: make it again, so that the agent knows it.
+fn adopt(view: &View, pv: &PersistentVolume) -> Decision {
+    let Some(pool) = pv::pool(pv) else {
+        let text = format!("the PV has no volume attribute {}", names::ATTRIBUTE_POOL);
+        return Decision::wait(text.clone()).warn("VolumeFailed", text);
+    };
+    let node = view.grants.get(pool).and_then(|g| g.node.as_deref());
+    match node.and_then(|node| pv::adopted(pv, node)) {
+        Some(spec) => Step::Adopt {
+            spec: Box::new(spec),
+        }
+        .into(),
+        None => {
+            let text = format!("no node reports pool {pool}; bring the disk or its node back");
+            Decision::wait(text.clone()).warn("PoolMissing", text)
+        }
+    }
+}
+
+fn lost(status: &VolumeStatus, spec: &VolumeSpec) -> Decision {
+    let says = status.message.clone().unwrap_or_default();
+    let text = format!(
+        "the data is not in pool {} on {}: {says}",
+        spec.pool, spec.node
+    );
+    Decision::wait(text.clone()).warn(reason::DATA_LOST, text)
+}
+
+/// Whether pods may have put data there.
+fn is_exposed(volume: &Volume) -> bool {
+    let marks = volume.metadata.annotations.as_ref();
+    volume.spec.adopt || marks.is_some_and(|all| all.contains_key(names::EXPOSED))
+}
+
+fn phase(volume: &Volume) -> VolumePhase {
+    volume.status.as_ref().map(|s| s.phase).unwrap_or_default()
+}
+
+fn is_lost(view: &View, pool: &str) -> bool {
+    let grant = view.grants.get(pool);
+    grant.is_some_and(|g| g.standing == Standing::DeclaredLost)
+}
+
+/// The data is gone, or a person said that its disk is.
+fn is_erased(view: &View, volume: &Volume) -> bool {
+    phase(volume) == VolumePhase::Deleted || is_lost(view, &volume.spec.pool)
+}
+
+/// The agent will not answer: its node was removed, or the disk is gone for ever.
+fn is_hopeless(view: &View, volume: &Volume) -> bool {
+    !view.nodes.contains_key(&volume.spec.node) || is_lost(view, &volume.spec.pool)
+}
+
+/// The node that the pool was granted to since the volume was placed.
+fn moved(view: &View, volume: &Volume) -> Option<String> {
+    let grant = view.grants.get(&volume.spec.pool)?;
+    let node = grant.node.clone()?;
+    let usable = !matches!(
+        grant.standing,
+        Standing::Conflict | Standing::Missing | Standing::DeclaredLost
+    );
+    (usable && node != volume.spec.node).then_some(node)
+}
+
+/// Why a volume is not erased yet.
+fn erasing(view: &View, volume: &Volume) -> String {
+    let (pool, node) = (&volume.spec.pool, &volume.spec.node);
+    let says = volume.status.as_ref().and_then(|s| s.message.clone());
+    match view.grants.get(pool).map(|g| g.standing) {
+        Some(Standing::Granted | Standing::Cordoned | Standing::Unhealthy) => {
+            says.unwrap_or_else(|| format!("waiting for the agent on {node} to erase the data"))
+        }
+        Some(standing) => format!(
+            "the data cannot be erased: pool {pool} is {}; bring it back, or set spec.lost on the Pool",
+            standing.reason()
+        ),
+        None => format!("the data cannot be erased: pool {pool} is not known; bring it back"),
+    }
+}
+
+#[cfg(test)]
+#[path = "tests.rs"]
+mod tests;

@@ -1,0 +1,582 @@
+use super::*;
+use crate::room;
+use berth_api::{BackendKind, ClaimRef, NodePool, OwnerRef, PoolHealth, VolumeMode};
+use expect_test::{Expect, expect};
+use serde_json::{Value, json};
+
+/// A small cluster: node n1 with pool p1 (10Gi, labelled), claim data-web-0.
+struct World {
+    claim: Option<PersistentVolumeClaim>,
+    pv: Option<PersistentVolume>,
+    volume: Option<Volume>,
+    class: Class,
+    grants: BTreeMap<String, Grant>,
+    nodes: BTreeMap<String, BTreeMap<String, String>>,
+    peers: Peers,
+}
+
+const GI: u64 = 1 << 30;
+
+impl World {
+    fn new() -> Self {
+        let grant = Grant {
+            node: Some("n1".to_owned()),
+            epoch: 1,
+            standing: Standing::Granted,
+            message: String::new(),
+            report: Some(NodePool {
+                id: Some("p1".to_owned()),
+                path: "/pools/a".to_owned(),
+                health: PoolHealth::Healthy,
+                message: None,
+                filesystem: "btrfs".to_owned(),
+                filesystem_uuid: None,
+                backends: vec![BackendKind::Btrfs],
+                capacity: Bytes(10 * GI),
+                reserved: Bytes(0),
+                free: Bytes(10 * GI),
+                volumes: 0,
+            }),
+        };
+        let labels = [(names::pool_label("p1"), "present".to_owned())].into();
+        let mut world = Self {
+            claim: None,
+            pv: None,
+            volume: None,
+            class: Class {
+                name: "berth".to_owned(),
+                immediate: false,
+                reclaim: "Delete".to_owned(),
+                mount_options: None,
+                backend: None,
+                topologies: Vec::new(),
+            },
+            grants: [("p1".to_owned(), grant)].into(),
+            nodes: [("n1".to_owned(), labels)].into(),
+            peers: Peers::Ready,
+        };
+        world.claim(json!({}));
+        world
+    }
+
+    fn claim(&mut self, patch: Value) {
+        let mut claim = json!({
+            "metadata": {
+                "name": "data-web-0", "namespace": "ns", "uid": "u0",
+                "annotations": {
+                    names::STORAGE_PROVISIONER: berth_api::DRIVER,
+                    names::SELECTED_NODE: "n1",
+                },
+            },
+            "spec": {
+                "accessModes": ["ReadWriteOncePod"],
+                "storageClassName": "berth",
+                "resources": {"requests": {"storage": "1Gi"}},
+            },
+        });
+        merge(&mut claim, patch);
+        self.claim = Some(serde_json::from_value(claim).expect("a claim"));
+    }
+
+    fn volume(&mut self, phase: VolumePhase, exposed: bool) -> &mut Volume {
+        let claim = self.claim.clone().expect("set before");
+        let owner = OwnerRef {
+            kind: "OrdinalSet".to_owned(),
+            name: "web".to_owned(),
+            ordinal: 0,
+        };
+        let spec = pv::placed(&claim, Some(owner), &self.class, "n1", "p1");
+        let mut volume = pv::volume("pvc-u0", spec);
+        if exposed {
+            let mark = [(names::EXPOSED.to_owned(), "true".to_owned())];
+            volume.metadata.annotations = Some(mark.into());
+        }
+        volume.status = Some(VolumeStatus {
+            phase,
+            size: (phase == VolumePhase::Ready).then_some(Bytes(GI)),
+            backend: Some(BackendKind::Btrfs),
+            message: Some("says the agent".to_owned()),
+            ..VolumeStatus::default()
+        });
+        self.volume.insert(volume)
+    }
+
+    /// The PV as it is made, bound, then changed.
+    fn pv(&mut self, patch: Value) {
+        let volume = self.volume.clone().expect("set before");
+        let claim = self.claim.clone().expect("set before");
+        let pv = pv::manifest(&volume, &claim, &self.class);
+        let mut value = serde_json::to_value(pv).expect("a PV");
+        merge(
+            &mut value,
+            json!({"metadata": {"uid": "pv-uid"}, "status": {"phase": "Bound"}}),
+        );
+        merge(&mut value, patch);
+        self.pv = Some(serde_json::from_value(value).expect("a PV"));
+    }
+
+    fn decide(&self) -> Decision {
+        let rooms = room::rooms(&self.grants, &self.volume, &BTreeMap::new());
+        decide(&View {
+            claim: self.claim.as_ref(),
+            pv: self.pv.as_ref(),
+            volume: self.volume.as_ref(),
+            class: Some(&self.class),
+            grants: &self.grants,
+            rooms: &rooms,
+            nodes: &self.nodes,
+            peers: &self.peers,
+        })
+    }
+
+    fn check(&self, expected: Expect) {
+        let decision = self.decide();
+        let step = match decision.step {
+            Step::Expose { mark, pv } => {
+                format!(
+                    "Expose mark={mark} {}",
+                    pv.metadata.name.unwrap_or_default()
+                )
+            }
+            Step::Adopt { spec } => format!("Adopt {} on {}", spec.pool, spec.node),
+            other => format!("{other:?}"),
+        };
+        let mut shown = step;
+        if let Some(wait) = decision.wait {
+            shown += &format!("\nwait: {wait}");
+        }
+        if let Some(notice) = decision.notice {
+            let kind = if notice.warning { "Warning" } else { "Normal" };
+            shown += &format!("\n{kind} {}: {}", notice.reason, notice.text);
+        }
+        expected.assert_eq(&shown);
+    }
+
+    fn standing(&mut self, standing: Standing) {
+        self.grants.get_mut("p1").expect("p1").standing = standing;
+    }
+}
+
+fn merge(value: &mut Value, patch: Value) {
+    match (value, patch) {
+        (Value::Object(into), Value::Object(from)) => {
+            for (key, from) in from {
+                if from.is_null() {
+                    into.remove(&key);
+                    continue;
+                }
+                merge(into.entry(key).or_insert(Value::Null), from);
+            }
+        }
+        (value, patch) => *value = patch,
+    }
+}
+
+#[test]
+fn the_way_to_a_pv() {
+    let mut world = World::new();
+    world.check(expect!["Place"]);
+    world.volume(VolumePhase::Pending, false);
+    world.check(expect![[r"
+        Nothing
+        wait: waiting for the agent on n1"]]);
+    world.volume(VolumePhase::Ready, false);
+    world.check(expect![[r"
+        Expose mark=true pvc-u0
+        Normal ProvisioningSucceeded: volume pvc-u0 of 1Gi is ready in pool p1 on n1"]]);
+    world.peers = Peers::Waiting("log-web-0".to_owned());
+    world.check(expect![[r"
+        Nothing
+        wait: waiting for the pod's other claim log-web-0"]]);
+    world.peers = Peers::Ready;
+    world.nodes.insert("n1".to_owned(), BTreeMap::new());
+    world.check(expect![[r"
+        Nothing
+        wait: waiting for the label pool.berth.dev/p1 on node n1"]]);
+    let mut world = World::new();
+    world.volume(VolumePhase::Ready, true);
+    world.pv(json!({}));
+    world.check(expect!["Nothing"]);
+}
+
+#[test]
+fn claims_that_are_not_due_are_left_alone() {
+    for patch in [
+        json!({"metadata": {"annotations": {names::SELECTED_NODE: null}}}),
+        json!({"metadata": {"annotations": {names::STORAGE_PROVISIONER: "other"}}}),
+        json!({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}}),
+        json!({"spec": {"volumeName": "pv-by-hand"}}),
+    ] {
+        let mut world = World::new();
+        world.claim(patch.clone());
+        assert_eq!(world.decide().step, Step::Nothing, "{patch}");
+    }
+    let mut world = World::new();
+    world.class.immediate = true;
+    world.claim(json!({"metadata": {"annotations": {names::SELECTED_NODE: null}}}));
+    assert_eq!(world.decide().step, Step::Place);
+}
+
+#[test]
+fn refusals_of_the_agent_send_the_claim_elsewhere() {
+    let mut world = World::new();
+    world.volume(VolumePhase::NoRoom, false);
+    world.check(expect![[r"
+        DropVolume { refused: Some(1073741824) }
+        Normal NoRoom: pool p1 on n1 has no room: says the agent"]]);
+    world.volume(VolumePhase::Failed, false);
+    world.check(expect![[r"
+        Nothing
+        wait: n1: says the agent
+        Warning ProvisioningFailed: n1: says the agent"]]);
+    world.volume(VolumePhase::Pending, false);
+    world.nodes.clear();
+    world.check(expect![[r"
+        Reschedule
+        Warning ProvisioningFailed: node n1 went away before it made the volume"]]);
+}
+
+#[test]
+fn what_was_exposed_is_never_erased_because_something_vanished() {
+    // Neither PV nor claim: retained.
+    let mut world = World::new();
+    world.volume(VolumePhase::Ready, true);
+    world.claim = None;
+    world.check(expect!["Nothing"]);
+    // Adopted volumes count as exposed.
+    world.volume.as_mut().expect("there").metadata.annotations = None;
+    world.volume.as_mut().expect("there").spec.adopt = true;
+    world.check(expect!["Nothing"]);
+    // The PV alone vanished: it is made again.
+    let mut world = World::new();
+    world.volume(VolumePhase::Ready, true);
+    world.claim(json!({"spec": {"volumeName": "pvc-u0"}, "status": {"phase": "Lost"}}));
+    world.check(expect![[r"
+        Expose mark=false pvc-u0
+        Normal ProvisioningSucceeded: volume pvc-u0 of 1Gi is ready in pool p1 on n1"]]);
+    // Its data is not there: nothing is made in its place.
+    world.volume(VolumePhase::Lost, true);
+    world.check(expect![[r"
+        Nothing
+        wait: the data is not in pool p1 on n1: says the agent
+        Warning DataLost: the data is not in pool p1 on n1: says the agent"]]);
+}
+
+#[test]
+fn a_claim_that_vanishes_before_its_pv_leaves_nothing() {
+    let mut world = World::new();
+    world.volume(VolumePhase::Ready, false);
+    world.claim = None;
+    world.check(expect!["Erase { proof: NeverExposed }"]);
+    world.volume.as_mut().expect("there").spec.state = VolumeState::Deleted;
+    world.check(expect![[r"
+        Nothing
+        wait: says the agent"]]);
+    let status = world.volume.as_mut().expect("there").status.as_mut();
+    status.expect("there").phase = VolumePhase::Deleted;
+    world.check(expect!["DropVolume { refused: None }"]);
+    // Nothing was made: nothing to erase.
+    let mut world = World::new();
+    world.volume(VolumePhase::NoRoom, false);
+    world.claim = None;
+    world.check(expect!["DropVolume { refused: None }"]);
+}
+
+/// Runs the steps of deletion as API server and agent would, and lists them.
+fn run_down(world: &mut World) -> Vec<String> {
+    let mut steps = Vec::new();
+    for _ in 0..20 {
+        let step = world.decide().step;
+        steps.push(format!("{step:?}"));
+        match step {
+            Step::Erase { .. } => {
+                let volume = world.volume.as_mut().expect("there");
+                volume.spec.state = VolumeState::Deleted;
+                let status = volume.status.get_or_insert_default();
+                status.phase = VolumePhase::Deleted;
+            }
+            Step::DeletePv => {
+                let meta = &mut world.pv.as_mut().expect("there").metadata;
+                meta.deletion_timestamp =
+                    serde_json::from_value(json!("2026-01-01T00:00:00Z")).expect("a time");
+            }
+            Step::DropFinalizer => world.pv = None,
+            Step::DropVolume { .. } => world.volume = None,
+            Step::Adopt { spec } => world.volume = Some(pv::volume("pvc-u0", *spec)),
+            _ => return steps,
+        }
+    }
+    panic!("no end: {steps:?}");
+}
+
+#[test]
+fn a_released_pv_with_policy_delete_is_erased_in_order() {
+    let mut world = World::new();
+    world.volume(VolumePhase::Ready, true);
+    world.pv(json!({"status": {"phase": "Released"}}));
+    // As long as the claim is there, nothing happens.
+    assert_eq!(world.decide().step, Step::Nothing);
+    world.claim = None;
+    expect![[r#"
+        Erase { proof: ReleasedPv { pv: "pvc-u0", uid: "pv-uid" } }
+        DeletePv
+        DropFinalizer
+        DropVolume { refused: None }
+        Nothing"#]]
+    .assert_eq(&run_down(&mut world).join("\n"));
+    // A PV that was deleted before its claim is cleaned up all the same.
+    let mut world = World::new();
+    world.volume(VolumePhase::Ready, true);
+    world.pv(json!({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}}));
+    assert_eq!(world.decide().step, Step::Nothing);
+    world.claim = None;
+    expect![[r#"
+        Erase { proof: ReleasedPv { pv: "pvc-u0", uid: "pv-uid" } }
+        DropFinalizer
+        DropVolume { refused: None }
+        Nothing"#]]
+    .assert_eq(&run_down(&mut world).join("\n"));
+    // Without its Volume object: made again first, so that the agent erases.
+    let mut world = World::new();
+    world.volume(VolumePhase::Ready, true);
+    world.pv(json!({"status": {"phase": "Released"}}));
+    (world.claim, world.volume) = (None, None);
+    assert!(run_down(&mut world)[0].starts_with("Adopt"));
+}
+
+#[test]
+fn the_agent_erases_first_and_a_lost_pool_need_not() {
+    let mut world = World::new();
+    world.volume(VolumePhase::Ready, true).spec.state = VolumeState::Deleted;
+    world
+        .volume
+        .as_mut()
+        .expect("there")
+        .status
+        .as_mut()
+        .expect("there")
+        .message = None;
+    world.pv(json!({"status": {"phase": "Released"}}));
+    world.claim = None;
+    world.check(expect![[r"
+        Nothing
+        wait: waiting for the agent on n1 to erase the data"]]);
+    world.standing(Standing::Missing);
+    world.check(expect![[r"
+        Nothing
+        wait: the data cannot be erased: pool p1 is Missing; bring it back, or set spec.lost on the Pool"]]);
+    world.standing(Standing::DeclaredLost);
+    expect![[r"
+        DeletePv
+        DropFinalizer
+        DropVolume { refused: None }
+        Nothing"]]
+    .assert_eq(&run_down(&mut world).join("\n"));
+}
+
+#[test]
+fn retain_keeps_the_data() {
+    let mut world = World::new();
+    world.class.reclaim = "Retain".to_owned();
+    world.volume(VolumePhase::Ready, true);
+    world.pv(json!({"status": {"phase": "Released"}}));
+    world.claim = None;
+    world.check(expect!["Nothing"]);
+    let meta = &mut world.pv.as_mut().expect("there").metadata;
+    meta.deletion_timestamp =
+        serde_json::from_value(json!("2026-01-01T00:00:00Z")).expect("a time");
+    world.check(expect!["DropFinalizer"]);
+    world.pv = None;
+    world.check(expect!["Nothing"]);
+}
+
+#[test]
+fn a_volume_object_is_made_again_from_its_pv() {
+    let mut world = World::new();
+    let before = world.volume(VolumePhase::Ready, true).spec.clone();
+    world.pv(json!({}));
+    world.volume = None;
+    world.check(expect!["Adopt p1 on n1"]);
+    let Step::Adopt { spec } = world.decide().step else {
+        panic!("not adopted");
+    };
+    let expected = VolumeSpec {
+        adopt: true,
+        backend: Some(BackendKind::Btrfs),
+        ..before
+    };
+    assert_eq!(*spec, expected);
+    world.grants.clear();
+    world.check(expect![[r"
+        Nothing
+        wait: no node reports pool p1; bring the disk or its node back
+        Warning PoolMissing: no node reports pool p1; bring the disk or its node back"]]);
+}
+
+#[test]
+fn volumes_follow_their_pool() {
+    let mut world = World::new();
+    world.volume(VolumePhase::Ready, true);
+    world.pv(json!({}));
+    world.grants.get_mut("p1").expect("p1").node = Some("n2".to_owned());
+    world.check(expect![[r#"
+        MoveTo { node: "n2" }
+        Normal PoolMoved: pool p1 is on n2 now"#]]);
+    world.standing(Standing::Conflict);
+    world.check(expect!["Nothing"]);
+}
+
+#[test]
+fn growing_goes_from_the_disk_to_the_claim() {
+    let bound = |size: &str, told: &str| {
+        json!({
+            "spec": {"volumeName": "pvc-u0", "resources": {"requests": {"storage": size}}},
+            "status": {"phase": "Bound", "capacity": {"storage": told}},
+        })
+    };
+    let mut world = World::new();
+    world.claim(bound("1Gi", "1Gi"));
+    world.volume(VolumePhase::Ready, true);
+    world.pv(json!({}));
+    world.check(expect!["Nothing"]);
+    world.claim(bound("20Gi", "1Gi"));
+    world.check(expect![[r"
+        Nothing
+        wait: pool p1 has 9Gi free, 19Gi more are wanted; ask for less or make room
+        Warning VolumeResizeFailed: pool p1 has 9Gi free, 19Gi more are wanted; ask for less or make room"]]);
+    world.claim(bound("10Gi", "1Gi"));
+    world.check(expect![[r"
+        Grow { size: 10737418240 }
+        Normal Resizing: from 1Gi to 10Gi"]]);
+    let volume = world.volume.as_mut().expect("there");
+    volume.spec.size = Bytes(10 * GI);
+    volume.metadata.generation = Some(2);
+    world.check(expect![[r"
+        Nothing
+        wait: growing on n1"]]);
+    let status = world.volume.as_mut().expect("there").status.as_mut();
+    status.expect("there").observed_generation = Some(2);
+    world.check(expect![[r"
+        Nothing
+        wait: says the agent
+        Warning VolumeResizeFailed: says the agent"]]);
+    let status = world.volume.as_mut().expect("there").status.as_mut();
+    status.expect("there").size = Some(Bytes(10 * GI));
+    world.check(expect!["PvCapacity { size: 10737418240 }"]);
+    world.pv(json!({}));
+    world.check(expect![[r"
+        ClaimCapacity { size: 10737418240 }
+        Normal VolumeResizeSuccessful: the volume has 10Gi now"]]);
+    world.claim(bound("10Gi", "10Gi"));
+    world.check(expect!["Nothing"]);
+}
+
+#[test]
+fn the_pv_says_what_kubelet_and_people_need() {
+    let mut world = World::new();
+    world.class.mount_options = Some(vec!["noatime".to_owned()]);
+    let volume = world.volume(VolumePhase::Ready, true);
+    volume.status.as_mut().expect("there").size = Some(Bytes(2 * GI));
+    world.pv(json!({}));
+    let mut pv = serde_json::to_value(&world.pv).expect("a PV");
+    pv.as_object_mut().expect("an object").remove("status");
+    pv["metadata"]
+        .as_object_mut()
+        .expect("an object")
+        .remove("uid");
+    expect![[r#"
+        {
+          "apiVersion": "v1",
+          "kind": "PersistentVolume",
+          "metadata": {
+            "annotations": {
+              "pv.kubernetes.io/provisioned-by": "csi.berth.dev",
+              "volume.kubernetes.io/provisioner-deletion-secret-name": "",
+              "volume.kubernetes.io/provisioner-deletion-secret-namespace": ""
+            },
+            "finalizers": [
+              "external-provisioner.volume.kubernetes.io/finalizer"
+            ],
+            "name": "pvc-u0"
+          }
+        }"#]]
+    .assert_eq(&{
+        let mut head = pv.clone();
+        head.as_object_mut().expect("an object").remove("spec");
+        serde_json::to_string_pretty(&head).expect("text")
+    });
+    expect![[r#"
+        {
+          "accessModes": [
+            "ReadWriteOncePod"
+          ],
+          "capacity": {
+            "storage": "2Gi"
+          },
+          "claimRef": {
+            "apiVersion": "v1",
+            "kind": "PersistentVolumeClaim",
+            "name": "data-web-0",
+            "namespace": "ns",
+            "uid": "u0"
+          },
+          "csi": {
+            "driver": "csi.berth.dev",
+            "volumeAttributes": {
+              "berth.dev/backend": "btrfs",
+              "berth.dev/ordinal": "0",
+              "berth.dev/pool": "p1",
+              "berth.dev/set": "web",
+              "berth.dev/set-kind": "OrdinalSet"
+            },
+            "volumeHandle": "pvc-u0"
+          },
+          "mountOptions": [
+            "noatime"
+          ],
+          "nodeAffinity": {
+            "required": {
+              "nodeSelectorTerms": [
+                {
+                  "matchExpressions": [
+                    {
+                      "key": "pool.berth.dev/p1",
+                      "operator": "In",
+                      "values": [
+                        "present"
+                      ]
+                    }
+                  ]
+                }
+              ]
+            }
+          },
+          "persistentVolumeReclaimPolicy": "Delete",
+          "storageClassName": "berth",
+          "volumeMode": "Filesystem"
+        }"#]]
+    .assert_eq(&serde_json::to_string_pretty(&pv["spec"]).expect("text"));
+}
+
+#[test]
+fn labels_are_for_selecting() {
+    let spec = VolumeSpec {
+        pool: "p1".to_owned(),
+        node: "n1".to_owned(),
+        size: Bytes(GI),
+        mode: VolumeMode::Filesystem,
+        claim: ClaimRef {
+            namespace: "ns".to_owned(),
+            name: "data-web-0".to_owned(),
+            uid: "u0".to_owned(),
+        },
+        owner: None,
+        source: None,
+        backend: None,
+        adopt: false,
+        state: VolumeState::Present,
+    };
+    let volume = pv::volume("pvc-u0", spec);
+    let labels = volume.metadata.labels.expect("labels");
+    expect![[r#"{"berth.dev/claim-namespace": "ns"}"#]].assert_eq(&format!("{labels:?}"));
+}
