@@ -22,7 +22,7 @@ pub use node_storage::{
     BackendKind, NodePool, NodeStorage, NodeStorageSpec, NodeStorageStatus, PoolHealth,
 };
 pub use ordinal_set::{
-    ClaimRetention, ClaimRetentionPolicy, OrdinalSet, OrdinalSetSpec, OrdinalSetStatus, Ordinals,
+    ClaimRetention, ClaimRetentionPolicy, Disruption, OrdinalSet, OrdinalSetSpec, OrdinalSetStatus, Ordinals,
     PodManagementPolicy, RollingUpdate, UpdateStrategy, UpdateStrategyType,
 };
 pub use pool::{Pool, PoolSpec, PoolStatus};

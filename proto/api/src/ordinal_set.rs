@@ -227,8 +227,23 @@ pub struct OrdinalSetStatus {
     /// The selector as text, for the scale subresource (HPA and PDB read it).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub selector: Option<String>,
+    /// Available pods that a rollout may take down now. Written with the set's
+    /// resourceVersion before any of them is deleted, so that two controllers
+    /// cannot spend one budget twice.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub disrupting: Vec<Disruption>,
     /// Available, Progressing, Waiting, TemplateRefused.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::conditions")]
     pub conditions: Vec<Condition>,
+}
+
+/// A pod that a rollout is about to take down.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Disruption {
+    /// Name of the pod.
+    pub pod: String,
+    /// UID of the pod: its successor is not meant.
+    pub uid: String,
 }
