@@ -8,4 +8,5 @@ pub mod capacity;
 pub mod place;
 pub mod pools;
 pub mod room;
+pub mod set;
 pub mod volumes;

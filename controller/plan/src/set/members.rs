@@ -1,0 +1,70 @@
+//! Which pods are the set's: adoption, release, and strangers on its names.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use super::{manifest, plan::Action, planner::Round, selector, view::Pod};
+
+/// The set's pods by ordinal.
+pub(super) struct Members {
+    /// Pods that the set controls.
+    pub(super) pods: BTreeMap<i32, Arc<Pod>>,
+    /// Ordinals whose name a foreign pod has, and who that is.
+    pub(super) strangers: BTreeMap<i32, String>,
+    /// Nothing is to be adopted or released first.
+    pub(super) settled: bool,
+}
+
+/// Sort the pods that the view has.
+pub(super) fn sort(round: &mut Round<'_>) -> Members {
+    let view = round.view;
+    let set = &view.set;
+    let mut members = Members {
+        pods: BTreeMap::new(),
+        strangers: BTreeMap::new(),
+        settled: true,
+    };
+    for pod in &view.pods {
+        let Some(ordinal) = set.ordinal(&pod.name) else {
+            continue;
+        };
+        let matches = selector::matches(&set.spec.selector, &pod.labels);
+        match &pod.controller {
+            Some(owner) if owner.uid == set.uid && (matches || set.deleting) => {
+                members.pods.insert(ordinal, Arc::clone(pod));
+            }
+            Some(owner) if owner.uid == set.uid => {
+                members.settled = false;
+                let action = Action::ReleasePod {
+                    name: pod.name.clone(),
+                    uid: pod.uid.clone(),
+                    owner_uid: set.uid.clone(),
+                };
+                let reason = "its labels no longer match the selector".to_owned();
+                round.act(ordinal, action, reason);
+            }
+            Some(owner) => {
+                let stranger = format!("it belongs to {} {}", owner.kind, owner.name);
+                members.strangers.insert(ordinal, stranger);
+            }
+            None if matches && !pod.terminating() && !set.deleting => {
+                members.settled = false;
+                let action = Action::AdoptPod {
+                    name: pod.name.clone(),
+                    uid: pod.uid.clone(),
+                    owner: manifest::owner(set),
+                };
+                let reason = "an orphan that the selector matches".to_owned();
+                round.act(ordinal, action, reason);
+            }
+            None => {
+                let why = if matches {
+                    "it is an orphan that terminates"
+                } else {
+                    "it belongs to nobody, and the selector does not match its labels"
+                };
+                members.strangers.insert(ordinal, why.to_owned());
+            }
+        }
+    }
+    members
+}

@@ -1,0 +1,184 @@
+//! What the planner answers with: actions that are safe when they land late or
+//! twice, the status, and the waits.
+
+use std::{collections::BTreeMap, num::NonZeroU32};
+
+use berth_api::OrdinalSetStatus;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use serde_json::Value;
+
+use super::waits::Wait;
+
+/// An object to create under a deterministic name.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Object {
+    /// Its name.
+    pub name: String,
+    /// The whole object, for a POST.
+    pub manifest: Value,
+}
+
+/// The owners that a claim should have.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ClaimOwners {
+    /// Name of the claim.
+    pub name: String,
+    /// UID that the claim must have.
+    pub uid: String,
+    /// Version that the claim must have.
+    pub resource_version: String,
+    /// All its owners from now on.
+    pub owners: Vec<OwnerReference>,
+}
+
+/// One thing to do. Deletions are conditional, and none can be forced: the grace
+/// is the pod's own or at least one second.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+    /// POST the claims, then, when all of them exist and none is being deleted,
+    /// the pod.
+    CreatePod {
+        /// The ordinal's claims that do not exist yet.
+        claims: Vec<Object>,
+        /// The pod.
+        pod: Object,
+    },
+    /// POST claims that a pending pod misses.
+    CreateClaims {
+        /// The claims.
+        claims: Vec<Object>,
+    },
+    /// DELETE a pod with its own grace.
+    DeletePod {
+        /// Name of the pod.
+        name: String,
+        /// UID that it must have.
+        uid: String,
+        /// Version that it must have.
+        resource_version: String,
+        /// Grace to use instead of the pod's own, where that is 0.
+        grace_seconds: Option<NonZeroU32>,
+    },
+    /// Set labels that the pod's identity needs.
+    RepairPod {
+        /// Name of the pod.
+        name: String,
+        /// UID that it must have.
+        uid: String,
+        /// Version that it must have.
+        resource_version: String,
+        /// The labels to set.
+        labels: BTreeMap<String, String>,
+    },
+    /// Become the controlling owner of an orphan.
+    AdoptPod {
+        /// Name of the pod.
+        name: String,
+        /// UID that it must have.
+        uid: String,
+        /// The reference to add.
+        owner: OwnerReference,
+    },
+    /// Stop owning a pod that the selector no longer matches.
+    ReleasePod {
+        /// Name of the pod.
+        name: String,
+        /// UID that it must have.
+        uid: String,
+        /// UID of the set whose reference goes.
+        owner_uid: String,
+    },
+    /// Set the owners of an ordinal's claims (retention policy).
+    UpdateClaimOwners {
+        /// The claims.
+        claims: Vec<ClaimOwners>,
+    },
+    /// POST a ControllerRevision.
+    CreateRevision {
+        /// Its name.
+        name: String,
+        /// Its labels.
+        labels: BTreeMap<String, String>,
+        /// Its annotations.
+        annotations: BTreeMap<String, String>,
+        /// Its owner.
+        owner: OwnerReference,
+        /// Its number.
+        revision: i64,
+        /// Its data, byte for byte.
+        data: String,
+    },
+    /// Give an older revision the highest number: a rollback.
+    RenumberRevision {
+        /// Its name.
+        name: String,
+        /// Version that it must have.
+        resource_version: String,
+        /// The new number.
+        revision: i64,
+    },
+    /// Become the controlling owner of an orphaned revision.
+    AdoptRevision {
+        /// Its name.
+        name: String,
+        /// UID that it must have.
+        uid: String,
+        /// The reference to add.
+        owner: OwnerReference,
+    },
+    /// DELETE a revision that is over the history limit.
+    DeleteRevision {
+        /// Its name.
+        name: String,
+        /// UID that it must have.
+        uid: String,
+        /// Version that it must have.
+        resource_version: String,
+    },
+    /// Ask the API server, by a dry run, whether it would take pods of a
+    /// revision, before any pod goes down for it.
+    CheckTemplate {
+        /// Name of the revision.
+        revision: String,
+        /// A pod of it.
+        pod: Object,
+    },
+}
+
+/// One action, and why.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Step {
+    /// The ordinal that it concerns, where it concerns one.
+    pub ordinal: Option<i32>,
+    /// What to do.
+    pub action: Action,
+    /// Why, for people.
+    pub reason: String,
+}
+
+/// Something that people should know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Notice {
+    /// Reason of the event.
+    pub reason: &'static str,
+    /// Text of the event.
+    pub message: String,
+}
+
+/// What to do next for a set.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Plan {
+    /// Actions, in order. Those on different ordinals do not depend on one another.
+    pub steps: Vec<Step>,
+    /// The status to publish, if it differs.
+    pub status: OrdinalSetStatus,
+    /// The status must be written now, with the set's resourceVersion: it claims
+    /// victims, or later rounds depend on it.
+    pub status_first: bool,
+    /// What the set waits for, the most telling first.
+    pub waits: Vec<Wait>,
+    /// What people should know although nothing waits for it; a Warning event each.
+    pub notices: Vec<Notice>,
+    /// Look again after so many milliseconds, although nothing changes.
+    pub requeue_after_ms: Option<u64>,
+}

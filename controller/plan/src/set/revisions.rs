@@ -1,0 +1,308 @@
+//! Revisions: the template as data, its name, and which one each ordinal gets.
+//!
+//! Data, hash and name are byte for byte those of Kubernetes'
+//! (`pkg/controller/history`, `pkg/controller/statefulset/stateful_set_utils.go`),
+//! so that labels mean the same everywhere and a set can change hands.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use berth_api::names::pod::REVISION_HASH;
+use serde_json::{Value, json};
+
+use super::{
+    manifest, members::Members, plan::Action, planner::Round, selector, view::Revision, view::View,
+};
+
+/// The alphabet of `k8s.io/apimachinery/pkg/util/rand`: no vowels, no words.
+const ALPHABET: &[u8; 27] = b"bcdfghjklmnpqrstvwxz2456789";
+
+/// Longest part of the set's name in a revision's name.
+const PREFIX_LIMIT: usize = 223;
+
+/// Kept revisions when the set does not say.
+const HISTORY_LIMIT: i32 = 10;
+
+/// The data of a template's revision: compact JSON with sorted keys, escaped as
+/// Go escapes it.
+pub fn encode_template(template: &Value) -> String {
+    let mut template = template.clone();
+    if let Value::Object(fields) = &mut template {
+        fields.insert("$patch".to_owned(), json!("replace"));
+    }
+    let mut out = String::new();
+    encode(&json!({"spec": {"template": template}}), &mut out);
+    out
+}
+
+/// Hash of a revision's data: FNV-1 (32 bits) over the data and the decimal
+/// collision count, in an alphabet without vowels.
+pub fn hash(data: &str, collisions: i32) -> String {
+    let count = collisions.to_string();
+    let bytes = data.bytes().chain(count.bytes());
+    let sum = bytes.fold(0x811c_9dc5_u32, |sum, byte| {
+        sum.wrapping_mul(0x0100_0193) ^ u32::from(byte)
+    });
+    let digits = sum.to_string();
+    let letter = |c: u8| char::from(ALPHABET[usize::from(c) % ALPHABET.len()]);
+    digits.bytes().map(letter).collect()
+}
+
+fn name(set: &str, hash: &str) -> String {
+    let end = set.len().min(PREFIX_LIMIT);
+    format!("{}-{hash}", &set[..end])
+}
+
+/// JSON as Go's encoding/json writes a generic map.
+fn encode(value: &Value, out: &mut String) {
+    match value {
+        Value::Object(fields) => {
+            // Sorted here, not left to the map: a crate feature could change its order.
+            let mut keys: Vec<&String> = fields.keys().collect();
+            keys.sort_unstable();
+            out.push('{');
+            for (index, key) in keys.into_iter().enumerate() {
+                if index > 0 {
+                    out.push(',');
+                }
+                encode_text(key, out);
+                out.push(':');
+                encode(&fields[key], out);
+            }
+            out.push('}');
+        }
+        Value::Array(items) => {
+            out.push('[');
+            for (index, item) in items.iter().enumerate() {
+                if index > 0 {
+                    out.push(',');
+                }
+                encode(item, out);
+            }
+            out.push(']');
+        }
+        Value::String(text) => encode_text(text, out),
+        Value::Number(number) => out.push_str(&encode_number(number)),
+        Value::Bool(true) => out.push_str("true"),
+        Value::Bool(false) => out.push_str("false"),
+        Value::Null => out.push_str("null"),
+    }
+}
+
+fn encode_text(text: &str, out: &mut String) {
+    out.push('"');
+    for c in text.chars() {
+        match c {
+            '"' => out.push_str("\\\""),
+            '\\' => out.push_str("\\\\"),
+            '\n' => out.push_str("\\n"),
+            '\r' => out.push_str("\\r"),
+            '\t' => out.push_str("\\t"),
+            '\u{8}' => out.push_str("\\b"),
+            '\u{c}' => out.push_str("\\f"),
+            '<' | '>' | '&' | '\u{2028}' | '\u{2029}' | '\0'..='\u{1f}' => {
+                out.push_str(&format!("\\u{:04x}", u32::from(c)));
+            }
+            c => out.push(c),
+        }
+    }
+    out.push('"');
+}
+
+/// Numbers pass through a 64-bit float, as in a generic Go map.
+fn encode_number(number: &serde_json::Number) -> String {
+    let float = number.as_f64().unwrap_or(0.0);
+    let size = float.abs();
+    if size != 0.0 && !(1e-6..1e21).contains(&size) {
+        let text = format!("{float:e}");
+        return match text.split_once('e') {
+            Some((mantissa, exponent)) if !exponent.starts_with('-') => {
+                format!("{mantissa}e+{exponent}")
+            }
+            _ => text,
+        };
+    }
+    format!("{float}")
+}
+
+/// The two revisions of a set.
+pub(super) struct Revisions {
+    /// Name of the revision that the last finished rollout ended with.
+    pub(super) current: Option<String>,
+    /// Name of the revision of the template as it is.
+    pub(super) update: Option<String>,
+    /// Template of `current`.
+    pub(super) current_template: Value,
+    /// Raised when a name was taken by other data.
+    pub(super) collisions: Option<i32>,
+    /// Both revisions exist, and nothing is to be done before they are used.
+    pub(super) settled: bool,
+    ours: Vec<Arc<Revision>>,
+}
+
+/// Revisions that the set owns or may adopt, oldest first.
+fn ours(view: &View) -> Vec<Arc<Revision>> {
+    let mut list: Vec<Arc<Revision>> = view
+        .revisions
+        .iter()
+        .filter(|r| match &r.controller {
+            Some(uid) => *uid == view.set.uid,
+            None => selector::matches(&view.set.spec.selector, &r.labels),
+        })
+        .cloned()
+        .collect();
+    list.sort_by(|a, b| (a.revision, a.created, &a.name).cmp(&(b.revision, b.created, &b.name)));
+    list
+}
+
+/// Find the set's revisions, or plan what makes them exist.
+pub(super) fn resolve(round: &mut Round<'_>) -> Revisions {
+    let view = round.view;
+    let set = &view.set;
+    let mut found = Revisions {
+        current: set.status.current_revision.clone(),
+        update: set.status.update_revision.clone(),
+        current_template: set.spec.template.clone(),
+        collisions: set.status.collision_count,
+        settled: false,
+        ours: ours(view),
+    };
+    if set.deleting {
+        return found;
+    }
+    for orphan in found.ours.iter().filter(|r| r.controller.is_none()) {
+        let action = Action::AdoptRevision {
+            name: orphan.name.clone(),
+            uid: orphan.uid.clone(),
+            owner: manifest::owner(set),
+        };
+        let reason = format!(
+            "revision {} is an orphan that matches the selector",
+            orphan.name
+        );
+        round.act_on_set(action, reason);
+    }
+    if found.ours.iter().any(|r| r.controller.is_none()) {
+        return found;
+    }
+    let data = encode_template(&set.spec.template);
+    let same = |r: &&Arc<Revision>| {
+        let mut text = String::new();
+        encode(&r.data, &mut text);
+        text == data
+    };
+    let newest = found.ours.last().map_or(0, |r| r.revision);
+    match found.ours.iter().rfind(same) {
+        Some(revision) if revision.revision == newest => {
+            found.update = Some(revision.name.clone());
+        }
+        Some(old) => {
+            let action = Action::RenumberRevision {
+                name: old.name.clone(),
+                resource_version: old.resource_version.clone(),
+                revision: newest.saturating_add(1),
+            };
+            let reason = format!("the template is again that of revision {}", old.name);
+            round.act_on_set(action, reason);
+            return found;
+        }
+        None => {
+            create(round, &mut found, data, newest.saturating_add(1));
+            return found;
+        }
+    }
+    let named = (set.status.current_revision.as_ref())
+        .and_then(|name| found.ours.iter().find(|r| r.name == *name));
+    match named {
+        Some(current) => {
+            found.current = Some(current.name.clone());
+            found.current_template = template_of(current);
+        }
+        None => found.current = found.update.clone(),
+    }
+    found.settled = true;
+    found
+}
+
+/// The template that a revision holds.
+fn template_of(revision: &Revision) -> Value {
+    let mut template = revision.data["spec"]["template"].clone();
+    if let Value::Object(fields) = &mut template {
+        fields.remove("$patch");
+    }
+    template
+}
+
+fn create(round: &mut Round<'_>, found: &mut Revisions, data: String, number: i64) {
+    let view = round.view;
+    let set = &view.set;
+    let seen = set.status.collision_count.unwrap_or(0);
+    let taken = |name: &str| view.revisions.iter().any(|r| r.name == name);
+    let mut collisions = seen;
+    let mut digest = hash(&data, collisions);
+    while taken(&name(&set.name, &digest)) {
+        collisions += 1;
+        digest = hash(&data, collisions);
+    }
+    if collisions != seen {
+        // Remembered before it is used, so that it can never fall.
+        found.collisions = Some(collisions);
+        round.status_first = true;
+        return;
+    }
+    let mut labels = manifest::template_labels(&set.spec.template);
+    labels.insert(REVISION_HASH.to_owned(), digest.clone());
+    let action = Action::CreateRevision {
+        name: name(&set.name, &digest),
+        labels,
+        annotations: set.annotations.clone(),
+        owner: manifest::owner(set),
+        revision: number,
+        data,
+    };
+    let reason = if number == 1 {
+        "the template has no revision yet".to_owned()
+    } else {
+        "the template has changed".to_owned()
+    };
+    round.act_on_set(action, reason);
+}
+
+impl Revisions {
+    /// The revision that a new pod of `ordinal` gets: name and template.
+    pub(super) fn target<'a>(&'a self, view: &'a View, ordinal: i32) -> (&'a str, &'a Value) {
+        let update = (
+            self.update.as_deref().unwrap_or_default(),
+            &view.set.spec.template,
+        );
+        let held = view.set.rolling() && ordinal < view.set.first_updated();
+        match &self.current {
+            Some(current) if held => (current, &self.current_template),
+            _ => update,
+        }
+    }
+}
+
+/// Plan the deletion of revisions that nothing uses and that are over the limit.
+pub(super) fn truncate(round: &mut Round<'_>, found: &Revisions, members: &Members) {
+    let limit = round.view.set.spec.revision_history_limit;
+    let Ok(limit) = usize::try_from(limit.unwrap_or(HISTORY_LIMIT)) else {
+        return; // A negative limit keeps all.
+    };
+    let mut live: BTreeSet<&str> = members.pods.values().map(|p| p.revision()).collect();
+    live.extend(found.current.as_deref());
+    live.extend(found.update.as_deref());
+    let old: Vec<Arc<Revision>> = (found.ours.iter())
+        .filter(|r| !live.contains(r.name.as_str()))
+        .cloned()
+        .collect();
+    let surplus = old.len().saturating_sub(limit);
+    for revision in old.into_iter().take(surplus) {
+        let action = Action::DeleteRevision {
+            name: revision.name.clone(),
+            uid: revision.uid.clone(),
+            resource_version: revision.resource_version.clone(),
+        };
+        let reason = format!("revisionHistoryLimit is {limit}, and no pod uses it");
+        round.act_on_set(action, reason);
+    }
+}

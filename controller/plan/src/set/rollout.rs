@@ -1,0 +1,90 @@
+//! Rolling update: from the highest ordinal down, within a budget of
+//! unavailable pods, and only for victims that the set's status has claimed.
+
+use std::sync::Arc;
+
+use berth_api::Disruption;
+
+use super::{
+    members::Members,
+    planner::Round,
+    revisions::Revisions,
+    view::Pod,
+    waits::{Wait, WaitReason},
+};
+
+/// The victim still exists and is not on its way out.
+pub(super) fn still_there(members: &Members, victim: &Disruption) -> bool {
+    let mut pods = members.pods.values();
+    pods.any(|p| p.uid == victim.uid && !p.terminating())
+}
+
+/// Replace pods of old revisions. Returns the victims to publish.
+pub(super) fn run(
+    round: &mut Round<'_>,
+    members: &Members,
+    revisions: &Revisions,
+) -> Vec<Disruption> {
+    let view = round.view;
+    let set = &view.set;
+    let wanted = set.wanted();
+    let outdated: Vec<(i32, &Arc<Pod>)> = (members.pods.range(wanted.clone()).rev())
+        .filter(|(_, pod)| {
+            !pod.terminating() && Some(pod.revision()) != revisions.update.as_deref()
+        })
+        .map(|(ordinal, pod)| (*ordinal, pod))
+        .collect();
+    if !set.rolling() {
+        for (ordinal, pod) in outdated.iter().rev() {
+            let short = format!("{}: has an older template (OnDelete)", pod.name);
+            let what_to_do =
+                "delete the pod when it suits you, and it comes back with the new template";
+            round
+                .waits
+                .push(Wait::new(*ordinal, WaitReason::OnDelete, short, what_to_do));
+        }
+        return Vec::new();
+    }
+    let due =
+        |(ordinal, pod): &&(i32, &Arc<Pod>)| *ordinal >= set.first_updated() && pod.available(view);
+    let due: Vec<(i32, &Arc<Pod>)> = outdated.iter().filter(due).copied().collect();
+    let Some((top, _)) = due.first() else {
+        return Vec::new();
+    };
+    if !round.may_update(revisions, *top) {
+        return Vec::new();
+    }
+    let claimed = |pod: &Pod| set.status.disrupting.iter().any(|d| d.uid == pod.uid);
+    let up = wanted.clone().filter(|ordinal| {
+        let pod = members.pods.get(ordinal);
+        pod.is_some_and(|p| p.available(view) && !round.has_acted(*ordinal))
+    });
+    let down = i64::from(set.replicas()) - i64::try_from(up.count()).unwrap_or(i64::MAX);
+    let mut budget = i64::from(set.max_unavailable()) - down;
+    let mut victims = Vec::new();
+    // Claimed victims first; one that no longer fits (a pod failed meanwhile, the
+    // set grew) is given back.
+    let (old, new): (Vec<_>, Vec<_>) = due.into_iter().partition(|(_, pod)| claimed(pod));
+    for (ordinal, pod) in old.into_iter().chain(new) {
+        if budget <= 0 || round.has_acted(ordinal) {
+            continue;
+        }
+        budget -= 1;
+        victims.push(Disruption {
+            pod: pod.name.clone(),
+            uid: pod.uid.clone(),
+        });
+        if claimed(pod) {
+            let reason = format!(
+                "{} is of the old revision {}, and at most {} may be unavailable",
+                pod.name,
+                pod.revision(),
+                set.max_unavailable()
+            );
+            round.delete(ordinal, pod, reason);
+        } else {
+            round.status_first = true;
+        }
+    }
+    victims
+}

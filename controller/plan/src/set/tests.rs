@@ -1,0 +1,9 @@
+//! Tables: a view as text in, the plan as text out. Properties: a model of the
+//! API server and of kubelet that carries plans out.
+
+mod model;
+mod properties;
+mod retention;
+mod revision;
+mod rolling;
+mod scenarios;

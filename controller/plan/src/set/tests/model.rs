@@ -1,0 +1,433 @@
+//! A small world for the planner: an API server that honours preconditions and
+//! owner references, and kubelets that do what the test tells them.
+
+use std::{collections::BTreeMap, fmt::Write as _, sync::Arc};
+
+use berth_api::{OrdinalSetSpec, OrdinalSetStatus, names};
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use serde_json::{Value, json};
+
+use crate::set::{
+    Action, Claim, Controller, Kind, Object, Plan, Pod, PodPhase, Revision, Set, TemplateCheck,
+    Verdict, View, plan, text,
+};
+
+/// The world at one moment.
+pub(super) struct World {
+    pub(super) view: View,
+    next: u64,
+    /// Everything that happened, for the assertions about order.
+    pub(super) log: Vec<String>,
+}
+
+pub(super) fn spec(text: Value) -> OrdinalSetSpec {
+    let mut base = json!({
+        "replicas": 3,
+        "selector": {"matchLabels": {"app": "web"}},
+        "serviceName": "web",
+        "template": {
+            "metadata": {"labels": {"app": "web"}},
+            "spec": {"containers": [{"name": "app", "image": "one"}]},
+        },
+        "volumeClaimTemplates": [{"metadata": {"name": "data"}, "spec": {}}],
+    });
+    for (key, value) in text.as_object().into_iter().flatten() {
+        base[key] = value.clone();
+    }
+    serde_json::from_value(base).unwrap()
+}
+
+impl World {
+    pub(super) fn new(fields: Value) -> World {
+        let set = Set {
+            kind: Kind::OrdinalSet,
+            namespace: "ns".into(),
+            name: "web".into(),
+            uid: "set".into(),
+            generation: 1,
+            deleting: false,
+            annotations: BTreeMap::new(),
+            spec: spec(fields),
+            status: OrdinalSetStatus::default(),
+        };
+        World {
+            view: View {
+                set,
+                pods: Vec::new(),
+                claims: BTreeMap::new(),
+                revisions: Vec::new(),
+                claim_waits: BTreeMap::new(),
+                refusals: BTreeMap::new(),
+                template_check: None,
+                now: "2026-01-01T00:00:00Z".parse().unwrap(),
+            },
+            next: 1,
+            log: Vec::new(),
+        }
+    }
+
+    /// A set that has reached what `fields` ask for.
+    pub(super) fn settled(fields: Value) -> World {
+        let mut world = World::new(fields);
+        world.settle();
+        world.log.clear();
+        world
+    }
+
+    pub(super) fn change(&mut self, fields: Value) {
+        let mut spec = serde_json::to_value(&self.view.set.spec).unwrap();
+        for (key, value) in fields.as_object().unwrap() {
+            spec[key] = value.clone();
+        }
+        self.view.set.spec = serde_json::from_value(spec).unwrap();
+        self.view.set.generation += 1;
+    }
+
+    pub(super) fn image(&mut self, image: &str) {
+        let mut template = self.view.set.spec.template.clone();
+        template["spec"]["containers"][0]["image"] = json!(image);
+        self.change(json!({"template": template}));
+    }
+
+    fn version(&mut self) -> String {
+        self.next += 1;
+        self.next.to_string()
+    }
+
+    pub(super) fn pod(&self, ordinal: i32) -> Option<&Arc<Pod>> {
+        let name = format!("web-{ordinal}");
+        self.view.pods.iter().find(|p| p.name == name)
+    }
+
+    pub(super) fn edit(&mut self, ordinal: i32, edit: impl FnOnce(&mut Pod)) {
+        let version = self.version();
+        let name = format!("web-{ordinal}");
+        let found = self.view.pods.iter_mut().find(|p| p.name == name);
+        let pod = Arc::make_mut(found.unwrap());
+        pod.resource_version = version;
+        edit(pod);
+    }
+
+    pub(super) fn run(&mut self, ordinal: i32) {
+        let now = self.view.now;
+        self.edit(ordinal, |pod| {
+            pod.phase = Some(PodPhase::Running);
+            pod.ready = Some(now);
+        });
+    }
+
+    pub(super) fn break_pod(&mut self, ordinal: i32) {
+        self.edit(ordinal, |pod| {
+            pod.ready = None;
+            pod.trouble = Some("container app: CrashLoopBackOff".into());
+        });
+    }
+
+    pub(super) fn remove(&mut self, ordinal: i32) {
+        let name = format!("web-{ordinal}");
+        self.view.pods.retain(|p| p.name != name);
+        self.log.push(format!("gone {name}"));
+        self.collect();
+    }
+
+    /// The garbage collector: a claim goes when none of its owners exists.
+    fn collect(&mut self) {
+        let pods: Vec<String> = self.view.pods.iter().map(|p| p.uid.clone()).collect();
+        let exists = |owner: &OwnerReference| {
+            owner.uid == "set" || pods.contains(&owner.uid) || owner.uid == "other"
+        };
+        self.view
+            .claims
+            .retain(|_, c| c.owners.is_empty() || c.owners.iter().any(exists));
+    }
+
+    pub(super) fn pass(&mut self, seconds: i64) {
+        self.view.now += SignedDuration::from_secs(seconds);
+    }
+
+    /// Plan and carry it out; the plan.
+    pub(super) fn step(&mut self) -> Plan {
+        let plan = plan(&self.view);
+        self.check(&plan);
+        for step in plan.steps.clone() {
+            self.apply(step.action);
+        }
+        self.view.set.status = plan.status.clone();
+        plan
+    }
+
+    /// What must hold for every plan, whatever the view.
+    pub(super) fn check(&self, plan: &Plan) {
+        let mut ordinals: Vec<i32> = plan.steps.iter().filter_map(|s| s.ordinal).collect();
+        ordinals.sort_unstable();
+        let all = ordinals.len();
+        ordinals.dedup();
+        assert_eq!(all, ordinals.len(), "two actions on one ordinal");
+        for step in &plan.steps {
+            match &step.action {
+                Action::DeletePod {
+                    uid,
+                    resource_version,
+                    grace_seconds,
+                    name,
+                } => {
+                    let pod = self.view.pods.iter().find(|p| p.uid == *uid).unwrap();
+                    assert_eq!(pod.name, *name);
+                    assert_eq!(pod.resource_version, *resource_version);
+                    assert!(pod.grace_seconds >= 1 || grace_seconds.is_some());
+                    assert!(!pod.terminating(), "deleted twice");
+                }
+                Action::CreatePod { pod, .. } => {
+                    assert!(
+                        !self.view.pods.iter().any(|p| p.name == pod.name),
+                        "a second pod"
+                    );
+                }
+                _ => {}
+            }
+        }
+    }
+
+    pub(super) fn apply(&mut self, action: Action) {
+        self.log.push(
+            text::action(&action)
+                .split(" (uid")
+                .next()
+                .unwrap()
+                .to_owned(),
+        );
+        match action {
+            Action::CreatePod { claims, pod } => {
+                claims.into_iter().for_each(|c| self.create_claim(c));
+                self.create_pod(pod);
+            }
+            Action::CreateClaims { claims } => {
+                claims.into_iter().for_each(|c| self.create_claim(c))
+            }
+            Action::DeletePod {
+                uid,
+                resource_version,
+                ..
+            } => {
+                let (now, version) = (self.view.now, self.version());
+                let found = self
+                    .view
+                    .pods
+                    .iter_mut()
+                    .find(|p| p.uid == uid && p.resource_version == resource_version);
+                if let Some(pod) = found {
+                    let pod = Arc::make_mut(pod);
+                    pod.resource_version = version;
+                    pod.deleted = Some(now);
+                }
+            }
+            Action::RepairPod { name, labels, .. } => {
+                let ordinal = self.view.set.ordinal(&name).unwrap();
+                self.edit(ordinal, |pod| pod.labels.extend(labels));
+            }
+            Action::AdoptPod { name, owner, .. } => {
+                let ordinal = self.view.set.ordinal(&name).unwrap();
+                self.edit(ordinal, |pod| pod.controller = Some(controller(&owner)));
+            }
+            Action::ReleasePod { name, .. } => {
+                let ordinal = self.view.set.ordinal(&name).unwrap();
+                self.edit(ordinal, |pod| pod.controller = None);
+            }
+            Action::UpdateClaimOwners { claims } => {
+                for update in claims {
+                    let version = self.version();
+                    let claim = Arc::make_mut(self.view.claims.get_mut(&update.name).unwrap());
+                    assert_eq!(claim.resource_version, update.resource_version);
+                    claim.owners = update.owners;
+                    claim.resource_version = version;
+                }
+                self.collect();
+            }
+            Action::CreateRevision {
+                name,
+                labels,
+                revision,
+                data,
+                ..
+            } => {
+                assert!(!self.view.revisions.iter().any(|r| r.name == name));
+                let version = self.version();
+                self.view.revisions.push(Arc::new(Revision {
+                    namespace: "ns".into(),
+                    name: name.clone(),
+                    uid: format!("uid-{name}"),
+                    resource_version: version,
+                    labels,
+                    controller: Some("set".into()),
+                    revision,
+                    created: Some(self.view.now),
+                    data: serde_json::from_str(&data).unwrap(),
+                }));
+            }
+            Action::RenumberRevision { name, revision, .. } => {
+                let found = self.view.revisions.iter_mut().find(|r| r.name == name);
+                Arc::make_mut(found.unwrap()).revision = revision;
+            }
+            Action::AdoptRevision { name, .. } => {
+                let found = self.view.revisions.iter_mut().find(|r| r.name == name);
+                Arc::make_mut(found.unwrap()).controller = Some("set".into());
+            }
+            Action::DeleteRevision { name, .. } => self.view.revisions.retain(|r| r.name != name),
+            Action::CheckTemplate { revision, pod } => {
+                let image = &pod.manifest["spec"]["containers"][0]["image"];
+                let verdict = if image == "refused" {
+                    Verdict::Refused("spec.containers[0].image: not allowed".into())
+                } else {
+                    Verdict::Passed
+                };
+                self.view.template_check = Some(TemplateCheck { revision, verdict });
+            }
+        }
+    }
+
+    fn create_claim(&mut self, claim: Object) {
+        let version = self.version();
+        let owners = claim.manifest["metadata"]["ownerReferences"].clone();
+        let claim = Claim {
+            namespace: "ns".into(),
+            name: claim.name,
+            uid: format!("claim-{version}"),
+            resource_version: version,
+            deleting: false,
+            owners: serde_json::from_value(owners).unwrap_or_default(),
+            bound: true,
+        };
+        let there = self.view.claims.insert(claim.name.clone(), Arc::new(claim));
+        assert!(there.is_none(), "a claim is made twice");
+    }
+
+    fn create_pod(&mut self, pod: Object) {
+        let version = self.version();
+        let meta = &pod.manifest["metadata"];
+        let volumes = pod.manifest["spec"]["volumes"].as_array();
+        let claims = volumes.into_iter().flatten().filter_map(|v| {
+            let claim = v["persistentVolumeClaim"]["claimName"].as_str()?;
+            Some((v["name"].as_str()?.to_owned(), claim.to_owned()))
+        });
+        let owner: OwnerReference =
+            serde_json::from_value(meta["ownerReferences"][0].clone()).unwrap();
+        let claims: BTreeMap<String, String> = claims.collect();
+        for claim in claims.values() {
+            assert!(
+                self.view.claims.contains_key(claim),
+                "a pod before its claim"
+            );
+        }
+        self.view.pods.push(Arc::new(Pod {
+            namespace: "ns".into(),
+            name: pod.name,
+            uid: format!("pod-{version}"),
+            resource_version: version,
+            labels: serde_json::from_value(meta["labels"].clone()).unwrap(),
+            controller: Some(controller(&owner)),
+            phase: Some(PodPhase::Pending),
+            grace_seconds: 30,
+            claims,
+            ..Pod::default()
+        }));
+        let name = |p: &Arc<Pod>| p.name.clone();
+        let mut names: Vec<String> = self.view.pods.iter().map(name).collect();
+        names.sort();
+        names.dedup();
+        assert_eq!(names.len(), self.view.pods.len(), "two pods of one ordinal");
+    }
+
+    /// Kubelets: what is new runs, what is deleted goes. Whether anything happened.
+    pub(super) fn kubelets(&mut self) -> bool {
+        let mut moved = false;
+        let pods = self.view.pods.clone();
+        for pod in pods {
+            let ordinal = self.view.set.ordinal(&pod.name).unwrap();
+            if pod.terminating() {
+                self.remove(ordinal);
+                moved = true;
+            } else if !pod.terminating()
+                && pod.phase == Some(PodPhase::Pending)
+                && mounts(&pod, &self.view)
+            {
+                self.run(ordinal);
+                moved = true;
+            }
+        }
+        moved
+    }
+
+    /// Rounds until nothing moves any more.
+    pub(super) fn settle(&mut self) {
+        for _ in 0..400 {
+            let before = self.view.set.status.clone();
+            let plan = self.step();
+            let moved = self.kubelets();
+            if let Some(ms) = plan.requeue_after_ms {
+                self.pass(i64::try_from(ms / 1000).unwrap() + 1);
+            } else if plan.steps.is_empty() && !moved && before == plan.status {
+                return;
+            }
+        }
+        panic!("the set does not settle:\n{}", self.log.join("\n"));
+    }
+
+    /// The pods as text.
+    pub(super) fn picture(&self) -> String {
+        let mut out = String::new();
+        let mut pods = self.view.pods.clone();
+        pods.sort_by_key(|p| self.view.set.ordinal(&p.name));
+        for pod in pods {
+            let state = match (pod.terminating(), pod.is_ready()) {
+                (true, _) => "terminating",
+                (_, true) => "ready",
+                _ => "not ready",
+            };
+            writeln!(out, "{} {state} {}", pod.name, pod.revision()).unwrap();
+        }
+        for claim in self.view.claims.values() {
+            let owners: Vec<String> = claim.owners.iter().map(|o| o.kind.clone()).collect();
+            writeln!(out, "{} owned by [{}]", claim.name, owners.join(" ")).unwrap();
+        }
+        out
+    }
+
+    pub(super) fn explain(&self) -> String {
+        text::explain(&self.view, &plan(&self.view))
+    }
+}
+
+/// A kubelet starts no pod whose claims do not exist.
+fn mounts(pod: &Pod, view: &View) -> bool {
+    let mut claims = pod.claims.values();
+    claims.all(|claim| view.claims.contains_key(claim))
+}
+
+fn controller(owner: &OwnerReference) -> Controller {
+    Controller {
+        api_version: owner.api_version.clone(),
+        kind: owner.kind.clone(),
+        name: owner.name.clone(),
+        uid: owner.uid.clone(),
+    }
+}
+
+/// An orphan pod of the name, with the set's labels.
+pub(super) fn orphan(name: &str) -> Pod {
+    Pod {
+        namespace: "ns".into(),
+        name: name.into(),
+        uid: format!("orphan-{name}"),
+        resource_version: "1".into(),
+        labels: BTreeMap::from([
+            ("app".to_owned(), "web".to_owned()),
+            (names::pod::POD_NAME.to_owned(), name.to_owned()),
+        ]),
+        phase: Some(PodPhase::Running),
+        ready: Some(Timestamp::UNIX_EPOCH),
+        grace_seconds: 30,
+        claims: BTreeMap::from([("data".to_owned(), format!("data-{name}"))]),
+        ..Pod::default()
+    }
+}

@@ -1,0 +1,177 @@
+//! Why a set is not done: each wait names the object, what it waits for, and what
+//! a person can do.
+
+use jiff::{Timestamp, tz::TimeZone};
+
+use super::view::{Pod, View};
+
+/// Kinds of wait; the name is the reason of the Waiting condition and of its event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum WaitReason {
+    /// The API server refuses the template.
+    TemplateRefused,
+    /// The API server refuses the pod or claim for now (quota, policy, namespace).
+    CreateRefused,
+    /// A foreign object has the name that an ordinal needs.
+    NameConflict,
+    /// The pod mounts another claim than its identity demands.
+    WrongClaim,
+    /// A claim has no volume, and the storage part says why.
+    ClaimPending,
+    /// No node fits the pod.
+    Unschedulable,
+    /// More than one of the pods to remove is unavailable.
+    ScaleDownHalted,
+    /// A claim of that name is being deleted.
+    ClaimDeleting,
+    /// The old pod is still going.
+    Terminating,
+    /// The pod ended and is being replaced.
+    PodEnded,
+    /// The pod is not ready.
+    NotReady,
+    /// The pod is ready, but not yet for minReadySeconds.
+    MinReadySeconds,
+    /// A person has to delete the pod to update it.
+    OnDelete,
+}
+
+impl WaitReason {
+    /// The reason as conditions and events carry it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            WaitReason::TemplateRefused => "TemplateRefused",
+            WaitReason::CreateRefused => "CreateRefused",
+            WaitReason::NameConflict => berth_api::names::reason::NAME_CONFLICT,
+            WaitReason::WrongClaim => "WrongClaim",
+            WaitReason::ClaimPending => "ClaimPending",
+            WaitReason::Unschedulable => "Unschedulable",
+            WaitReason::ScaleDownHalted => "ScaleDownHalted",
+            WaitReason::ClaimDeleting => "ClaimDeleting",
+            WaitReason::Terminating => "Terminating",
+            WaitReason::PodEnded => "PodEnded",
+            WaitReason::NotReady => "NotReady",
+            WaitReason::MinReadySeconds => "MinReadySeconds",
+            WaitReason::OnDelete => "OnDelete",
+        }
+    }
+
+    /// It will not end without a person, or without something changing elsewhere.
+    pub fn blocks(self) -> bool {
+        self < WaitReason::ClaimDeleting || self == WaitReason::OnDelete
+    }
+
+    /// Warnings are for waits that somebody should look at.
+    pub fn is_warning(self) -> bool {
+        self < WaitReason::ClaimDeleting
+    }
+
+    /// What blocks is told before what merely takes time; what waits for a
+    /// person's own decision comes last.
+    pub(super) fn rank(self) -> u8 {
+        match self {
+            WaitReason::OnDelete => 2,
+            reason => u8::from(!reason.blocks()),
+        }
+    }
+}
+
+/// One thing that the set waits for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wait {
+    /// The ordinal that waits, where it is one.
+    pub ordinal: Option<i32>,
+    /// The kind of wait.
+    pub reason: WaitReason,
+    /// Short text for the WAITING column: the object and what it waits for.
+    pub short: String,
+    /// The same, and what to do.
+    pub message: String,
+}
+
+impl Wait {
+    pub(super) fn new(ordinal: i32, reason: WaitReason, short: String, what_to_do: &str) -> Wait {
+        let message = if what_to_do.is_empty() {
+            short.clone()
+        } else {
+            format!("{short}; {what_to_do}")
+        };
+        Wait {
+            ordinal: Some(ordinal),
+            reason,
+            short: clip(short, 100),
+            message: clip(message, 1000),
+        }
+    }
+}
+
+/// `text`, cut to `limit` characters.
+pub(super) fn clip(text: String, limit: usize) -> String {
+    match text.char_indices().nth(limit) {
+        None => text,
+        Some((end, _)) => format!("{}…", &text[..end]),
+    }
+}
+
+/// A pod that is going. The time is absolute: a text that changes with each look
+/// would be a status write each time.
+pub(super) fn terminating(ordinal: i32, pod: &Pod) -> Wait {
+    let since = pod
+        .deleted
+        .map_or_else(String::new, |t| format!(" since {}", clock(t)));
+    let place = match &pod.node {
+        Some(node) => format!(" on node {node}"),
+        None => String::new(),
+    };
+    let what_to_do = match &pod.node {
+        Some(node) => format!(
+            "its successor is made when it is gone; if node {node} is gone for good, delete the Node, or taint it node.kubernetes.io/out-of-service"
+        ),
+        None => "its successor is made when it is gone; a finalizer may hold it".to_owned(),
+    };
+    let short = format!("{}: terminating{since}{place}", pod.name);
+    Wait::new(ordinal, WaitReason::Terminating, short, &what_to_do)
+}
+
+fn clock(time: Timestamp) -> String {
+    let time = time.to_zoned(TimeZone::UTC);
+    time.strftime("%H:%M:%SZ").to_string()
+}
+
+/// A pod that is there and not available.
+pub(super) fn unavailable(view: &View, ordinal: i32, pod: &Pod) -> Wait {
+    for (_, claim) in view.set.claim_names(ordinal) {
+        let bound = view.claims.get(&claim).is_some_and(|c| c.bound);
+        if let Some(why) = view.claim_waits.get(&claim).filter(|_| !bound) {
+            let short = format!("{claim}: {why}");
+            let what_to_do = "the pod starts when the claim has a volume: free some room, add a pool, or ask for less";
+            return Wait::new(ordinal, WaitReason::ClaimPending, short, what_to_do);
+        }
+    }
+    let name = &pod.name;
+    if pod.unschedulable {
+        let why = pod.trouble.as_deref().unwrap_or("no reason given");
+        return Wait::new(
+            ordinal,
+            WaitReason::Unschedulable,
+            format!("{name}: no node fits ({why})"),
+            "look at the pod's affinity, its requests and the nodes",
+        );
+    }
+    if pod.is_ready() {
+        let until = pod
+            .available_at(&view.set)
+            .map_or_else(String::new, |at| format!(" until {}", clock(at)));
+        let short = format!("{name}: ready, minReadySeconds runs{until}");
+        return Wait::new(ordinal, WaitReason::MinReadySeconds, short, "");
+    }
+    let phase = match pod.phase {
+        None => "not seen by a node yet".to_owned(),
+        Some(phase) => format!("{phase:?}"),
+    };
+    let why = pod.trouble.clone().unwrap_or(phase);
+    let short = format!("{name}: not ready ({why})");
+    let namespace = &view.set.namespace;
+    let what_to_do = format!("see kubectl -n {namespace} describe pod {name}");
+    Wait::new(ordinal, WaitReason::NotReady, short, &what_to_do)
+}
