@@ -1,0 +1,84 @@
+//! An engine for building images: the machine's own, or a private one whose
+//! data root lies in the cache, so that bases and layers are there the next time.
+
+use std::path::Path;
+
+use tempfile::TempDir;
+
+use crate::cache;
+use crate::debian::Root;
+use crate::engine::{self, Engine};
+use crate::error::{Error, Result};
+use crate::lock::Lock;
+use crate::paths::{Layout, cache as cache_dir, make_dir, state_root};
+use crate::progress;
+use crate::run::Run;
+use crate::teardown;
+
+/// Runs `work` with a building engine; a private one is stopped afterwards.
+pub(crate) fn with<T>(kind: engine::Kind, work: impl FnOnce(&Engine) -> Result<T>) -> Result<T> {
+    match kind {
+        engine::Kind::Machine => work(&Engine::machine()),
+        engine::Kind::Private => {
+            let layout = Layout::at(state_root().join("+builder"));
+            with_private(&layout, &cache_dir().join("builder/docker"), work)
+        }
+    }
+}
+
+/// Runs `work` with a private engine on a data root; it is stopped afterwards.
+pub(crate) fn with_private<T>(
+    layout: &Layout,
+    data_root: &Path,
+    work: impl FnOnce(&Engine) -> Result<T>,
+) -> Result<T> {
+    let _lock = Lock::take(&layout.lock(), |holder| {
+        progress::say(format!("waiting for {holder}, which builds images"));
+    })?;
+    // What a killed run may have left; the lock says that nobody uses it.
+    teardown::private_engine(layout)?;
+    let name = layout
+        .root()
+        .file_name()
+        .map(|n| n.to_string_lossy().replace('+', ""));
+    let cgroup = format!("berth-{}", name.unwrap_or_default());
+    let result = engine::start_private(layout, data_root, &cgroup, Vec::new(), None)
+        .and_then(|engine| work(&engine));
+    let stopped = teardown::private_engine(layout)
+        .and_then(|()| teardown::cgroups(&cgroup))
+        .and_then(|()| cache::remove(layout.root()));
+    let value = result?;
+    stopped?;
+    Ok(value)
+}
+
+/// A `docker build` command without a network; the caller adds tags and the context.
+pub(crate) fn build(engine: &Engine, args: &[(&str, &str)]) -> Run {
+    let mut run = engine.docker(["build", "-q", "--network=none", "--force-rm"]);
+    for (name, value) in args {
+        run = run.arg("--build-arg").arg(format!("{name}={value}"));
+    }
+    run
+}
+
+/// The name of the image that is a Debian root, imported if need be.
+pub(crate) fn import_root(engine: &Engine, root: &Root) -> Result<String> {
+    let tag = format!("berth-{}:{}", root.name, root.key());
+    if !engine.has_image(&tag) {
+        let tar = root.get()?;
+        progress::step(&format!("importing {}", root.name), || {
+            engine.docker(["import"]).arg(&tar).arg(&tag).stdout()
+        })?;
+    }
+    Ok(tag)
+}
+
+/// A scratch directory in the cache, on the filesystem where built programs lie.
+pub(crate) fn scratch() -> Result<TempDir> {
+    let dir = cache_dir();
+    make_dir(&dir)?;
+    tempfile::Builder::new()
+        .prefix("scratch-")
+        .tempdir_in(&dir)
+        .map_err(Error::io("cannot make a directory in", dir))
+}

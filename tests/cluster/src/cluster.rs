@@ -1,0 +1,510 @@
+//! A cluster: made, found again, and taken away.
+
+use std::path::{Path, PathBuf};
+use std::process::Output;
+use std::time::Duration;
+
+use crate::components::{self, Go, KUBERNETES_PROGRAMS};
+use crate::engine::{self, Engine, Kind, PoolMount};
+use crate::error::{Error, Result};
+use crate::kind_config::{self, NodeMount};
+use crate::lock::Lock;
+use crate::names::{Instance, Subnet, free_subnet, networks_in_routes};
+use crate::options::{Filesystem, Options, POOLS_DIR, Record, disks};
+use crate::paths::{self, Layout, make_dir, read, write};
+use crate::run::Run;
+use crate::wait::wait_for;
+use crate::{cni, engine_init, node_image, preflight, progress, teardown};
+
+/// How long nodes may take to register and to become ready.
+const NODES_PATIENCE: Duration = Duration::from_secs(240);
+
+/// A running cluster, held by this process: nobody else can take it down or
+/// change it until this value is dropped. Dropping it leaves the cluster running.
+#[derive(Debug)]
+pub struct Cluster {
+    pub(crate) instance: Instance,
+    pub(crate) layout: Layout,
+    pub(crate) engine: Engine,
+    pub(crate) record: Record,
+    pub(crate) programs: Programs,
+    _lock: Option<Lock>,
+}
+
+/// Where the programs that the rig itself calls are.
+#[derive(Debug, Clone)]
+pub(crate) struct Programs {
+    pub(crate) kind: PathBuf,
+    pub(crate) kubectl: PathBuf,
+}
+
+impl Programs {
+    fn get(go: &Go) -> Result<Self> {
+        let kubernetes = KUBERNETES_PROGRAMS.get(go)?;
+        let kubectl = kubernetes.join("kubectl");
+        if !kubectl.exists() {
+            let linked = std::os::unix::fs::symlink("kubernetes", &kubectl);
+            if let Err(e) = linked
+                && e.kind() != std::io::ErrorKind::AlreadyExists
+            {
+                return Err(Error::io("cannot link", kubectl)(e));
+            }
+        }
+        Ok(Self {
+            kind: components::KIND.get(go)?.join("kind"),
+            kubectl,
+        })
+    }
+}
+
+impl Cluster {
+    /// Makes a cluster and waits until all its nodes are ready.
+    ///
+    /// Leftovers of a killed run under the same name are removed first.
+    ///
+    /// # Errors
+    /// [`Error::AlreadyUp`] if it runs already, [`Error::Held`] if another process
+    /// works on it, [`Error::Preflight`] if the machine lacks something.
+    pub fn up(options: &Options) -> Result<Self> {
+        crate::reexec::check()?;
+        let instance = instance(options.name.as_deref())?;
+        let layout = Layout::of(&instance);
+        preflight::require(&preflight::for_cluster()?)?;
+        let lock = hold(&instance)?;
+        if layout.root().exists() {
+            if is_running(&layout) {
+                return Err(Error::AlreadyUp(instance.id().to_owned()));
+            }
+            progress::say(format!(
+                "removing what is left of instance {}",
+                instance.id()
+            ));
+        }
+        teardown::instance(&instance)?;
+        let go = Go::here()?;
+        let kind = engine::choose_here();
+        let image = match std::env::var("BERTH_NODE_IMAGE") {
+            Ok(image) if !image.is_empty() => image,
+            _ => node_image::tag(&go),
+        };
+        let own_image = image == node_image::tag(&go);
+        if !own_image && kind == Kind::Private {
+            return Err(Error::Unexpected(
+                "BERTH_NODE_IMAGE needs the machine's own Docker engine; the private one cannot pull"
+                    .to_owned(),
+            ));
+        }
+        let programs = Programs::get(&go)?;
+        if own_image {
+            node_image::ensure(kind, &go)?;
+        }
+        let workers = (1..=options.workers).map(|n| instance.worker(n)).collect();
+        let mut cluster = Self {
+            engine: Engine::of(kind, &layout),
+            record: Record {
+                options: options.clone(),
+                engine: kind,
+                image,
+                workers,
+                nodes: Vec::new(),
+                ready: false,
+            },
+            instance,
+            layout,
+            programs,
+            _lock: Some(lock),
+        };
+        cluster.make(&go)?;
+        Ok(cluster)
+    }
+
+    /// Takes hold of a cluster that runs; `None` is the checkout's own.
+    pub fn attach(name: Option<&str>) -> Result<Self> {
+        let found = instance(name)?;
+        let lock = hold(&found)?;
+        Self::open(found, Some(lock))
+    }
+
+    /// Looks at a cluster that runs without holding it: for reading only.
+    pub fn view(name: Option<&str>) -> Result<Self> {
+        Self::open(instance(name)?, None)
+    }
+
+    /// Removes an instance with all that belongs to it; `None` is the checkout's own.
+    pub fn down(name: Option<&str>) -> Result<()> {
+        let instance = instance(name)?;
+        let lock = hold(&instance)?;
+        teardown::instance(&instance)?;
+        drop(lock);
+        forget_lock(&instance)
+    }
+
+    /// Removes this cluster with all that belongs to it.
+    pub fn remove(self) -> Result<()> {
+        teardown::instance(&self.instance)?;
+        forget_lock(&self.instance)
+    }
+
+    /// The administrator's kubeconfig.
+    pub fn kubeconfig(&self) -> PathBuf {
+        self.layout.kubeconfig()
+    }
+
+    /// The instance's id.
+    pub fn name(&self) -> &str {
+        self.instance.id()
+    }
+
+    /// The workers' node names, which are also their containers' names.
+    pub fn workers(&self) -> Vec<String> {
+        self.record.workers.clone()
+    }
+
+    /// The control plane's node name.
+    pub fn control_plane(&self) -> String {
+        self.instance.control_plane()
+    }
+
+    /// What the cluster was made with.
+    pub fn options(&self) -> &Options {
+        &self.record.options
+    }
+
+    /// The environment in which `docker` and `kind` mean this cluster's engine.
+    pub fn env(&self) -> Vec<(String, String)> {
+        let mut env = self.engine.env().to_vec();
+        env.push((
+            "KIND_EXPERIMENTAL_DOCKER_NETWORK".to_owned(),
+            self.instance.network(),
+        ));
+        env.push((
+            "KUBECONFIG".to_owned(),
+            self.kubeconfig().display().to_string(),
+        ));
+        env
+    }
+
+    /// The kubectl that was built with the cluster.
+    pub fn kubectl_path(&self) -> &Path {
+        &self.programs.kubectl
+    }
+
+    /// Runs kubectl, demands success, and returns what it printed.
+    pub fn kubectl<S: AsRef<std::ffi::OsStr>>(
+        &self,
+        args: impl IntoIterator<Item = S>,
+    ) -> Result<String> {
+        self.kubectl_run().args(args).stdout()
+    }
+
+    /// Runs kubectl with `input` on its standard input, demands success, and returns what it printed.
+    pub fn kubectl_feed<S: AsRef<std::ffi::OsStr>>(
+        &self,
+        args: impl IntoIterator<Item = S>,
+        input: &str,
+    ) -> Result<String> {
+        self.kubectl_run().args(args).feed(input.as_bytes())
+    }
+
+    /// Runs a program in a node and returns its output, however it ended.
+    pub fn node_exec<S: AsRef<std::ffi::OsStr>>(
+        &self,
+        node: &str,
+        args: impl IntoIterator<Item = S>,
+    ) -> Result<Output> {
+        self.engine
+            .docker(["exec", self.known(node)?.as_str()])
+            .args(args)
+            .output()
+    }
+
+    /// Runs a shell script in a node, demands success, and returns what it printed.
+    pub fn node_script(&self, node: &str, script: &str) -> Result<String> {
+        let node = self.known(node)?;
+        self.engine
+            .docker(["exec", &node, "sh", "-ec", script])
+            .stdout()
+    }
+
+    /// Loads an image archive (as `docker save` writes it) into every node.
+    pub fn load_image(&self, archive: &Path) -> Result<()> {
+        progress::step("loading the image into the nodes", || {
+            Run::new(&self.programs.kind)
+                .args(["load", "image-archive", "--name", &self.instance.cluster()])
+                .arg(archive)
+                .envs(&self.env())
+                .stdout()
+                .map(drop)
+        })
+    }
+
+    pub(crate) fn kubectl_run(&self) -> Run {
+        Run::new(&self.programs.kubectl).env("KUBECONFIG", self.kubeconfig())
+    }
+
+    /// The node's name, if this cluster has it; `worker2` is short for the whole name.
+    pub(crate) fn known(&self, node: &str) -> Result<String> {
+        let long = format!("{}-{node}", self.instance.cluster());
+        let mut all = self.workers();
+        all.push(self.control_plane());
+        all.iter()
+            .find(|n| *n == node || **n == long)
+            .cloned()
+            .ok_or_else(|| {
+                Error::Unexpected(format!("{node} is none of the nodes {}", all.join(", ")))
+            })
+    }
+
+    pub(crate) fn save_record(&self) -> Result<()> {
+        let text = serde_json::to_string_pretty(&self.record)
+            .map_err(|e| Error::Unexpected(format!("cannot write the cluster's record: {e}")))?;
+        write(&self.layout.record(), text)
+    }
+
+    fn open(instance: Instance, lock: Option<Lock>) -> Result<Self> {
+        let layout = Layout::of(&instance);
+        let record = load_record(&layout).filter(|r| r.ready);
+        let Some(record) = record.filter(|_| is_running(&layout)) else {
+            return Err(Error::NotUp(instance.id().to_owned()));
+        };
+        Ok(Self {
+            engine: Engine::of(record.engine, &layout),
+            programs: Programs::get(&Go::here()?)?,
+            instance,
+            layout,
+            record,
+            _lock: lock,
+        })
+    }
+
+    fn make(&mut self, go: &Go) -> Result<()> {
+        make_dir(&self.layout.root().join("logs"))?;
+        self.save_record()?;
+        let pools = progress::step("making the workers' disks", || self.make_disks())?;
+        let routes = Run::new("ip")
+            .args(["-4", "route", "show", "table", "all"])
+            .stdout()?;
+        let subnet = free_subnet(self.instance.slot(), &networks_in_routes(&routes))
+            .ok_or_else(|| Error::Unexpected("no free subnet below 10.64.0.0/10".to_owned()))?;
+        progress::step("starting the engine", || {
+            self.start_engine(go, pools, subnet)
+        })?;
+        progress::step("creating the nodes (kind)", || self.create_nodes())?;
+        progress::step("connecting the pods' networks", || self.connect(subnet))?;
+        progress::step("waiting for nodes and name service", || self.wait_ready())?;
+        self.record.ready = true;
+        self.save_record()
+    }
+
+    fn make_disks(&self) -> Result<Vec<PoolMount>> {
+        let options = &self.record.options;
+        let mut pools = Vec::new();
+        for worker in &self.record.workers {
+            for disk in disks(options.pools) {
+                let file = self.layout.disk(worker, &disk);
+                make_disk(&file, options.pool_bytes, options.filesystem)?;
+                let target = self.layout.pool(worker, &disk);
+                make_dir(&target)?;
+                pools.push(PoolMount {
+                    file,
+                    target,
+                    fstype: options.filesystem.name().to_owned(),
+                });
+            }
+        }
+        Ok(pools)
+    }
+
+    fn start_engine(&self, go: &Go, pools: Vec<PoolMount>, subnet: Subnet) -> Result<()> {
+        match self.record.engine {
+            Kind::Machine => pools.iter().try_for_each(engine_init::mount_pool)?,
+            Kind::Private => {
+                let data_root = self.layout.data_root();
+                clone_tree(&node_image::prepared(go).join("docker"), &data_root)?;
+                let link = self.instance.link();
+                let cgroup = self.instance.cgroup();
+                let link = Some((link.as_str(), subnet));
+                engine::start_private(&self.layout, &data_root, &cgroup, pools, link)?;
+            }
+        }
+        self.engine
+            .docker([
+                "network",
+                "create",
+                "-d=bridge",
+                "--subnet",
+                &subnet.nodes(),
+            ])
+            .args(["-o", "com.docker.network.bridge.enable_ip_masquerade=true"])
+            .arg(self.instance.network())
+            .stdout()
+            .map(drop)
+    }
+
+    fn create_nodes(&self) -> Result<()> {
+        let mounts: Vec<Vec<NodeMount>> = self
+            .record
+            .workers
+            .iter()
+            .map(|worker| {
+                disks(self.record.options.pools)
+                    .iter()
+                    .map(|disk| NodeMount {
+                        host: self.layout.pool(worker, disk).display().to_string(),
+                        node: format!("{POOLS_DIR}/{disk}"),
+                    })
+                    .collect()
+            })
+            .collect();
+        let cluster = self.instance.cluster();
+        let config = self.layout.root().join("kind.yaml");
+        let text = kind_config::render(&self.record.options, &cluster, &self.record.image, &mounts);
+        write(&config, text)?;
+        Run::new(&self.programs.kind)
+            .args(["create", "cluster", "--retain", "--config"])
+            .arg(&config)
+            .arg("--kubeconfig")
+            .arg(self.kubeconfig())
+            .envs(&self.env())
+            .logged(&self.layout.log("kind"))
+    }
+
+    fn connect(&mut self, subnet: Subnet) -> Result<()> {
+        if self.record.engine == Kind::Private {
+            self.reach_api_server(subnet)?;
+        }
+        let wanted = self.record.workers.len() + 1;
+        self.record.nodes = wait_for("the nodes to register", NODES_PATIENCE, || {
+            let list = self.kubectl(["get", "nodes", "-o", "json"])?;
+            let list = serde_json::from_str(&list)
+                .map_err(|e| Error::Unexpected(format!("kubectl printed no JSON: {e}")))?;
+            Ok(cni::nodes(&list).and_then(|nodes| match nodes.len() {
+                n if n == wanted => Ok(nodes),
+                n => Err(format!("{n} of {wanted} registered")),
+            }))
+        })?;
+        for node in &self.record.nodes {
+            let mut copy = self.engine.docker(["exec", "-i", &node.name, "sh", "-c"]);
+            copy = copy.arg(format!(
+                "mkdir -p /etc/cni/net.d && cat > {}",
+                cni::CONFLIST
+            ));
+            copy.feed(cni::conflist(node).as_bytes())?;
+            self.prepare_node(&node.name)?;
+        }
+        self.save_record()
+    }
+
+    /// kind publishes the API server on its engine's localhost; a private engine's
+    /// is not ours, so the kubeconfig names the control plane's own address.
+    fn reach_api_server(&self, subnet: Subnet) -> Result<()> {
+        let template = "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}";
+        let control_plane = self.control_plane();
+        let address = self
+            .engine
+            .docker(["inspect", "-f", template, control_plane.as_str()])
+            .stdout()?;
+        let address = address.trim();
+        if address.is_empty() {
+            return Err(Error::Unexpected(format!(
+                "{control_plane} has no address in {}",
+                subnet.nodes()
+            )));
+        }
+        self.kubectl([
+            "config",
+            "set-cluster",
+            &format!("kind-{}", self.instance.cluster()),
+            &format!("--server=https://{address}:6443"),
+        ])
+        .map(drop)
+    }
+
+    /// What a node needs again after each of its starts.
+    pub(crate) fn prepare_node(&self, name: &str) -> Result<()> {
+        let routes = cni::routes(name, &self.record.nodes);
+        // A node's /dev is a copy of its engine's at its start; volumes may need more loop devices.
+        let loops =
+            "for n in $(seq 0 63); do [ -e /dev/loop$n ] || mknod /dev/loop$n b 7 $n; done\n";
+        self.node_script(name, &format!("{routes}{loops}"))
+            .map(drop)
+    }
+
+    fn wait_ready(&self) -> Result<()> {
+        let patience = format!("--timeout={}s", NODES_PATIENCE.as_secs());
+        self.kubectl(["wait", "--for=condition=Ready", "nodes", "--all", &patience])?;
+        self.kubectl([
+            "-n",
+            "kube-system",
+            "rollout",
+            "status",
+            "deployment/coredns",
+            &patience,
+        ])
+        .map(drop)
+    }
+}
+
+/// The instance of a name, or the checkout's own.
+pub(crate) fn instance(name: Option<&str>) -> Result<Instance> {
+    name.map_or_else(paths::default_instance, Instance::named)
+}
+
+/// Takes an instance's lock, or names who has it.
+fn hold(instance: &Instance) -> Result<Lock> {
+    Lock::try_take(&Layout::of(instance).lock())?.map_err(|holder| Error::Held {
+        instance: instance.id().to_owned(),
+        holder,
+    })
+}
+
+fn forget_lock(instance: &Instance) -> Result<()> {
+    let path = Layout::of(instance).lock();
+    match std::fs::remove_file(&path) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+            Err(Error::io("cannot remove", path)(e))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn load_record(layout: &Layout) -> Option<Record> {
+    serde_json::from_str(&read(&layout.record()).ok()?).ok()
+}
+
+/// Whether an instance was made to its end and its engine answers.
+fn is_running(layout: &Layout) -> bool {
+    load_record(layout).is_some_and(|r| r.ready && Engine::of(r.engine, layout).answers())
+}
+
+/// A sparse file with a fresh filesystem.
+fn make_disk(file: &Path, bytes: u64, filesystem: Filesystem) -> Result<()> {
+    write(file, "")?;
+    std::fs::OpenOptions::new()
+        .write(true)
+        .open(file)
+        .and_then(|f| f.set_len(bytes))
+        .map_err(Error::io("cannot size", file))?;
+    Run::new(filesystem.make()[0])
+        .args(&filesystem.make()[1..])
+        .arg(file)
+        .envs(Engine::machine().env())
+        .stdout()
+        .map(drop)
+}
+
+/// Copies a prepared data root. Layers are never written to, so their files are
+/// shared by hard links; the metadata beside them is copied.
+fn clone_tree(from: &Path, to: &Path) -> Result<()> {
+    use std::os::unix::fs::MetadataExt;
+    make_dir(to)?;
+    let device = |p: &Path| std::fs::metadata(p).map(|m| m.dev());
+    let same = matches!((device(from), device(to)), (Ok(a), Ok(b)) if a == b);
+    let listing = std::fs::read_dir(from).map_err(Error::io("cannot list", from))?;
+    for entry in listing.flatten() {
+        let layers = entry.file_name() == "overlay2";
+        let how = if layers && same { "-al" } else { "-a" };
+        Run::new("cp").arg(how).arg(entry.path()).arg(to).stdout()?;
+    }
+    Ok(())
+}

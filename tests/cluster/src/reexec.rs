@@ -1,0 +1,64 @@
+//! This program under its other roles.
+//!
+//! A private engine needs a first process and perhaps a runtime of its own; both
+//! are this same program, so every program that uses the library must give it the
+//! chance to take the role, as the first thing in `main`.
+
+use std::path::Path;
+
+use crate::error::{Error, Result};
+use crate::{engine_init, runtime_shim};
+
+/// This program's own file, also after a build has put another in its place.
+pub(crate) const SELF: &str = "/proc/self/exe";
+
+/// The argument that asks for the engine's first process.
+pub(crate) const ENGINE: &str = "__berth-engine";
+
+/// The argument that asks for its inner half.
+pub(crate) const INNER: &str = "inner";
+
+/// Set for a program that was started for another role: if it gets as far as
+/// starting an engine itself, its `main` lacks [`take_role`].
+pub(crate) const MARK: &str = "BERTH_CLUSTER_ROLE";
+
+/// Takes another role if this program was started for one, and then does not return.
+///
+/// Call this first in the `main` of every program that makes clusters.
+pub fn take_role() {
+    let args: Vec<String> = std::env::args_os()
+        .map(|a| a.to_string_lossy().into_owned())
+        .collect();
+    let name = args.first().map(Path::new).and_then(Path::file_name);
+    let result = if name.is_some_and(|n| n == runtime_shim::NAME) {
+        Err(runtime_shim::main(&args[1..]))
+    } else if let [_, role, orders, rest @ ..] = args.as_slice()
+        && role == ENGINE
+    {
+        match rest {
+            [inner, ..] if inner == INNER => engine_init::inner(Path::new(orders)),
+            _ => engine_init::outer(Path::new(orders)),
+        }
+    } else {
+        return;
+    };
+    let code = match result {
+        Ok(()) => 0,
+        Err(error) => {
+            eprintln!("{error}");
+            1
+        }
+    };
+    std::process::exit(code);
+}
+
+/// Refuses to start an engine in a program that should have taken a role.
+pub(crate) fn check() -> Result<()> {
+    if std::env::var_os(MARK).is_some() {
+        return Err(Error::Unexpected(
+            "this program makes clusters but does not call berth_cluster::take_role() first in main"
+                .to_owned(),
+        ));
+    }
+    Ok(())
+}
