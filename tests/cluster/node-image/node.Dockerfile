@@ -27,6 +27,8 @@ RUN set -e; \
         | jq '.hooks.createContainer[.hooks.createContainer | length] |= . + {"path": "/kind/bin/mount-product-files.sh"}' \
         | jq 'del(.process.rlimits)' > /etc/containerd/cri-base.json; \
     echo "${KUBERNETES}" > /kind/version; \
-    # kind applies both; the network and the storage are the rig's business.
-    printf 'apiVersion: v1\nkind: List\nitems: []\n' > /kind/manifests/default-storage.yaml; \
+    # kind applies what it finds here and wants at least one object; the network
+    # and the storage classes are the rig's business.
+    printf 'apiVersion: v1\nkind: ConfigMap\nmetadata: {name: no-default-storage, namespace: kube-public}\n' \
+        > /kind/manifests/default-storage.yaml; \
     cp /kind/manifests/default-storage.yaml /kind/manifests/default-cni.yaml

@@ -54,7 +54,12 @@ pub(crate) fn with_private<T>(
 
 /// A `docker build` command without a network; the caller adds tags and the context.
 pub(crate) fn build(engine: &Engine, args: &[(&str, &str)]) -> Run {
-    let mut run = engine.docker(["build", "-q", "--network=none", "--force-rm"]);
+    build_on(engine, "none", args)
+}
+
+/// A `docker build` command on a network; the caller adds tags and the context.
+pub(crate) fn build_on(engine: &Engine, network: &str, args: &[(&str, &str)]) -> Run {
+    let mut run = engine.docker(["build", "-q", "--force-rm", "--network", network]);
     for (name, value) in args {
         run = run.arg("--build-arg").arg(format!("{name}={value}"));
     }

@@ -132,6 +132,7 @@ impl Cluster {
 
     /// Removes an instance with all that belongs to it; `None` is the checkout's own.
     pub fn down(name: Option<&str>) -> Result<()> {
+        crate::reexec::check()?;
         let instance = instance(name)?;
         let lock = hold(&instance)?;
         teardown::instance(&instance)?;
@@ -163,6 +164,16 @@ impl Cluster {
     /// The control plane's node name.
     pub fn control_plane(&self) -> String {
         self.instance.control_plane()
+    }
+
+    /// The whole name of a node of this cluster, from it or from its end, such as `worker2`.
+    pub fn node_name(&self, node: &str) -> Result<String> {
+        self.known(node)
+    }
+
+    /// Where this cluster's logs are collected.
+    pub fn log_dir(&self) -> PathBuf {
+        self.layout.root().join("logs")
     }
 
     /// What the cluster was made with.
@@ -443,6 +454,14 @@ impl Cluster {
         ])
         .map(drop)
     }
+}
+
+/// Builds everything that a cluster needs, so that [`Cluster::up`] is quick.
+pub fn build_all() -> Result<()> {
+    crate::reexec::check()?;
+    let go = Go::here()?;
+    Programs::get(&go)?;
+    node_image::ensure(engine::choose_here(), &go)
 }
 
 /// The instance of a name, or the checkout's own.

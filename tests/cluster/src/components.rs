@@ -175,7 +175,7 @@ impl Component {
     }
 
     /// The directory of a module in Go's module cache, as this component pins it.
-    pub(crate) fn module_dir(&self, _go: &Go, module: &str) -> Result<PathBuf> {
+    pub(crate) fn module_dir(&self, module: &str) -> Result<PathBuf> {
         let source = tempfile::tempdir().map_err(Error::io("cannot make", "a directory"))?;
         self.write_files(source.path())?;
         let go_list = Run::new("go")

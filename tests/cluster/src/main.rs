@@ -1,18 +1,18 @@
 //! The command line of the cluster rig.
 
-fn main() -> anyhow::Result<()> {
+mod cli;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
     berth_cluster::take_role();
-    let name = std::env::args().nth(2);
-    match std::env::args().nth(1).as_deref() {
-        Some("up") => {
-            let options = berth_cluster::Options {
-                name,
-                ..Default::default()
-            };
-            let cluster = berth_cluster::Cluster::up(&options)?;
-            println!("{}", cluster.status()?);
+    match cli::run(cli::Cli::parse()) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
         }
-        _ => berth_cluster::Cluster::down(name.as_deref())?,
     }
-    Ok(())
 }

@@ -108,11 +108,6 @@ impl Subnet {
         }
     }
 
-    /// The whole slot, as the host routes it to a private engine.
-    pub(crate) fn whole(self) -> String {
-        format!("{}/24", self.at(0))
-    }
-
     /// The nodes' network.
     pub(crate) fn nodes(self) -> String {
         format!("{}/25", self.at(0))
@@ -224,6 +219,6 @@ mod tests {
     #[test]
     fn slots_wrap_round() {
         assert_eq!(Subnet::of_slot(SLOTS + 1), Subnet::of_slot(1));
-        assert_eq!(Subnet::of_slot(SLOTS - 1).whole(), "10.127.255.0/24");
+        assert_eq!(Subnet::of_slot(SLOTS - 1).nodes(), "10.127.255.0/25");
     }
 }

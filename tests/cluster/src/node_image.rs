@@ -241,7 +241,7 @@ impl Context<'_> {
             "coredns" => program(components::COREDNS, "coredns"),
             "agnhost" => {
                 program(KUBERNETES_PROGRAMS, "agnhost")?;
-                let module = KUBERNETES_PROGRAMS.module_dir(self.go, "k8s.io/kubernetes")?;
+                let module = KUBERNETES_PROGRAMS.module_dir("k8s.io/kubernetes")?;
                 for name in ["localhost.crt", "localhost.key"] {
                     let from = module.join("test/images/agnhost/porter").join(name);
                     copy(&from, &dir.join(name))?;
@@ -249,7 +249,7 @@ impl Context<'_> {
                 Ok(())
             }
             "pause" => {
-                let module = KUBERNETES_PROGRAMS.module_dir(self.go, "k8s.io/kubernetes")?;
+                let module = KUBERNETES_PROGRAMS.module_dir("k8s.io/kubernetes")?;
                 Run::new("cc")
                     .args(["-Os", "-static", "-DVERSION=rig", "-o"])
                     .arg(dir.join("pause"))
@@ -274,7 +274,7 @@ fn stage_node(
     let (bin, cni) = (dir.join("bin"), dir.join("cni"));
     make_dir(&bin)?;
     make_dir(&cni)?;
-    let kind = components::KIND.module_dir(go, "sigs.k8s.io/kind")?;
+    let kind = components::KIND.module_dir("sigs.k8s.io/kind")?;
     // The module cache is read-only; the copy is not.
     Run::new("cp")
         .args(["-r", "--no-preserve=mode"])

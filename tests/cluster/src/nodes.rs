@@ -33,9 +33,29 @@ impl Cluster {
         self.prepare_node(&node)
     }
 
-    /// Waits until the API server says that a node is ready, and heard so after this call began.
+    /// Waits until a node's kubelet has been heard of anew and the node is ready.
+    ///
+    /// A node that has just crashed still counts as ready for a while, so its lease
+    /// must have been renewed since this call began (kubelets do so every 10 s).
     pub fn wait_node_ready(&self, node: &str) -> Result<()> {
         let node = self.known(node)?;
+        let renewed = || {
+            let path = "-o=jsonpath={.spec.renewTime}";
+            self.kubectl(["-n", "kube-node-lease", "get", "lease", &node, path])
+        };
+        let before = renewed()?;
+        wait_for(
+            &format!("the kubelet of {node}"),
+            Duration::from_secs(180),
+            || {
+                let now = renewed()?;
+                Ok(if now == before {
+                    Err(format!("last heard of at {now}"))
+                } else {
+                    Ok(())
+                })
+            },
+        )?;
         self.kubectl([
             "wait",
             "--for=condition=Ready",

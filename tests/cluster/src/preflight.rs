@@ -135,7 +135,7 @@ pub fn look() -> Facts {
     });
     Facts {
         linux: cfg!(target_os = "linux"),
-        root: nix::unistd::geteuid().is_root(),
+        root: is_root(),
         engine: engine::choose_here(),
         go: go.map(|g| g.version),
         missing: PROGRAMS
@@ -170,6 +170,16 @@ pub fn for_cluster() -> Result<Verdict> {
         apt(&args).map(drop)
     })?;
     Ok(judge(&look()))
+}
+
+/// Whether this process is root.
+pub fn is_root() -> bool {
+    nix::unistd::geteuid().is_root()
+}
+
+/// Whether sudo is there to become root.
+pub fn has_sudo() -> bool {
+    on_path("sudo")
 }
 
 /// Demands that nothing stands in the way.

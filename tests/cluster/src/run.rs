@@ -93,20 +93,6 @@ impl Run {
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
-    /// Runs it with its output on this program's stderr and demands success.
-    pub(crate) fn shown(mut self) -> Result<()> {
-        let status = self
-            .command
-            .stdout(std::io::stderr())
-            .stderr(Stdio::inherit())
-            .status()
-            .map_err(|e| self.not_started(&e))?;
-        if status.success() {
-            return Ok(());
-        }
-        Err(self.failed(&status.to_string(), "its output is above"))
-    }
-
     /// Runs it with its output in a file and demands success.
     pub(crate) fn logged(mut self, log: &Path) -> Result<()> {
         let file = File::create(log).map_err(Error::io("cannot create", log))?;

@@ -1,0 +1,160 @@
+//! What instances have on this machine, one sorted line for each thing, so that
+//! two looks can be compared and an empty look means that nothing is left.
+
+use std::path::Path;
+
+use crate::error::{Error, Result};
+use crate::mountinfo;
+use crate::paths::state_root;
+use crate::run::Run;
+use crate::{engine, reexec};
+
+/// Everything of every instance: state, containers, mounts, loop devices, links,
+/// routes, cgroups, processes.
+pub fn lines() -> Result<Vec<String>> {
+    let mut lines = Vec::new();
+    lines.extend(
+        names_in(&state_root())?
+            .into_iter()
+            .map(|n| format!("state {n}")),
+    );
+    lines.extend(containers()?);
+    let mounts = mountinfo::own().map_err(|e| Error::sys("cannot read the mounts")(e))?;
+    let ours = mounts.iter().filter(|m| m.target.starts_with(state_root()));
+    lines.extend(ours.map(|m| format!("mount {}", m.target.display())));
+    lines.extend(loop_devices()?);
+    let links = names_in(Path::new("/sys/class/net"))?;
+    lines.extend(
+        links
+            .iter()
+            .filter(|n| n.starts_with("bh-"))
+            .map(|n| format!("link {n}")),
+    );
+    let routes = Run::new("ip")
+        .args(["-4", "route", "show", "table", "all"])
+        .stdout()?;
+    lines.extend(routes_of_links(&routes));
+    lines.extend(cgroups()?);
+    lines.extend(processes()?);
+    lines.sort();
+    Ok(lines)
+}
+
+/// The instances that have a directory, also those that a killed run left.
+pub fn instances() -> Result<Vec<String>> {
+    let root = state_root();
+    let names = names_in(&root)?;
+    let instances = names
+        .into_iter()
+        .filter(|n| !n.starts_with('+') && root.join(n).is_dir());
+    Ok(instances.collect())
+}
+
+fn names_in(dir: &Path) -> Result<Vec<String>> {
+    let listing = match std::fs::read_dir(dir) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        other => other.map_err(Error::io("cannot list", dir))?,
+    };
+    let names = listing
+        .flatten()
+        .map(|e| e.file_name().to_string_lossy().into_owned());
+    // Locks of builders stay; they are empty files that say nothing is held.
+    let mut names: Vec<_> = names.filter(|n| !n.ends_with(".lock")).collect();
+    names.sort();
+    Ok(names)
+}
+
+fn containers() -> Result<Vec<String>> {
+    let format = "{{.Names}}\t{{.Label \"io.x-k8s.kind.cluster\"}}";
+    let machine = engine::Engine::machine();
+    let listing = machine.docker(["ps", "-a", "--format", format]).output()?;
+    // An engine that does not answer runs nothing; private ones show as processes.
+    let text = String::from_utf8_lossy(&listing.stdout).into_owned();
+    let ours = text
+        .lines()
+        .filter_map(|l| l.split_once('\t'))
+        .filter(|(_, c)| c.starts_with("berth-"));
+    let mut lines: Vec<_> = ours.map(|(name, _)| format!("container {name}")).collect();
+    let networks = machine
+        .docker(["network", "ls", "--format", "{{.Name}}"])
+        .output()?;
+    let text = String::from_utf8_lossy(&networks.stdout).into_owned();
+    lines.extend(
+        text.lines()
+            .filter(|n| n.starts_with("berth-"))
+            .map(|n| format!("network {n}")),
+    );
+    Ok(lines)
+}
+
+/// Devices whose backing file the kernel names below our state, for reading by
+/// people; what is detached is found by device and inode instead.
+fn loop_devices() -> Result<Vec<String>> {
+    let mut lines = Vec::new();
+    for name in names_in(Path::new("/sys/block"))? {
+        let file = Path::new("/sys/block")
+            .join(&name)
+            .join("loop/backing_file");
+        let backing = std::fs::read_to_string(file).unwrap_or_default();
+        if Path::new(backing.trim()).starts_with(state_root()) {
+            lines.push(format!("loop {name} {}", backing.trim()));
+        }
+    }
+    Ok(lines)
+}
+
+fn routes_of_links(routes: &str) -> Vec<String> {
+    let ours = routes.lines().filter(|l| l.contains(" dev bh-"));
+    ours.map(|l| format!("route {}", l.trim())).collect()
+}
+
+fn cgroups() -> Result<Vec<String>> {
+    let root = Path::new("/sys/fs/cgroup");
+    let mut lines = Vec::new();
+    let mut dirs = vec![root.to_owned()];
+    if !root.join("cgroup.controllers").exists() {
+        dirs.extend(
+            names_in(root)?
+                .iter()
+                .map(|n| root.join(n))
+                .filter(|p| p.is_dir()),
+        );
+    }
+    for dir in dirs {
+        let ours = names_in(&dir)?
+            .into_iter()
+            .filter(|n| n.starts_with("berth-"));
+        lines.extend(ours.map(|n| format!("cgroup {}", dir.join(n).display())));
+    }
+    Ok(lines)
+}
+
+fn processes() -> Result<Vec<String>> {
+    let mut lines = Vec::new();
+    for pid in names_in(Path::new("/proc"))? {
+        let dir = Path::new("/proc").join(&pid);
+        let cgroup = std::fs::read_to_string(dir.join("cgroup")).unwrap_or_default();
+        let words = std::fs::read(dir.join("cmdline")).unwrap_or_default();
+        let engine = words.split(|b| *b == 0).nth(1) == Some(reexec::ENGINE.as_bytes());
+        if engine || cgroup.contains("/berth-") {
+            let line = String::from_utf8_lossy(&words).replace('\0', " ");
+            let short: String = line.trim().chars().take(100).collect();
+            lines.push(format!("process {short}"));
+        }
+    }
+    Ok(lines)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_routes_of_our_links_count() {
+        let text = "default via 192.0.2.1 dev eth0\n10.64.3.0/25 via 10.64.3.254 dev bh-x \n";
+        assert_eq!(
+            routes_of_links(text),
+            ["route 10.64.3.0/25 via 10.64.3.254 dev bh-x"]
+        );
+    }
+}
