@@ -58,6 +58,15 @@ impl Programs {
 }
 
 impl Cluster {
+    /// A name derived from the checkout's, so that a kept demo and a test run of one
+    /// checkout live side by side: `role` is a letter or two.
+    ///
+    /// # Errors
+    /// When the current directory is not in a checkout.
+    pub fn checkout_name(role: &str) -> Result<String> {
+        Ok(format!("{}-{role}", instance(None)?.id()))
+    }
+
     /// Makes a cluster and waits until all its nodes are ready.
     ///
     /// Leftovers of a killed run under the same name are removed first.

@@ -33,7 +33,10 @@ impl Ctx {
     pub async fn connect(kubectl: Kubectl) -> Result<Self> {
         let file = kube::config::Kubeconfig::read_from(kubectl.kubeconfig())?;
         let config = kube::Config::from_custom_kubeconfig(file, &Default::default()).await?;
-        Ok(Self { client: Client::try_from(config)?, kubectl })
+        Ok(Self {
+            client: Client::try_from(config)?,
+            kubectl,
+        })
     }
 
     /// Makes a namespace that allows any pod.
@@ -41,11 +44,13 @@ impl Ctx {
         let namespace: Namespace = serde_json::from_value(json!({
             "metadata": {"name": name, "labels": {"berth.dev/test": "true"}},
         }))?;
-        Api::all(self.client.clone()).create(&PostParams::default(), &namespace).await?;
+        Api::all(self.client.clone())
+            .create(&PostParams::default(), &namespace)
+            .await?;
         // Pods are refused until the namespace has its default account.
         let accounts: Api<k8s_openapi::api::core::v1::ServiceAccount> =
             Api::namespaced(self.client.clone(), name);
-        until(&format!("the default account of {name}"), || async {
+        until(&format!("the default account of {name}"), async || {
             let found = accounts.get_opt("default").await?;
             check(found.is_some(), || "no account yet".into())
         })
@@ -60,12 +65,12 @@ impl Ctx {
         {
             return Err(error.into());
         }
-        until(&format!("namespace {name} to be gone"), || async {
+        until(&format!("namespace {name} to be gone"), async || {
             let left = namespaces.get_opt(name).await?;
             check(left.is_none(), || format!("{:?}", left.map(|n| n.status)))
         })
         .await?;
-        until(&format!("the volumes of {name} to be gone"), || async {
+        until(&format!("the volumes of {name} to be gone"), async || {
             let left: Vec<_> = self
                 .pvs()
                 .await?
@@ -87,7 +92,9 @@ impl Ctx {
     /// Applies one object to a namespace.
     pub async fn apply(&self, namespace: &str, object: &Value) -> Result<()> {
         let text = object.to_string();
-        self.kubectl.run_with_input(&["-n", namespace, "apply", "-f", "-"], &text).await?;
+        self.kubectl
+            .run_with_input(&["-n", namespace, "apply", "-f", "-"], &text)
+            .await?;
         Ok(())
     }
 
@@ -120,8 +127,14 @@ impl Ctx {
     /// Names of the nodes that carry an agent, sorted.
     pub async fn storage_nodes(&self) -> Result<Vec<String>> {
         let nodes: Api<Node> = Api::all(self.client.clone());
-        let list = nodes.list(&ListParams::default().labels(names::TOPOLOGY_NODE)).await?;
-        let mut names: Vec<_> = list.items.into_iter().filter_map(|n| n.metadata.name).collect();
+        let list = nodes
+            .list(&ListParams::default().labels(names::TOPOLOGY_NODE))
+            .await?;
+        let mut names: Vec<_> = list
+            .items
+            .into_iter()
+            .filter_map(|n| n.metadata.name)
+            .collect();
         names.sort();
         Ok(names)
     }
@@ -129,7 +142,16 @@ impl Ctx {
     /// Runs `berth-agent <args>` on a node, in the agent's own container.
     pub async fn agent(&self, node: &str, args: &[&str]) -> Result<String> {
         let pod = self.agent_pod(node).await?;
-        let mut line = vec!["-n", SYSTEM, "exec", &pod, "-c", "agent", "--", "berth-agent"];
+        let mut line = vec![
+            "-n",
+            SYSTEM,
+            "exec",
+            &pod,
+            "-c",
+            "agent",
+            "--",
+            "berth-agent",
+        ];
         line.extend(args);
         self.kubectl.run(&line).await
     }
@@ -140,7 +162,10 @@ impl Ctx {
             .labels("app.kubernetes.io/name=berth-agent")
             .fields(&format!("spec.nodeName={node}"));
         let pods = self.pods(SYSTEM).list(&params).await?;
-        let running = pods.items.into_iter().find(|p| p.metadata.deletion_timestamp.is_none());
+        let running = pods
+            .items
+            .into_iter()
+            .find(|p| p.metadata.deletion_timestamp.is_none());
         running
             .and_then(|p| p.metadata.name)
             .with_context(|| format!("no agent pod runs on node {node}"))
@@ -148,44 +173,59 @@ impl Ctx {
 
     /// Waits until these pods are ready, and returns them by name.
     pub async fn wait_ready(&self, ns: &str, names: &[&str]) -> Result<BTreeMap<String, Pod>> {
-        until(&format!("pods {} of {ns} to be ready", names.join(", ")), || async {
-            let all = self.pods(ns).list(&ListParams::default()).await?;
-            let mut found = BTreeMap::new();
-            let mut unready = Vec::new();
-            for name in names {
-                match all.items.iter().find(|p| p.metadata.name.as_deref() == Some(name)) {
-                    Some(pod) if is_ready(pod) => {
-                        found.insert((*name).to_owned(), pod.clone());
+        until(
+            &format!("pods {} of {ns} to be ready", names.join(", ")),
+            async || {
+                let all = self.pods(ns).list(&ListParams::default()).await?;
+                let mut found = BTreeMap::new();
+                let mut unready = Vec::new();
+                for name in names {
+                    match all
+                        .items
+                        .iter()
+                        .find(|p| p.metadata.name.as_deref() == Some(name))
+                    {
+                        Some(pod) if is_ready(pod) => {
+                            found.insert((*name).to_owned(), pod.clone());
+                        }
+                        Some(pod) => unready.push(format!("{name}: {}", why_unready(pod))),
+                        None => unready.push(format!("{name}: absent")),
                     }
-                    Some(pod) => unready.push(format!("{name}: {}", why_unready(pod))),
-                    None => unready.push(format!("{name}: absent")),
                 }
-            }
-            Ok(if unready.is_empty() {
-                Seen::Done(found)
-            } else {
-                Seen::NotYet(unready.join("; "))
-            })
-        })
+                Ok(if unready.is_empty() {
+                    Seen::Done(found)
+                } else {
+                    Seen::NotYet(unready.join("; "))
+                })
+            },
+        )
         .await
     }
 
     /// Waits until a namespace has exactly these pods, terminating ones included.
     pub async fn wait_only(&self, ns: &str, names: &[&str]) -> Result<()> {
-        until(&format!("exactly the pods [{}] in {ns}", names.join(", ")), || async {
-            let all = self.pods(ns).list(&ListParams::default()).await?;
-            let mut found: Vec<_> =
-                all.items.into_iter().filter_map(|p| p.metadata.name).collect();
-            found.sort();
-            check(found == names, || found.join(", "))
-        })
+        until(
+            &format!("exactly the pods [{}] in {ns}", names.join(", ")),
+            async || {
+                let all = self.pods(ns).list(&ListParams::default()).await?;
+                let mut found: Vec<_> = all
+                    .items
+                    .into_iter()
+                    .filter_map(|p| p.metadata.name)
+                    .collect();
+                found.sort();
+                check(found == names, || found.join(", "))
+            },
+        )
         .await
     }
 
     /// Scales a set through its scale subresource.
     pub async fn scale(&self, ns: &str, set: &str, replicas: i32) -> Result<()> {
         let replicas = format!("--replicas={replicas}");
-        self.kubectl.run(&["-n", ns, "scale", set, &replicas]).await?;
+        self.kubectl
+            .run(&["-n", ns, "scale", set, &replicas])
+            .await?;
         Ok(())
     }
 
@@ -210,8 +250,10 @@ impl Ctx {
 
     /// Sends any request to the API server.
     pub async fn raw(&self, method: &str, uri: &str, body: &str) -> Result<String> {
-        let request =
-            http::Request::builder().method(method).uri(uri).body(body.as_bytes().to_vec())?;
+        let request = http::Request::builder()
+            .method(method)
+            .uri(uri)
+            .body(body.as_bytes().to_vec())?;
         Ok(self.client.request_text(request).await?)
     }
 }
@@ -220,13 +262,18 @@ impl Ctx {
 pub fn is_ready(pod: &Pod) -> bool {
     let conditions = pod.status.as_ref().and_then(|s| s.conditions.as_ref());
     pod.metadata.deletion_timestamp.is_none()
-        && conditions
-            .is_some_and(|list| list.iter().any(|c| c.type_ == "Ready" && c.status == "True"))
+        && conditions.is_some_and(|list| {
+            list.iter()
+                .any(|c| c.type_ == "Ready" && c.status == "True")
+        })
 }
 
 /// The node that a pod is on.
 pub fn node_of(pod: &Pod) -> String {
-    pod.spec.as_ref().and_then(|s| s.node_name.clone()).unwrap_or_default()
+    pod.spec
+        .as_ref()
+        .and_then(|s| s.node_name.clone())
+        .unwrap_or_default()
 }
 
 /// The UID of a pod.
@@ -247,7 +294,16 @@ fn why_unready(pod: &Pod) -> String {
         .container_statuses
         .unwrap_or_default()
         .into_iter()
-        .filter_map(|c| c.state.and_then(|s| s.waiting).and_then(|w| w.message.or(w.reason)))
+        .filter_map(|c| {
+            c.state
+                .and_then(|s| s.waiting)
+                .and_then(|w| w.message.or(w.reason))
+        })
         .collect();
-    format!("{} {} {}", status.phase.unwrap_or_default(), messages.join(", "), waiting.join(", "))
+    format!(
+        "{} {} {}",
+        status.phase.unwrap_or_default(),
+        messages.join(", "),
+        waiting.join(", ")
+    )
 }

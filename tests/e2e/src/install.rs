@@ -15,7 +15,9 @@ use crate::{
 
 /// A directory of the checkout.
 pub fn checkout(path: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..").join(path)
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+        .join("../..")
+        .join(path)
 }
 
 async fn kustomize(ctx: &Ctx, verb: &[&str], path: &str) -> Result<String> {
@@ -29,10 +31,14 @@ async fn kustomize(ctx: &Ctx, verb: &[&str], path: &str) -> Result<String> {
 /// Installs the CustomResourceDefinitions and waits until they are served.
 pub async fn apply_crds(ctx: &Ctx) -> Result<()> {
     // A definition that is still on its way out would take the new one with it.
-    until("the definitions to be applied", || async {
+    until("the definitions to be applied", async || {
         kustomize(ctx, &["apply"], "deploy/crds").await?;
-        kustomize(ctx, &["wait", "--for=condition=Established", "--timeout=5s"], "deploy/crds")
-            .await?;
+        kustomize(
+            ctx,
+            &["wait", "--for=condition=Established", "--timeout=5s"],
+            "deploy/crds",
+        )
+        .await?;
         check(true, String::new)
     })
     .await
@@ -49,19 +55,31 @@ pub async fn install(ctx: &Ctx, image: Option<&str>) -> Result<()> {
     apply_crds(ctx).await?;
     kustomize(ctx, &["apply"], "deploy").await?;
     if let Some(image) = image {
-        for (workload, container) in [("deploy/berth-controller", "controller"), ("ds/berth-agent", "agent")] {
+        for (workload, container) in [
+            ("deploy/berth-controller", "controller"),
+            ("ds/berth-agent", "agent"),
+        ] {
             let image = format!("{container}={image}");
-            ctx.kubectl.run(&["-n", SYSTEM, "set", "image", workload, &image]).await?;
+            ctx.kubectl
+                .run(&["-n", SYSTEM, "set", "image", workload, &image])
+                .await?;
         }
     }
     for workload in ["ds/berth-agent", "deploy/berth-controller"] {
         ctx.kubectl
-            .run(&["-n", SYSTEM, "rollout", "status", workload, "--timeout=240s"])
+            .run(&[
+                "-n",
+                SYSTEM,
+                "rollout",
+                "status",
+                workload,
+                "--timeout=240s",
+            ])
             .await
             .with_context(|| format!("{workload} does not become ready"))?;
     }
     let nodes: Api<Node> = Api::all(ctx.client.clone());
-    until("kubelet to accept the driver on every node", || async {
+    until("kubelet to accept the driver on every node", async || {
         let all = nodes.list(&ListParams::default()).await?.items.len();
         let ours = ctx.storage_nodes().await?.len();
         check(ours == all, || format!("{ours} of {all} nodes"))
@@ -79,7 +97,8 @@ pub async fn init_pools(ctx: &Ctx, node: &str) -> Result<String> {
 pub async fn nodes_with_pools(ctx: &Ctx) -> Result<Vec<String>> {
     let mut nodes = Vec::new();
     for node in ctx.storage_nodes().await? {
-        let list: Value = serde_json::from_str(&ctx.agent(&node, &["pools", "--output", "json"]).await?)?;
+        let list: Value =
+            serde_json::from_str(&ctx.agent(&node, &["pools", "--output", "json"]).await?)?;
         if list.as_array().is_some_and(|pools| !pools.is_empty()) {
             nodes.push(node);
         }
@@ -99,17 +118,21 @@ pub async fn init_all_pools(ctx: &Ctx) -> Result<Vec<String>> {
         init_pools(ctx, node).await?;
     }
     let pools: Api<berth_api::Pool> = Api::all(ctx.client.clone());
-    until("the pools to be granted", || async {
+    until("the pools to be granted", async || {
         let all = pools.list(&ListParams::default()).await?.items;
         let granted = |node: &String| {
             all.iter().any(|p| {
                 p.status.as_ref().is_some_and(|s| {
                     s.node.as_ref() == Some(node)
-                        && s.conditions.iter().any(|c| c.reason == berth_api::names::reason::GRANTED)
+                        && s.conditions
+                            .iter()
+                            .any(|c| c.reason == berth_api::names::reason::GRANTED)
                 })
             })
         };
-        check(nodes.iter().all(granted), || format!("{} pools known", all.len()))
+        check(nodes.iter().all(granted), || {
+            format!("{} pools known", all.len())
+        })
     })
     .await?;
     Ok(nodes)

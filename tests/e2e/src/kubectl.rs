@@ -18,7 +18,10 @@ pub struct Kubectl {
 impl Kubectl {
     /// `program` is a path or a name to look up in PATH.
     pub fn new(program: impl Into<PathBuf>, kubeconfig: impl Into<PathBuf>) -> Self {
-        Self { program: program.into(), kubeconfig: kubeconfig.into() }
+        Self {
+            program: program.into(),
+            kubeconfig: kubeconfig.into(),
+        }
     }
 
     /// The kubeconfig that it uses.
@@ -28,7 +31,10 @@ impl Kubectl {
 
     /// The same program with another kubeconfig.
     pub fn with_kubeconfig(&self, kubeconfig: impl Into<PathBuf>) -> Self {
-        Self { program: self.program.clone(), kubeconfig: kubeconfig.into() }
+        Self {
+            program: self.program.clone(),
+            kubeconfig: kubeconfig.into(),
+        }
     }
 
     /// Runs it and returns its standard output.
@@ -74,6 +80,7 @@ impl Kubectl {
 
     /// Runs a shell line in a pod's first container.
     pub async fn shell(&self, namespace: &str, pod: &str, line: &str) -> Result<String> {
-        self.run(&["-n", namespace, "exec", pod, "--", "sh", "-c", line]).await
+        self.run(&["-n", namespace, "exec", pod, "--", "sh", "-c", line])
+            .await
     }
 }

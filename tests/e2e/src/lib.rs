@@ -5,6 +5,7 @@ pub mod ctx;
 pub mod install;
 pub mod kubectl;
 pub mod picture;
+pub mod rig;
 pub mod sets;
 pub mod steps;
 pub mod story;

@@ -27,9 +27,12 @@ pub async fn read(ctx: &Ctx) -> Result<Map> {
             .insert(title, Vec::new());
     }
     for volume in ctx.volumes().list(&ListParams::default()).await?.items {
-        let Some(title) = titles.get(&volume.spec.pool) else { continue };
-        if let Some(list) =
-            map.get_mut(&volume.spec.node).and_then(|pools| pools.get_mut(title))
+        let Some(title) = titles.get(&volume.spec.pool) else {
+            continue;
+        };
+        if let Some(list) = map
+            .get_mut(&volume.spec.node)
+            .and_then(|pools| pools.get_mut(title))
         {
             list.push(label(&volume));
         }
@@ -51,7 +54,10 @@ pub fn draw(map: &Map) -> String {
         .unwrap_or(0);
     let mut out = String::new();
     for (node, pools) in map {
-        out += &format!("┌─ {node} {}┐\n", "─".repeat((widest + 1).saturating_sub(node.len() + 2)));
+        out += &format!(
+            "┌─ {node} {}┐\n",
+            "─".repeat((widest + 1).saturating_sub(node.len() + 2))
+        );
         for (pool, volumes) in pools {
             out += &format!("│ {pool:widest$} │\n");
             for volume in volumes {
@@ -71,8 +77,14 @@ mod tests {
     #[test]
     fn boxes_are_closed() {
         let map = Map::from([
-            ("worker".into(), BTreeMap::from([("disk0-1 (9Gi free)".into(), vec!["data-web-0 1Mi".into()])])),
-            ("worker2".into(), BTreeMap::from([("disk0-2 (8Gi free)".into(), vec![])])),
+            (
+                "worker".into(),
+                BTreeMap::from([("disk0-1 (9Gi free)".into(), vec!["data-web-0 1Mi".into()])]),
+            ),
+            (
+                "worker2".into(),
+                BTreeMap::from([("disk0-2 (8Gi free)".into(), vec![])]),
+            ),
         ]);
         let drawn = draw(&map);
         assert_eq!(

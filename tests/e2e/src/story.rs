@@ -37,9 +37,14 @@ impl<'a> Story<'a> {
     pub async fn three_replicas(&mut self) -> Result<()> {
         self.title("Three replicas with a claim each, no two on one node");
         let manifest = install::checkout("deploy/examples/kubia.yaml");
-        let manifest = manifest.to_str().context("the checkout's path is not UTF-8")?;
+        let manifest = manifest
+            .to_str()
+            .context("the checkout's path is not UTF-8")?;
         command("kubectl apply -f deploy/examples/kubia.yaml");
-        self.ctx.kubectl.run(&["-n", NAMESPACE, "apply", "-f", manifest]).await?;
+        self.ctx
+            .kubectl
+            .run(&["-n", NAMESPACE, "apply", "-f", manifest])
+            .await?;
         let pods = self.ctx.wait_ready(NAMESPACE, &PODS).await?;
         let nodes: BTreeSet<_> = pods.values().map(node_of).collect();
         ensure!(nodes.len() == 3, "three replicas are on {nodes:?}");
@@ -57,7 +62,10 @@ impl<'a> Story<'a> {
         let pods = self.ctx.wait_ready(NAMESPACE, &PODS).await?;
         let pods: Vec<_> = pods.values().collect();
         command("dig +short SRV kubia.berth-demo.svc.cluster.local");
-        print!("{}", network::expect_records(self.ctx, NAMESPACE, "kubia", &pods).await?);
+        print!(
+            "{}",
+            network::expect_records(self.ctx, NAMESPACE, "kubia", &pods).await?
+        );
         proof("DNS has an A and an SRV record for each ordinal");
         Ok(())
     }
@@ -77,7 +85,10 @@ impl<'a> Story<'a> {
 
     async fn expect_data(&self) -> Result<()> {
         for pod in PODS {
-            let answer = self.ctx.pod_proxy("GET", NAMESPACE, &format!("{pod}:8080"), "").await?;
+            let answer = self
+                .ctx
+                .pod_proxy("GET", NAMESPACE, &format!("{pod}:8080"), "")
+                .await?;
             ensure!(
                 answer.contains(pod) && answer.contains(&format!("the data of {pod}")),
                 "{pod} answers {answer:?}"
@@ -93,7 +104,10 @@ impl<'a> Story<'a> {
         self.title("A pod is deleted: the same name returns with the same data");
         let before = self.ctx.pods(NAMESPACE).get("kubia-1").await?;
         command("kubectl delete pod kubia-1");
-        self.ctx.pods(NAMESPACE).delete("kubia-1", &DeleteParams::default()).await?;
+        self.ctx
+            .pods(NAMESPACE)
+            .delete("kubia-1", &DeleteParams::default())
+            .await?;
         data::wait_replaced(self.ctx, NAMESPACE, "kubia-1", &uid_of(&before)).await?;
         self.expect_data().await
     }
@@ -107,7 +121,14 @@ impl<'a> Story<'a> {
             if replicas == 1 {
                 for gone in ["kubia-1", "kubia-2"] {
                     let what = format!("pod/{gone}");
-                    let args = ["-n", NAMESPACE, "wait", "--for=delete", &what, "--timeout=120s"];
+                    let args = [
+                        "-n",
+                        NAMESPACE,
+                        "wait",
+                        "--for=delete",
+                        &what,
+                        "--timeout=120s",
+                    ];
                     self.ctx.kubectl.run(&args).await?;
                 }
                 self.show(&["get", "pvc"]).await?;
@@ -122,7 +143,9 @@ impl<'a> Story<'a> {
         self.title("A node crashes and returns: its replica's data is there");
         let pod = self.ctx.pods(NAMESPACE).get("kubia-2").await?;
         let node = node_of(&pod);
-        command(&format!("cargo cluster kill-node {node} && cargo cluster start-node {node}"));
+        command(&format!(
+            "cargo cluster kill-node {node} && cargo cluster start-node {node}"
+        ));
         crate::steps::disruption::crash_and_return(self.ctx, cluster, &node).await?;
         self.ctx.wait_ready(NAMESPACE, &PODS).await?;
         self.expect_data().await

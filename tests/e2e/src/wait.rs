@@ -1,10 +1,7 @@
 //! Waiting on conditions, never on the clock: each wait says what it waits for,
 //! and when its patience ends, what it last saw.
 
-use std::{
-    future::Future,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
@@ -21,10 +18,7 @@ pub enum Seen<T> {
 
 /// Repeats `check` until it is done. An error of `check` counts as "not yet":
 /// API servers and nodes come and go in these tests.
-pub async fn until<T, F>(what: &str, mut check: impl FnMut() -> F) -> Result<T>
-where
-    F: Future<Output = Result<Seen<T>>>,
-{
+pub async fn until<T>(what: &str, mut check: impl AsyncFnMut() -> Result<Seen<T>>) -> Result<T> {
     let start = Instant::now();
     loop {
         let last = match check().await {
@@ -33,7 +27,10 @@ where
             Err(error) => format!("{error:#}"),
         };
         if start.elapsed() > PATIENCE {
-            bail!("waited {}s for {what}; last seen: {last}", PATIENCE.as_secs());
+            bail!(
+                "waited {}s for {what}; last seen: {last}",
+                PATIENCE.as_secs()
+            );
         }
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
@@ -41,5 +38,9 @@ where
 
 /// `Done(())` when `holds`, else what was seen.
 pub fn check(holds: bool, seen: impl FnOnce() -> String) -> Result<Seen<()>> {
-    Ok(if holds { Seen::Done(()) } else { Seen::NotYet(seen()) })
+    Ok(if holds {
+        Seen::Done(())
+    } else {
+        Seen::NotYet(seen())
+    })
 }

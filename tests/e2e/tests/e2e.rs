@@ -7,7 +7,7 @@
 use std::{pin::Pin, process::ExitCode, sync::Arc};
 
 use anyhow::{Context, Result};
-use berth_cluster::{Cluster, Options};
+use berth_cluster::Cluster;
 use berth_e2e::{
     ctx::{Ctx, SYSTEM},
     install,
@@ -68,8 +68,12 @@ const ONE_AT_A_TIME: &[(&str, Test)] = tests! {
 };
 
 fn main() -> ExitCode {
+    berth_cluster::take_role();
     let args = Arguments::from_args();
-    let any = SIDE_BY_SIDE.iter().chain(ONE_AT_A_TIME).any(|(name, _)| wanted(&args, name));
+    let any = SIDE_BY_SIDE
+        .iter()
+        .chain(ONE_AT_A_TIME)
+        .any(|(name, _)| wanted(&args, name));
     if args.list || !any {
         let all = SIDE_BY_SIDE.iter().chain(ONE_AT_A_TIME);
         let list = all.map(|(name, _)| Trial::test(*name, || Ok(()))).collect();
@@ -84,35 +88,53 @@ fn main() -> ExitCode {
     };
     let first = run(&world, &args, SIDE_BY_SIDE, args.test_threads.unwrap_or(6));
     let second = run(&world, &args, ONE_AT_A_TIME, 1);
+    let world = Arc::into_inner(world).expect("the trials are over");
     if std::env::var_os("BERTH_KEEP").is_some() {
         eprintln!("kept: cargo cluster --name {} status", world.cluster.name());
-    } else if let Err(error) = Cluster::down(world.cluster.name()) {
+    } else if let Err(error) = world.cluster.remove() {
         eprintln!("error: the cluster did not go away: {error:#}");
         return ExitCode::FAILURE;
     }
-    if first.has_failed() || second.has_failed() { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+    if first.has_failed() || second.has_failed() {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
+    }
 }
 
 /// The harness's own rule for names on its command line.
 fn wanted(args: &Arguments, name: &str) -> bool {
-    let matches = |filter: &String| if args.exact { name == filter } else { name.contains(filter) };
+    let matches = |filter: &String| {
+        if args.exact {
+            name == filter
+        } else {
+            name.contains(filter)
+        }
+    };
     args.filter.as_ref().is_none_or(matches) && !args.skip.iter().any(matches)
 }
 
 impl World {
     fn build() -> Result<Self> {
         let runtime = Runtime::new()?;
-        let cluster = Cluster::up(Options { name: Cluster::default_name("test"), ..Options::default() })?;
-        let image = berth_cluster::image::build()?;
-        cluster.load_image(&image)?;
+        let cluster = berth_e2e::rig::up("t")?;
         let (ctx, nodes) = runtime.block_on(async {
-            let ctx = Ctx::connect(Kubectl::new(cluster.kubectl_path(), cluster.kubeconfig())).await?;
+            let ctx =
+                Ctx::connect(Kubectl::new(cluster.kubectl_path(), cluster.kubeconfig())).await?;
             install::install(&ctx, None).await?;
             let nodes = install::init_all_pools(&ctx).await?;
             anyhow::Ok((ctx, nodes))
         })?;
-        anyhow::ensure!(nodes.len() >= 3, "three nodes with pools are needed, there are {nodes:?}");
-        Ok(Self { ctx, cluster, nodes, runtime })
+        anyhow::ensure!(
+            nodes.len() >= 3,
+            "three nodes with pools are needed, there are {nodes:?}"
+        );
+        Ok(Self {
+            ctx,
+            cluster,
+            nodes,
+            runtime,
+        })
     }
 
     fn run(&self, name: &str, test: Test) -> Result<(), Failed> {
@@ -137,13 +159,32 @@ impl World {
             &["get", "bvol,bpool,bnode", "-o", "wide"],
             &["-n", ns, "get", "events", "--sort-by=.lastTimestamp"],
             &["-n", SYSTEM, "get", "pods", "-o", "wide"],
-            &["-n", SYSTEM, "logs", "-l", "app.kubernetes.io/name=berth-controller", "--tail=40"],
-            &["-n", SYSTEM, "logs", "-l", "app.kubernetes.io/name=berth-agent", "--tail=20"],
+            &[
+                "-n",
+                SYSTEM,
+                "logs",
+                "-l",
+                "app.kubernetes.io/name=berth-controller",
+                "--tail=40",
+            ],
+            &[
+                "-n",
+                SYSTEM,
+                "logs",
+                "-l",
+                "app.kubernetes.io/name=berth-agent",
+                "--tail=20",
+            ],
         ];
         let mut text = String::new();
         for look in looks {
             text += &format!("--- kubectl {}\n", look.join(" "));
-            text += &self.ctx.kubectl.run(look).await.unwrap_or_else(|e| format!("{e:#}\n"));
+            text += &self
+                .ctx
+                .kubectl
+                .run(look)
+                .await
+                .unwrap_or_else(|e| format!("{e:#}\n"));
         }
         text
     }

@@ -3,14 +3,16 @@
 use std::{path::PathBuf, process::ExitCode, time::Instant};
 
 use anyhow::{Context, Result};
-use berth_cluster::{Cluster, Options};
+use berth_cluster::Cluster;
 use berth_e2e::{
     ctx::Ctx,
     install,
     kubectl::Kubectl,
+    rig,
     story::{NAMESPACE, Story},
 };
 use clap::Parser;
+use tokio::runtime::Runtime;
 
 /// Brings up a real Kubernetes cluster on this machine, installs Berth, runs a set
 /// of three replicas on three disks, proves that the data survives, and cleans up.
@@ -31,14 +33,17 @@ struct Args {
     kubectl: PathBuf,
 }
 
-#[tokio::main]
-async fn main() -> ExitCode {
+fn main() -> ExitCode {
+    berth_cluster::take_role();
     let args = Args::parse();
     let start = Instant::now();
-    let outcome = match &args.kubeconfig {
-        Some(kubeconfig) => existing(&args, kubeconfig.clone()).await,
-        None => own(&args).await,
-    };
+    let outcome =
+        Runtime::new()
+            .context("cannot start")
+            .and_then(|runtime| match &args.kubeconfig {
+                Some(kubeconfig) => runtime.block_on(existing(&args, kubeconfig.clone())),
+                None => own(&args, &runtime),
+            });
     match outcome {
         Ok(()) => {
             println!("\nAll proofs hold ({} s).", start.elapsed().as_secs());
@@ -51,39 +56,39 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn own(args: &Args) -> Result<()> {
-    let name = Cluster::default_name("demo");
-    let options = Options { name: name.clone(), ..Options::default() };
-    println!("{}", berth_cluster::preflight::announce(&options)?);
-    let outcome = async {
-        let cluster = tokio::task::block_in_place(|| {
-            let cluster = Cluster::up(options)?;
-            cluster.load_image(&berth_cluster::image::build()?)?;
-            anyhow::Ok(cluster)
-        })?;
-        let ctx = Ctx::connect(Kubectl::new(cluster.kubectl_path(), cluster.kubeconfig())).await?;
+fn own(args: &Args, runtime: &Runtime) -> Result<()> {
+    println!(
+        "A real Kubernetes cluster on this machine: one control plane, three workers, two disks each."
+    );
+    println!(
+        "{}",
+        berth_cluster::preflight::judge(&berth_cluster::preflight::look()).plan
+    );
+    let cluster = rig::up("d")?;
+    let outcome = runtime.block_on(async {
+        let kubectl = Kubectl::new(cluster.kubectl_path(), cluster.kubeconfig());
+        let ctx = Ctx::connect(kubectl).await?;
         install_step(&ctx, None).await?;
         tell(&ctx, Some(&cluster)).await
-    }
-    .await;
-    if args.keep && outcome.is_ok() {
+    });
+    if args.keep {
+        let name = cluster.name();
         println!("\nThe cluster is kept. Try:");
         println!("  cargo cluster --name {name} kubectl -- -n {NAMESPACE} get oset,pods,pvc");
         println!("  cargo cluster --name {name} kubectl -- describe bpool");
         println!("  cargo cluster --name {name} down");
-        return Ok(());
-    }
-    if outcome.is_err() && args.keep {
-        println!("\nThe cluster is kept for a look: cargo cluster --name {name} status");
         return outcome;
     }
-    tokio::task::block_in_place(|| Cluster::down(&name)).context("clean-up")?;
+    cluster.remove().context("clean-up")?;
     println!("\nCleaned up: the cluster, its disks and its networks are gone.");
     outcome
 }
 
 async fn existing(args: &Args, kubeconfig: PathBuf) -> Result<()> {
-    println!("Installs Berth on the cluster of {} and runs a set in namespace {NAMESPACE}.", kubeconfig.display());
+    println!(
+        "Installs Berth on the cluster of {} and runs a set in namespace {NAMESPACE}.",
+        kubeconfig.display()
+    );
     println!("Left out here: killing a node. Berth stays installed; the set is removed.");
     let ctx = Ctx::connect(Kubectl::new(&args.kubectl, kubeconfig)).await?;
     install_step(&ctx, args.image.as_deref()).await?;

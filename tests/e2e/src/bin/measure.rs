@@ -10,11 +10,12 @@ use std::{
 
 use anyhow::{Context, Result};
 use berth_api::{Volume, VolumePhase, names};
-use berth_cluster::{Cluster, Options};
+use berth_cluster::Cluster;
 use berth_e2e::{
     ctx::{Ctx, SYSTEM, is_ready},
     install,
     kubectl::Kubectl,
+    rig,
     steps::{data::claim_manifest, refusal::user_of},
     wait::{check, until},
 };
@@ -42,34 +43,39 @@ struct Args {
 const NAMESPACE: &str = "berth-measure";
 
 /// The moments of one claim, in the order in which they happen.
-const MOMENTS: [&str; 6] =
-    ["applied", "selected-node", "volume intent", "volume ready", "PV", "bound"];
+const MOMENTS: [&str; 6] = [
+    "applied",
+    "selected-node",
+    "volume intent",
+    "volume ready",
+    "PV",
+    "bound",
+];
 
 type Log = Arc<Mutex<BTreeMap<String, BTreeMap<&'static str, Instant>>>>;
 
-#[tokio::main]
-async fn main() -> Result<()> {
+fn main() -> Result<()> {
+    berth_cluster::take_role();
     let args = Args::parse();
-    let own = args.name.is_none();
-    let cluster = tokio::task::block_in_place(|| match &args.name {
-        Some(name) => Ok(Cluster::attach(name)?),
-        None => {
-            let name = Cluster::default_name("measure");
-            let cluster = Cluster::up(Options { name, ..Options::default() })?;
-            cluster.load_image(&berth_cluster::image::build()?)?;
-            anyhow::Ok(cluster)
-        }
-    })?;
+    let cluster = match &args.name {
+        Some(name) => Cluster::attach(Some(name))?,
+        None => rig::up("m")?,
+    };
+    let outcome = tokio::runtime::Runtime::new()?.block_on(run(&args, &cluster));
+    if args.name.is_none() {
+        cluster.remove()?;
+    }
+    outcome
+}
+
+async fn run(args: &Args, cluster: &Cluster) -> Result<()> {
     let ctx = Ctx::connect(Kubectl::new(cluster.kubectl_path(), cluster.kubeconfig())).await?;
-    if own {
+    if args.name.is_none() {
         install::install(&ctx, None).await?;
         install::init_all_pools(&ctx).await?;
     }
     let outcome = measure(&ctx, args.claims).await;
     ctx.delete_namespace(NAMESPACE).await?;
-    if own {
-        tokio::task::block_in_place(|| Cluster::down(cluster.name()))?;
-    }
     outcome
 }
 
@@ -91,68 +97,106 @@ async fn measure(ctx: &Ctx, claims: usize) -> Result<()> {
     let names: Vec<_> = (0..claims).map(|i| format!("burst-{i}")).collect();
     let mut manifest = String::new();
     for name in &names {
-        manifest += &format!("{}\n---\n{}\n---\n", claim_manifest(name, "berth", "16Mi"), user_of(name));
+        manifest += &format!(
+            "{}\n---\n{}\n---\n",
+            claim_manifest(name, "berth", "16Mi"),
+            user_of(name)
+        );
     }
     let now = Instant::now();
     for name in &names {
         mark(&log, name, "applied", now);
     }
-    ctx.kubectl.run_with_input(&["-n", NAMESPACE, "apply", "-f", "-"], &manifest).await?;
+    ctx.kubectl
+        .run_with_input(&["-n", NAMESPACE, "apply", "-f", "-"], &manifest)
+        .await?;
     for name in &names {
         wait_done(&log, name).await?;
     }
     report(&log, "burst-");
     print_writes(&writes, &self::writes(ctx).await?, claims);
-    println!("\nmemory with {} volumes: {}", claims + claims.min(10), memory(ctx).await?);
+    println!(
+        "\nmemory with {} volumes: {}",
+        claims + claims.min(10),
+        memory(ctx).await?
+    );
     watchers.into_iter().for_each(|w| w.abort());
     Ok(())
 }
 
 async fn one(ctx: &Ctx, log: &Log, name: &str) -> Result<()> {
-    let manifest = format!("{}\n---\n{}\n", claim_manifest(name, "berth", "16Mi"), user_of(name));
+    let manifest = format!(
+        "{}\n---\n{}\n",
+        claim_manifest(name, "berth", "16Mi"),
+        user_of(name)
+    );
     mark(log, name, "applied", Instant::now());
-    ctx.kubectl.run_with_input(&["-n", NAMESPACE, "apply", "-f", "-"], &manifest).await?;
+    ctx.kubectl
+        .run_with_input(&["-n", NAMESPACE, "apply", "-f", "-"], &manifest)
+        .await?;
     wait_done(log, name).await
 }
 
 async fn wait_done(log: &Log, name: &str) -> Result<()> {
-    until(&format!("the pod of claim {name} to be ready"), || async {
-        let log = log.lock().map_err(|_| anyhow::anyhow!("a watcher panicked"))?;
-        let seen = log.get(name);
-        check(seen.is_some_and(|s| s.contains_key("pod ready")), || format!("{seen:?}"))
-    })
+    until(
+        &format!("the pod of claim {name} to be ready"),
+        async || {
+            let log = log
+                .lock()
+                .map_err(|_| anyhow::anyhow!("a watcher panicked"))?;
+            let seen = log.get(name);
+            check(seen.is_some_and(|s| s.contains_key("pod ready")), || {
+                format!("{seen:?}")
+            })
+        },
+    )
     .await
 }
 
 fn mark(log: &Log, claim: &str, moment: &'static str, at: Instant) {
     if let Ok(mut log) = log.lock() {
-        log.entry(claim.to_owned()).or_default().entry(moment).or_insert(at);
+        log.entry(claim.to_owned())
+            .or_default()
+            .entry(moment)
+            .or_insert(at);
     }
 }
 
 async fn watch_all(ctx: &Ctx, log: &Log) -> Result<Vec<tokio::task::JoinHandle<()>>> {
     let client = ctx.client.clone();
     Ok(vec![
-        watch(ctx.claims(NAMESPACE), log, |log, claim: &PersistentVolumeClaim, now| {
-            let name = claim.metadata.name.clone().unwrap_or_default();
-            let annotations = claim.metadata.annotations.clone().unwrap_or_default();
-            if annotations.contains_key(names::SELECTED_NODE) {
-                mark(log, &name, "selected-node", now);
-            }
-            if claim.status.as_ref().and_then(|s| s.phase.as_deref()) == Some("Bound") {
-                mark(log, &name, "bound", now);
-            }
-        })
+        watch(
+            ctx.claims(NAMESPACE),
+            log,
+            |log, claim: &PersistentVolumeClaim, now| {
+                let name = claim.metadata.name.clone().unwrap_or_default();
+                let annotations = claim.metadata.annotations.clone().unwrap_or_default();
+                if annotations.contains_key(names::SELECTED_NODE) {
+                    mark(log, &name, "selected-node", now);
+                }
+                if claim.status.as_ref().and_then(|s| s.phase.as_deref()) == Some("Bound") {
+                    mark(log, &name, "bound", now);
+                }
+            },
+        )
         .await?,
-        watch(Api::all(client.clone()), log, |log, volume: &Volume, now| {
-            if volume.spec.claim.namespace != NAMESPACE {
-                return;
-            }
-            mark(log, &volume.spec.claim.name, "volume intent", now);
-            if volume.status.as_ref().is_some_and(|s| s.phase == VolumePhase::Ready) {
-                mark(log, &volume.spec.claim.name, "volume ready", now);
-            }
-        })
+        watch(
+            Api::all(client.clone()),
+            log,
+            |log, volume: &Volume, now| {
+                if volume.spec.claim.namespace != NAMESPACE {
+                    return;
+                }
+                mark(log, &volume.spec.claim.name, "volume intent", now);
+                if volume
+                    .status
+                    .as_ref()
+                    .is_some_and(|s| s.phase == VolumePhase::Ready)
+                {
+                    mark(log, &volume.spec.claim.name, "volume ready", now);
+                }
+            },
+        )
         .await?,
         watch(Api::all(client), log, |log, pv: &PersistentVolume, now| {
             let claim = pv.spec.as_ref().and_then(|s| s.claim_ref.as_ref());
@@ -196,15 +240,21 @@ where
 
 fn report(log: &Log, prefix: &str) {
     let Ok(log) = log.lock() else { return };
-    let claims: Vec<_> = log.iter().filter(|(name, _)| name.starts_with(prefix)).collect();
+    let claims: Vec<_> = log
+        .iter()
+        .filter(|(name, _)| name.starts_with(prefix))
+        .collect();
     let share = |title: &str, from: &str, to: &str| {
         let mut times: Vec<Duration> = claims
             .iter()
             .filter_map(|(_, seen)| Some(seen.get(to)?.saturating_duration_since(*seen.get(from)?)))
             .collect();
         times.sort();
-        let at = |part: usize| times.get((times.len() * part / 100).min(times.len().saturating_sub(1)));
-        let ms = |time: Option<&Duration>| time.map_or_else(|| "-".into(), |t| t.as_millis().to_string());
+        let at =
+            |part: usize| times.get((times.len() * part / 100).min(times.len().saturating_sub(1)));
+        let ms = |time: Option<&Duration>| {
+            time.map_or_else(|| "-".into(), |t| t.as_millis().to_string())
+        };
         println!(
             "  {title:<44} p50 {:>6} ms  p90 {:>6} ms  max {:>6} ms  (n={})",
             ms(at(50)),
@@ -213,13 +263,29 @@ fn report(log: &Log, prefix: &str) {
             times.len()
         );
     };
-    share("applied -> selected-node (scheduler)", "applied", "selected-node");
+    share(
+        "applied -> selected-node (scheduler)",
+        "applied",
+        "selected-node",
+    );
     share("selected-node -> PV (Berth)", "selected-node", "PV");
-    share("  of it: selected-node -> intent", "selected-node", "volume intent");
-    share("  of it: intent -> ready (agent, disk)", "volume intent", "volume ready");
+    share(
+        "  of it: selected-node -> intent",
+        "selected-node",
+        "volume intent",
+    );
+    share(
+        "  of it: intent -> ready (agent, disk)",
+        "volume intent",
+        "volume ready",
+    );
     share("  of it: ready -> PV", "volume ready", "PV");
     share("PV -> claim bound (controller-manager)", "PV", "bound");
-    share("bound -> pod ready (scheduler, kubelet)", "bound", "pod ready");
+    share(
+        "bound -> pod ready (scheduler, kubelet)",
+        "bound",
+        "pod ready",
+    );
     share("applied -> bound", "applied", "bound");
     share("applied -> pod ready", "applied", "pod ready");
     for (name, seen) in &claims {
@@ -234,12 +300,16 @@ fn report(log: &Log, prefix: &str) {
 async fn writes(ctx: &Ctx) -> Result<BTreeMap<String, u64>> {
     let text = ctx.raw("GET", "/metrics", "").await?;
     let mut counts = BTreeMap::new();
-    for line in text.lines().filter(|l| l.starts_with("apiserver_request_total{")) {
+    for line in text
+        .lines()
+        .filter(|l| l.starts_with("apiserver_request_total{"))
+    {
         let label = |name: &str| {
             let start = line.find(&format!("{name}=\""))? + name.len() + 2;
             Some(&line[start..start + line[start..].find('"')?])
         };
-        let (Some(verb), Some(code), Some(resource)) = (label("verb"), label("code"), label("resource"))
+        let (Some(verb), Some(code), Some(resource)) =
+            (label("verb"), label("code"), label("resource"))
         else {
             continue;
         };
@@ -247,9 +317,15 @@ async fn writes(ctx: &Ctx) -> Result<BTreeMap<String, u64>> {
         if !write || !code.starts_with('2') {
             continue;
         }
-        let sub = label("subresource").filter(|s| !s.is_empty()).map(|s| format!("/{s}"));
+        let sub = label("subresource")
+            .filter(|s| !s.is_empty())
+            .map(|s| format!("/{s}"));
         let key = format!("{verb} {resource}{}", sub.unwrap_or_default());
-        let count = line.rsplit(' ').next().and_then(|n| n.parse::<f64>().ok()).unwrap_or_default();
+        let count = line
+            .rsplit(' ')
+            .next()
+            .and_then(|n| n.parse::<f64>().ok())
+            .unwrap_or_default();
         *counts.entry(key).or_default() += count as u64;
     }
     Ok(counts)
@@ -258,7 +334,13 @@ async fn writes(ctx: &Ctx) -> Result<BTreeMap<String, u64>> {
 /// Writes that only Berth makes, per claim; claims and PVs have other writers too.
 fn print_writes(before: &BTreeMap<String, u64>, after: &BTreeMap<String, u64>, claims: usize) {
     println!("  API writes per claim:");
-    let ours = ["volumes", "pools", "nodestorages", "csistoragecapacities", "POST persistentvolumes"];
+    let ours = [
+        "volumes",
+        "pools",
+        "nodestorages",
+        "csistoragecapacities",
+        "POST persistentvolumes",
+    ];
     for (key, count) in after {
         let delta = count - before.get(key).copied().unwrap_or_default();
         let mine = ours.iter().any(|o| key.contains(o)) && !key.contains("persistentvolumeclaims");
@@ -277,8 +359,12 @@ async fn memory(ctx: &Ctx) -> Result<String> {
             let name = pod.metadata.name.context("a stored pod has a name")?;
             let uri = format!("/api/v1/namespaces/{SYSTEM}/pods/{name}:{port}/proxy/metrics");
             let text = ctx.raw("GET", &uri, "").await?;
-            let line = text.lines().find(|l| l.starts_with("process_resident_memory_bytes"));
-            let bytes = line.and_then(|l| l.rsplit(' ').next()).and_then(|n| n.parse::<f64>().ok());
+            let line = text
+                .lines()
+                .find(|l| l.starts_with("process_resident_memory_bytes"));
+            let bytes = line
+                .and_then(|l| l.rsplit(' ').next())
+                .and_then(|n| n.parse::<f64>().ok());
             sizes.push(berth_api::Bytes(bytes.context("no RSS in the metrics")? as u64).human());
         }
         parts.push(format!("{app} {}", sizes.join(", ")));

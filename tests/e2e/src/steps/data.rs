@@ -17,17 +17,20 @@ use crate::{
 
 /// A deleted pod comes back under its name, with its data, as another pod.
 pub async fn survives_pod_delete(ctx: &Ctx, ns: &str) -> Result<()> {
-    ctx.apply(ns, &SetBuilder::new("web", 1).claim("data", "32Mi").build()).await?;
+    ctx.apply(ns, &SetBuilder::new("web", 1).claim("data", "32Mi").build())
+        .await?;
     let before = ctx.wait_ready(ns, &["web-0"]).await?;
     write(ctx, ns, "web-0", "/data/mark", "kept").await?;
-    ctx.pods(ns).delete("web-0", &DeleteParams::default()).await?;
+    ctx.pods(ns)
+        .delete("web-0", &DeleteParams::default())
+        .await?;
     wait_replaced(ctx, ns, "web-0", &uid_of(&before["web-0"])).await?;
     expect_file(ctx, ns, "web-0", "/data/mark", "kept").await
 }
 
 /// Waits until `pod` is ready again with another UID.
 pub async fn wait_replaced(ctx: &Ctx, ns: &str, pod: &str, old_uid: &str) -> Result<()> {
-    until(&format!("another {pod}"), || async {
+    until(&format!("another {pod}"), async || {
         let found = ctx.pods(ns).get_opt(pod).await?;
         let uid = found.as_ref().map(uid_of);
         check(
@@ -40,7 +43,8 @@ pub async fn wait_replaced(ctx: &Ctx, ns: &str, pod: &str, old_uid: &str) -> Res
 
 /// Scaling 3 -> 1 -> 3 keeps claims, volumes and data.
 pub async fn survives_scale(ctx: &Ctx, ns: &str) -> Result<()> {
-    ctx.apply(ns, &SetBuilder::new("web", 3).claim("data", "32Mi").build()).await?;
+    ctx.apply(ns, &SetBuilder::new("web", 3).claim("data", "32Mi").build())
+        .await?;
     let names = ["web-0", "web-1", "web-2"];
     ctx.wait_ready(ns, &names).await?;
     for name in names {
@@ -49,10 +53,16 @@ pub async fn survives_scale(ctx: &Ctx, ns: &str) -> Result<()> {
     let claims = claim_uids(ctx, ns).await?;
     ctx.scale(ns, "oset/web", 1).await?;
     ctx.wait_only(ns, &["web-0"]).await?;
-    ensure!(claim_uids(ctx, ns).await? == claims, "scaling down changed the claims");
+    ensure!(
+        claim_uids(ctx, ns).await? == claims,
+        "scaling down changed the claims"
+    );
     ctx.scale(ns, "oset/web", 3).await?;
     ctx.wait_ready(ns, &names).await?;
-    ensure!(claim_uids(ctx, ns).await? == claims, "scaling up changed the claims");
+    ensure!(
+        claim_uids(ctx, ns).await? == claims,
+        "scaling up changed the claims"
+    );
     for name in names {
         expect_file(ctx, ns, name, "/data/mark", name).await?;
     }
@@ -64,7 +74,12 @@ async fn claim_uids(ctx: &Ctx, ns: &str) -> Result<Vec<(String, String)>> {
     let mut uids: Vec<_> = claims
         .items
         .into_iter()
-        .map(|c| (c.metadata.name.unwrap_or_default(), c.metadata.uid.unwrap_or_default()))
+        .map(|c| {
+            (
+                c.metadata.name.unwrap_or_default(),
+                c.metadata.uid.unwrap_or_default(),
+            )
+        })
         .collect();
     uids.sort();
     Ok(uids)
@@ -72,7 +87,8 @@ async fn claim_uids(ctx: &Ctx, ns: &str) -> Result<Vec<(String, String)>> {
 
 /// Deleting a claim leaves nothing in the pool.
 pub async fn claim_delete_leaves_nothing(ctx: &Ctx, ns: &str) -> Result<()> {
-    ctx.apply(ns, &SetBuilder::new("web", 1).claim("data", "32Mi").build()).await?;
+    ctx.apply(ns, &SetBuilder::new("web", 1).claim("data", "32Mi").build())
+        .await?;
     let pods = ctx.wait_ready(ns, &["web-0"]).await?;
     write(ctx, ns, "web-0", "/data/mark", "to be erased").await?;
     let node = node_of(&pods["web-0"]);
@@ -80,20 +96,34 @@ pub async fn claim_delete_leaves_nothing(ctx: &Ctx, ns: &str) -> Result<()> {
     let id = volume.metadata.name.context("a stored Volume has a name")?;
     ctx.scale(ns, "oset/web", 0).await?;
     ctx.wait_only(ns, &[]).await?;
-    ctx.claims(ns).delete("data-web-0", &DeleteParams::default()).await?;
-    until(&format!("PV and Volume {id} to be gone"), || async {
-        let pv = Api::<PersistentVolume>::all(ctx.client.clone()).get_opt(&id).await?;
+    ctx.claims(ns)
+        .delete("data-web-0", &DeleteParams::default())
+        .await?;
+    until(&format!("PV and Volume {id} to be gone"), async || {
+        let pv = Api::<PersistentVolume>::all(ctx.client.clone())
+            .get_opt(&id)
+            .await?;
         let volume = ctx.volumes().get_opt(&id).await?;
         check(pv.is_none() && volume.is_none(), || {
-            format!("PV {:?}, Volume {:?}", pv.and_then(|p| p.status), volume.map(|v| v.status))
+            format!(
+                "PV {:?}, Volume {:?}",
+                pv.and_then(|p| p.status),
+                volume.map(|v| v.status)
+            )
         })
     })
     .await?;
-    let path = volume.status.and_then(|s| s.path).context("a ready Volume has a path")?;
-    until(&format!("{id} to leave the pool"), || async {
+    let path = volume
+        .status
+        .and_then(|s| s.path)
+        .context("a ready Volume has a path")?;
+    until(&format!("{id} to leave the pool"), async || {
         let left = files_named(ctx, &node, &id).await?;
         // A tombstone remembers what was erased on purpose; it holds no data.
-        let left: Vec<_> = left.lines().filter(|l| !l.contains("/tombstones/")).collect();
+        let left: Vec<_> = left
+            .lines()
+            .filter(|l| !l.contains("/tombstones/"))
+            .collect();
         check(left.is_empty(), || format!("{path} left {left:?}"))
     })
     .await
@@ -104,8 +134,18 @@ async fn files_named(ctx: &Ctx, node: &str, id: &str) -> Result<String> {
     let name = format!("*{id}*");
     ctx.kubectl
         .run(&[
-            "-n", crate::ctx::SYSTEM, "exec", &pod, "-c", "agent", "--",
-            "find", "/var/lib/berth/pools", "/var/lib/berth/by-claim", "-name", &name,
+            "-n",
+            crate::ctx::SYSTEM,
+            "exec",
+            &pod,
+            "-c",
+            "agent",
+            "--",
+            "find",
+            "/var/lib/berth/pools",
+            "/var/lib/berth/by-claim",
+            "-name",
+            &name,
         ])
         .await
 }
@@ -113,26 +153,38 @@ async fn files_named(ctx: &Ctx, node: &str, id: &str) -> Result<String> {
 /// With reclaim policy Retain the data outlives claim and PV.
 pub async fn retain_keeps_data(ctx: &Ctx, ns: &str) -> Result<()> {
     let class = format!("retain-{ns}");
-    ctx.apply(ns, &class_manifest(&class, json!({}), "Retain")).await?;
+    ctx.apply(ns, &class_manifest(&class, json!({}), "Retain"))
+        .await?;
     let set = SetBuilder::new("web", 1).claim_of_class("data", "32Mi", &class);
     ctx.apply(ns, &set.build()).await?;
     let pods = ctx.wait_ready(ns, &["web-0"]).await?;
     let node = node_of(&pods["web-0"]);
     write(ctx, ns, "web-0", "/data/mark", "retained").await?;
     let volume = ctx.volume_of(ns, "data-web-0").await?;
-    let id = volume.metadata.name.clone().context("a stored Volume has a name")?;
-    let path = volume.status.and_then(|s| s.path).context("a ready Volume has a path")?;
+    let id = volume
+        .metadata
+        .name
+        .clone()
+        .context("a stored Volume has a name")?;
+    let path = volume
+        .status
+        .and_then(|s| s.path)
+        .context("a ready Volume has a path")?;
     ctx.scale(ns, "oset/web", 0).await?;
     ctx.wait_only(ns, &[]).await?;
-    ctx.claims(ns).delete("data-web-0", &DeleteParams::default()).await?;
+    ctx.claims(ns)
+        .delete("data-web-0", &DeleteParams::default())
+        .await?;
     let pvs: Api<PersistentVolume> = Api::all(ctx.client.clone());
-    until(&format!("PV {id} to be released"), || async {
+    until(&format!("PV {id} to be released"), async || {
         let phase = pvs.get(&id).await?.status.and_then(|s| s.phase);
-        check(phase.as_deref() == Some("Released"), || format!("{phase:?}"))
+        check(phase.as_deref() == Some("Released"), || {
+            format!("{phase:?}")
+        })
     })
     .await?;
     pvs.delete(&id, &DeleteParams::default()).await?;
-    until(&format!("PV {id} to be gone"), || async {
+    until(&format!("PV {id} to be gone"), async || {
         let left = pvs.get_opt(&id).await?;
         check(left.is_none(), || "it is still there".into())
     })
@@ -141,7 +193,17 @@ pub async fn retain_keeps_data(ctx: &Ctx, ns: &str) -> Result<()> {
     let mark = format!("{path}/mark");
     let found = ctx
         .kubectl
-        .run(&["-n", crate::ctx::SYSTEM, "exec", &pod, "-c", "agent", "--", "cat", &mark])
+        .run(&[
+            "-n",
+            crate::ctx::SYSTEM,
+            "exec",
+            &pod,
+            "-c",
+            "agent",
+            "--",
+            "cat",
+            &mark,
+        ])
         .await?;
     ensure!(found == "retained", "{mark} holds {found:?}");
     let classes: Api<k8s_openapi::api::storage::v1::StorageClass> = Api::all(ctx.client.clone());

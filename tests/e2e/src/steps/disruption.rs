@@ -39,26 +39,49 @@ pub async fn forced_delete_has_one_writer(ctx: &Ctx, ns: &str) -> Result<()> {
     let pods = ctx.wait_ready(ns, &["web-0"]).await?;
     let old = uid_of(&pods["web-0"]);
     ctx.kubectl
-        .run(&["-n", ns, "delete", "pod", "web-0", "--force", "--grace-period=0", "--wait=false"])
+        .run(&[
+            "-n",
+            ns,
+            "delete",
+            "pod",
+            "web-0",
+            "--force",
+            "--grace-period=0",
+            "--wait=false",
+        ])
         .await?;
     wait_replaced(ctx, ns, "web-0", &old).await?;
     let new = uid_of(&ctx.pods(ns).get("web-0").await?);
-    let log = until("both pods in the log", || async {
+    let log = until("both pods in the log", async || {
         let log = ctx.kubectl.shell(ns, "web-0", "cat /data/log").await?;
-        Ok(if log.contains(&new) { Seen::Done(log) } else { Seen::NotYet("only the old".into()) })
+        Ok(if log.contains(&new) {
+            Seen::Done(log)
+        } else {
+            Seen::NotYet("only the old".into())
+        })
     })
     .await?;
     let lines: Vec<_> = log.lines().collect();
-    let first_new = lines.iter().position(|l| *l == new).context("the new pod has written")?;
-    ensure!(first_new > 0 && lines[0] == old, "the old pod's lines are gone");
+    let first_new = lines
+        .iter()
+        .position(|l| *l == new)
+        .context("the new pod has written")?;
+    ensure!(
+        first_new > 0 && lines[0] == old,
+        "the old pod's lines are gone"
+    );
     let late = lines[first_new..].iter().filter(|l| **l == old).count();
-    ensure!(late == 0, "the old pod wrote {late} lines after the new one had begun");
+    ensure!(
+        late == 0,
+        "the old pod wrote {late} lines after the new one had begun"
+    );
     Ok(())
 }
 
 /// The agent dies hard; pods go on, and the next agent serves the same volumes.
 pub async fn agent_killed(ctx: &Ctx, cluster: &Cluster, ns: &str) -> Result<()> {
-    ctx.apply(ns, &SetBuilder::new("web", 1).claim("data", "32Mi").build()).await?;
+    ctx.apply(ns, &SetBuilder::new("web", 1).claim("data", "32Mi").build())
+        .await?;
     let pods = ctx.wait_ready(ns, &["web-0"]).await?;
     write(ctx, ns, "web-0", "/data/mark", "kept").await?;
     let node = node_of(&pods["web-0"]);
@@ -66,9 +89,14 @@ pub async fn agent_killed(ctx: &Ctx, cluster: &Cluster, ns: &str) -> Result<()> 
     // The pod did not notice.
     expect_file(ctx, ns, "web-0", "/data/mark", "kept").await?;
     let after = ctx.pods(ns).get("web-0").await?;
-    ensure!(uid_of(&after) == uid_of(&pods["web-0"]), "the pod was replaced");
+    ensure!(
+        uid_of(&after) == uid_of(&pods["web-0"]),
+        "the pod was replaced"
+    );
     // And the new agent unpublishes and publishes what the old one published.
-    ctx.pods(ns).delete("web-0", &DeleteParams::default()).await?;
+    ctx.pods(ns)
+        .delete("web-0", &DeleteParams::default())
+        .await?;
     wait_replaced(ctx, ns, "web-0", &uid_of(&after)).await?;
     expect_file(ctx, ns, "web-0", "/data/mark", "kept").await
 }
@@ -79,7 +107,14 @@ pub async fn controller_killed(ctx: &Ctx, cluster: &Cluster, ns: &str) -> Result
     const REPLICAS: usize = 9;
     let names: Vec<_> = (0..REPLICAS).map(|i| format!("web-{i}")).collect();
     let names: Vec<_> = names.iter().map(String::as_str).collect();
-    ctx.apply(ns, &SetBuilder::new("web", 1).parallel().claim("data", "16Mi").build()).await?;
+    ctx.apply(
+        ns,
+        &SetBuilder::new("web", 1)
+            .parallel()
+            .claim("data", "16Mi")
+            .build(),
+    )
+    .await?;
     ctx.wait_ready(ns, &["web-0"]).await?;
     let leases: Api<Lease> = Api::namespaced(ctx.client.clone(), SYSTEM);
     let leader = leases
@@ -89,7 +124,7 @@ pub async fn controller_killed(ctx: &Ctx, cluster: &Cluster, ns: &str) -> Result
         .and_then(|s| s.holder_identity)
         .context("nobody leads")?;
     ctx.scale(ns, "oset/web", REPLICAS as i32).await?;
-    until("the scale-out to be under way", || async {
+    until("the scale-out to be under way", async || {
         let pods = ctx.pods(ns).list(&ListParams::default()).await?.items.len();
         check(pods > 1, || format!("{pods} pods"))
     })
@@ -98,8 +133,15 @@ pub async fn controller_killed(ctx: &Ctx, cluster: &Cluster, ns: &str) -> Result
     ctx.wait_ready(ns, &names).await?;
     ctx.wait_only(ns, &names).await?;
     let claims = ctx.claims(ns).list(&ListParams::default()).await?.items;
-    ensure!(claims.len() == REPLICAS, "{} claims for {REPLICAS} replicas", claims.len());
-    let ours: BTreeSet<_> = claims.iter().filter_map(|c| c.metadata.uid.clone()).collect();
+    ensure!(
+        claims.len() == REPLICAS,
+        "{} claims for {REPLICAS} replicas",
+        claims.len()
+    );
+    let ours: BTreeSet<_> = claims
+        .iter()
+        .filter_map(|c| c.metadata.uid.clone())
+        .collect();
     let of_namespace = |claim: &berth_api::ClaimRef| claim.namespace == ns;
     let volumes = ctx.volumes().list(&ListParams::default()).await?.items;
     let volumes: BTreeSet<_> = volumes
@@ -113,7 +155,14 @@ pub async fn controller_killed(ctx: &Ctx, cluster: &Cluster, ns: &str) -> Result
 
 /// A node crashes and returns: the same pod, on the same node, with its data.
 pub async fn node_crash(ctx: &Ctx, cluster: &Cluster, ns: &str) -> Result<()> {
-    ctx.apply(ns, &SetBuilder::new("web", 3).claim("data", "32Mi").anti_affinity().build()).await?;
+    ctx.apply(
+        ns,
+        &SetBuilder::new("web", 3)
+            .claim("data", "32Mi")
+            .anti_affinity()
+            .build(),
+    )
+    .await?;
     let names = ["web-0", "web-1", "web-2"];
     let before = ctx.wait_ready(ns, &names).await?;
     for name in names {
@@ -123,7 +172,11 @@ pub async fn node_crash(ctx: &Ctx, cluster: &Cluster, ns: &str) -> Result<()> {
     let node = node_of(&before["web-2"]);
     crash_and_return(ctx, cluster, &node).await?;
     let after = ctx.wait_ready(ns, &names).await?;
-    ensure!(node_of(&after["web-2"]) == node, "web-2 went to {}", node_of(&after["web-2"]));
+    ensure!(
+        node_of(&after["web-2"]) == node,
+        "web-2 went to {}",
+        node_of(&after["web-2"])
+    );
     for name in names {
         expect_file(ctx, ns, name, "/data/mark", name).await?;
     }
@@ -141,16 +194,19 @@ pub async fn crash_and_return(ctx: &Ctx, cluster: &Cluster, node: &str) -> Resul
 /// Waits until a node is, or is not, Ready.
 pub async fn wait_node(ctx: &Ctx, node: &str, ready: bool) -> Result<()> {
     let nodes: Api<Node> = Api::all(ctx.client.clone());
-    until(&format!("node {node} to be {}ready", if ready { "" } else { "not " }), || async {
-        let conditions = nodes.get(node).await?.status.and_then(|s| s.conditions);
-        let found = conditions
-            .unwrap_or_default()
-            .into_iter()
-            .find(|c| c.type_ == "Ready")
-            .map(|c| c.status)
-            .unwrap_or_default();
-        check((found == "True") == ready, || format!("Ready={found}"))
-    })
+    until(
+        &format!("node {node} to be {}ready", if ready { "" } else { "not " }),
+        async || {
+            let conditions = nodes.get(node).await?.status.and_then(|s| s.conditions);
+            let found = conditions
+                .unwrap_or_default()
+                .into_iter()
+                .find(|c| c.type_ == "Ready")
+                .map(|c| c.status)
+                .unwrap_or_default();
+            check((found == "True") == ready, || format!("Ready={found}"))
+        },
+    )
     .await
 }
 
@@ -165,19 +221,26 @@ pub async fn lost_pool(ctx: &Ctx, cluster: &Cluster, ns: &str, node: &str) -> Re
     wait_health(ctx, node, DISK, PoolHealth::LostMount).await?;
     wait_pool_reason(ctx, &pool, "LostMount").await?;
     place_and_expect_other_pool(ctx, ns, "unmounted", node, &pool).await?;
-    let left = cluster.node_exec(node, &["find", &path, "-mindepth", "1"])?;
-    ensure!(left.trim().is_empty(), "something was written under the empty mount point: {left}");
+    let left = node_exec(cluster, node, &["find", &path, "-mindepth", "1"])?;
+    ensure!(
+        left.trim().is_empty(),
+        "something was written under the empty mount point: {left}"
+    );
     cluster.mount_pool(node, DISK)?;
     wait_health(ctx, node, DISK, PoolHealth::Healthy).await?;
 
     let identity = format!("{path}/.berth/pool.json");
     let aside = format!("{path}/.berth/aside");
-    cluster.node_exec(node, &["mv", &identity, &aside])?;
+    node_exec(cluster, node, &["mv", &identity, &aside])?;
     wait_health(ctx, node, DISK, PoolHealth::LostMount).await?;
     place_and_expect_other_pool(ctx, ns, "nameless", node, &pool).await?;
-    let made = cluster.node_exec(node, &["sh", "-c", &format!("test -e {identity} || echo absent")])?;
+    let made = node_exec(
+        cluster,
+        node,
+        &["sh", "-c", &format!("test -e {identity} || echo absent")],
+    )?;
     ensure!(made.trim() == "absent", "the identity file was made again");
-    cluster.node_exec(node, &["mv", &aside, &identity])?;
+    node_exec(cluster, node, &["mv", &aside, &identity])?;
     wait_health(ctx, node, DISK, PoolHealth::Healthy).await?;
     wait_pool_reason(ctx, &pool, "Granted").await
 }
@@ -190,20 +253,27 @@ pub async fn crds_deleted(ctx: &Ctx, ns: &str) -> Result<()> {
     for name in ["web-0", "web-1"] {
         write(ctx, ns, name, "/data/mark", name).await?;
     }
-    let before = ctx.volume_of(ns, "data-web-0").await?.status.and_then(|s| s.path);
+    let before = ctx
+        .volume_of(ns, "data-web-0")
+        .await?
+        .status
+        .and_then(|s| s.path);
     install::delete_crds(ctx).await?;
     // The sets went with their definition, and their pods with them.
     ctx.wait_only(ns, &[]).await?;
     install::apply_crds(ctx).await?;
-    until("the Volumes to be adopted", || async {
+    until("the Volumes to be adopted", async || {
         let mut phases = Vec::new();
         for claim in ["data-web-0", "data-web-1"] {
             let status = ctx.volume_of(ns, claim).await?.status.unwrap_or_default();
             phases.push((status.phase, status.path));
         }
-        check(phases.iter().all(|(p, _)| *p == berth_api::VolumePhase::Ready), || {
-            format!("{phases:?}")
-        })
+        check(
+            phases
+                .iter()
+                .all(|(p, _)| *p == berth_api::VolumePhase::Ready),
+            || format!("{phases:?}"),
+        )
     })
     .await?;
     ctx.apply(ns, &set).await?;
@@ -211,8 +281,15 @@ pub async fn crds_deleted(ctx: &Ctx, ns: &str) -> Result<()> {
     for name in ["web-0", "web-1"] {
         expect_file(ctx, ns, name, "/data/mark", name).await?;
     }
-    let after = ctx.volume_of(ns, "data-web-0").await?.status.and_then(|s| s.path);
-    ensure!(before == after, "the volume was at {before:?} and is at {after:?}");
+    let after = ctx
+        .volume_of(ns, "data-web-0")
+        .await?
+        .status
+        .and_then(|s| s.path);
+    ensure!(
+        before == after,
+        "the volume was at {before:?} and is at {after:?}"
+    );
     Ok(())
 }
 
@@ -229,7 +306,10 @@ async fn place_and_expect_other_pool(
     ctx.wait_ready(ns, &[&pods[0], &pods[1]]).await?;
     for pod in &pods {
         let volume = ctx.volume_of(ns, &format!("data-{pod}")).await?;
-        ensure!(volume.spec.pool != lost, "data-{pod} was placed in the lost pool");
+        ensure!(
+            volume.spec.pool != lost,
+            "data-{pod} was placed in the lost pool"
+        );
     }
     Ok(())
 }
@@ -245,25 +325,43 @@ async fn node_pool(ctx: &Ctx, node: &str, disk: &str) -> Result<berth_api::NodeP
 }
 
 async fn pool_id(ctx: &Ctx, node: &str, disk: &str) -> Result<String> {
-    node_pool(ctx, node, disk).await?.id.with_context(|| format!("{disk} has no id"))
+    node_pool(ctx, node, disk)
+        .await?
+        .id
+        .with_context(|| format!("{disk} has no id"))
 }
 
 async fn wait_health(ctx: &Ctx, node: &str, disk: &str, health: PoolHealth) -> Result<()> {
-    until(&format!("{disk} of {node} to be {health:?}"), || async {
+    until(&format!("{disk} of {node} to be {health:?}"), async || {
         let found = node_pool(ctx, node, disk).await?;
-        check(found.health == health, || format!("{:?}: {:?}", found.health, found.message))
+        check(found.health == health, || {
+            format!("{:?}: {:?}", found.health, found.message)
+        })
     })
     .await
 }
 
 async fn wait_pool_reason(ctx: &Ctx, pool: &str, reason: &str) -> Result<()> {
     let pools: Api<berth_api::Pool> = Api::all(ctx.client.clone());
-    until(&format!("pool {pool} to be {reason}"), || async {
+    until(&format!("pool {pool} to be {reason}"), async || {
         let conditions = pools.get(pool).await?.status.unwrap_or_default().conditions;
         let found: Vec<_> = conditions.iter().map(|c| c.reason.as_str()).collect();
         check(found.contains(&reason), || format!("{found:?}"))
     })
     .await
+}
+
+/// Runs a program on a node and returns what it printed.
+fn node_exec(cluster: &Cluster, node: &str, args: &[&str]) -> Result<String> {
+    let out = cluster.node_exec(node, args)?;
+    let error = String::from_utf8_lossy(&out.stderr);
+    ensure!(
+        out.status.success(),
+        "{} on {node}: {}",
+        args.join(" "),
+        error.trim()
+    );
+    Ok(String::from_utf8(out.stdout)?)
 }
 
 /// Kills the first process of a pod's first container, as the node's kernel
@@ -272,23 +370,27 @@ async fn kill_container(ctx: &Ctx, cluster: &Cluster, pod: &str) -> Result<()> {
     let found = ctx.pods(SYSTEM).get(pod).await?;
     let node = node_of(&found);
     let container = |pod: &k8s_openapi::api::core::v1::Pod| {
-        let statuses = pod.status.as_ref().and_then(|s| s.container_statuses.clone());
+        let statuses = pod
+            .status
+            .as_ref()
+            .and_then(|s| s.container_statuses.clone());
         statuses.unwrap_or_default().into_iter().next()
     };
     let before = container(&found).context("the pod has no container yet")?;
     let id = before.container_id.context("the container has no id yet")?;
     let id = id.trim_start_matches("containerd://");
-    let inspect = cluster.node_exec(&node, &["crictl", "inspect", id])?;
+    let inspect = node_exec(cluster, &node, &["crictl", "inspect", id])?;
     let inspect: Value = serde_json::from_str(&inspect)?;
     let Some(pid) = inspect["info"]["pid"].as_u64() else {
         bail!("crictl does not know the process of {id}");
     };
-    cluster.node_exec(&node, &["kill", "-9", &pid.to_string()])?;
-    until(&format!("{pod} to run again"), || async {
+    node_exec(cluster, &node, &["kill", "-9", &pid.to_string()])?;
+    until(&format!("{pod} to run again"), async || {
         let now = container(&ctx.pods(SYSTEM).get(pod).await?).context("no container")?;
-        check(now.ready && now.restart_count > before.restart_count, || {
-            format!("restarts {}, ready {}", now.restart_count, now.ready)
-        })
+        check(
+            now.ready && now.restart_count > before.restart_count,
+            || format!("restarts {}, ready {}", now.restart_count, now.ready),
+        )
     })
     .await
 }

@@ -15,7 +15,13 @@ use crate::ctx::Ctx;
 
 /// Writes a line to a file in a pod's volume, and makes it durable.
 pub async fn write(ctx: &Ctx, ns: &str, pod: &str, path: &str, text: &str) -> Result<()> {
-    ctx.kubectl.shell(ns, pod, &format!("printf %s '{text}' > {path} && sync {path}")).await?;
+    ctx.kubectl
+        .shell(
+            ns,
+            pod,
+            &format!("printf %s '{text}' > {path} && sync {path}"),
+        )
+        .await?;
     Ok(())
 }
 

@@ -16,7 +16,8 @@ use crate::{
 pub const TOOLS_IMAGE: &str = "registry.k8s.io/e2e-test-images/agnhost:2.63.0";
 
 /// An HTTP server on port 8080 that answers with the pod's name.
-const SERVER: &str = "mkdir -p /tmp/www && hostname > /tmp/www/index.html && exec httpd -f -p 8080 -h /tmp/www";
+const SERVER: &str =
+    "mkdir -p /tmp/www && hostname > /tmp/www/index.html && exec httpd -f -p 8080 -h /tmp/www";
 
 fn server_set(name: &str, replicas: i32) -> SetBuilder {
     SetBuilder::new(name, replicas)
@@ -50,11 +51,18 @@ pub async fn dns(ctx: &Ctx, ns: &str) -> Result<()> {
     for (name, pod) in &pods {
         let line = format!("getent hosts {name}.web");
         let found = ctx.kubectl.shell(ns, "tools", &line).await?;
-        ensure!(found.starts_with(&ip(pod)), "{line} answers {found:?}, the pod is {}", ip(pod));
+        ensure!(
+            found.starts_with(&ip(pod)),
+            "{line} answers {found:?}, the pod is {}",
+            ip(pod)
+        );
     }
     // The rules of a new Service reach the node a moment after its endpoints.
-    until("the Service of web-1 to answer", || async {
-        let found = ctx.kubectl.shell(ns, "tools", "curl -s -m 2 http://only-web-1/").await?;
+    until("the Service of web-1 to answer", async || {
+        let found = ctx
+            .kubectl
+            .shell(ns, "tools", "curl -s -m 2 http://only-web-1/")
+            .await?;
         check(found.trim() == "web-1", || found)
     })
     .await
@@ -85,13 +93,25 @@ pub async fn start_tools(ctx: &Ctx, ns: &str) -> Result<()> {
 pub async fn expect_records(ctx: &Ctx, ns: &str, service: &str, pods: &[&Pod]) -> Result<String> {
     let domain = format!("{service}.{ns}.svc.cluster.local");
     let wanted_a: BTreeSet<_> = pods.iter().map(|p| ip(p)).collect();
-    let wanted_srv: BTreeSet<_> = pods.iter().map(|p| format!("{}.{domain}.", name(p))).collect();
-    until(&format!("A and SRV records of {domain}"), || async {
-        let a = ctx.kubectl.shell(ns, "tools", &format!("dig +short A {domain}")).await?;
-        let srv = ctx.kubectl.shell(ns, "tools", &format!("dig +short SRV {domain}")).await?;
+    let wanted_srv: BTreeSet<_> = pods
+        .iter()
+        .map(|p| format!("{}.{domain}.", name(p)))
+        .collect();
+    until(&format!("A and SRV records of {domain}"), async || {
+        let a = ctx
+            .kubectl
+            .shell(ns, "tools", &format!("dig +short A {domain}"))
+            .await?;
+        let srv = ctx
+            .kubectl
+            .shell(ns, "tools", &format!("dig +short SRV {domain}"))
+            .await?;
         let found_a: BTreeSet<_> = a.lines().map(str::to_owned).collect();
-        let found_srv: BTreeSet<_> =
-            srv.lines().filter_map(|l| l.split(' ').next_back()).map(str::to_owned).collect();
+        let found_srv: BTreeSet<_> = srv
+            .lines()
+            .filter_map(|l| l.split(' ').next_back())
+            .map(str::to_owned)
+            .collect();
         Ok(if found_a == wanted_a && found_srv == wanted_srv {
             crate::wait::Seen::Done(srv)
         } else {
@@ -112,7 +132,8 @@ pub async fn proxy_and_service(ctx: &Ctx, ns: &str) -> Result<()> {
         }),
     )
     .await?;
-    ctx.apply(ns, &server_set("web", 2).parallel().build()).await?;
+    ctx.apply(ns, &server_set("web", 2).parallel().build())
+        .await?;
     ctx.wait_ready(ns, &["web-0", "web-1"]).await?;
     for pod in ["web-0", "web-1"] {
         let found = ctx.pod_proxy("GET", ns, &format!("{pod}:8080"), "").await?;
@@ -120,19 +141,18 @@ pub async fn proxy_and_service(ctx: &Ctx, ns: &str) -> Result<()> {
     }
     let uri = format!("/api/v1/namespaces/{ns}/services/any:80/proxy/");
     let mut seen = BTreeSet::new();
-    until("the Service to reach both pods", || {
-        let answer = ctx.raw("GET", &uri, "");
-        let seen = &mut seen;
-        async move {
-            seen.insert(answer.await?.trim().to_owned());
-            check(seen.len() == 2, || format!("{seen:?}"))
-        }
+    until("the Service to reach both pods", async || {
+        seen.insert(ctx.raw("GET", &uri, "").await?.trim().to_owned());
+        check(seen.len() == 2, || format!("{seen:?}"))
     })
     .await
 }
 
 fn ip(pod: &Pod) -> String {
-    pod.status.as_ref().and_then(|s| s.pod_ip.clone()).unwrap_or_default()
+    pod.status
+        .as_ref()
+        .and_then(|s| s.pod_ip.clone())
+        .unwrap_or_default()
 }
 
 fn name(pod: &Pod) -> String {

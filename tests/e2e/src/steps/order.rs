@@ -26,7 +26,8 @@ enum Seen {
 pub async fn ordered_create_and_reverse_scale_down(ctx: &Ctx, ns: &str) -> Result<()> {
     let pods = ctx.pods(ns);
     let recorder = tokio::spawn(record(pods));
-    ctx.apply(ns, &SetBuilder::new("web", 3).claim("data", "32Mi").build()).await?;
+    ctx.apply(ns, &SetBuilder::new("web", 3).claim("data", "32Mi").build())
+        .await?;
     ctx.wait_ready(ns, &["web-0", "web-1", "web-2"]).await?;
     ctx.scale(ns, "oset/web", 0).await?;
     ctx.wait_only(ns, &[]).await?;
@@ -47,7 +48,9 @@ pub async fn ordered_create_and_reverse_scale_down(ctx: &Ctx, ns: &str) -> Resul
 pub async fn parallel_does_not_wait(ctx: &Ctx, ns: &str) -> Result<()> {
     // Never ready: an ordered set would stop at its first pod.
     let probe = serde_json::json!({"exec": {"command": ["false"]}, "periodSeconds": 1});
-    let set = SetBuilder::new("par", 3).parallel().container_field("readinessProbe", probe);
+    let set = SetBuilder::new("par", 3)
+        .parallel()
+        .container_field("readinessProbe", probe);
     ctx.apply(ns, &set.build()).await?;
     ctx.wait_only(ns, &["par-0", "par-1", "par-2"]).await?;
     ctx.scale(ns, "oset/par", 1).await?;
@@ -63,7 +66,10 @@ async fn record(pods: Api<Pod>) -> Result<Vec<Seen>> {
         if !seen.contains(&what) {
             seen.push(what);
         }
-        seen.iter().filter(|s| matches!(s, Seen::Deleted(_))).count() == 3
+        seen.iter()
+            .filter(|s| matches!(s, Seen::Deleted(_)))
+            .count()
+            == 3
     };
     while let Some(event) = events.try_next().await? {
         let done = match event {

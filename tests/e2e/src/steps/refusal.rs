@@ -17,11 +17,14 @@ use crate::{
 pub async fn bad_sets(ctx: &Ctx, ns: &str) -> Result<()> {
     let good = || SetBuilder::new("web", 1).claim("data", "32Mi");
     let mut long_name = good().build();
-    long_name["metadata"]["name"] = json!("a-name-that-is-longer-than-the-labels-of-its-pods-may-be");
+    long_name["metadata"]["name"] =
+        json!("a-name-that-is-longer-than-the-labels-of-its-pods-may-be");
     let cases: Vec<(&str, Value, &str)> = vec![
         (
             "a selector that does not match",
-            good().field("selector", json!({"matchLabels": {"app": "other"}})).build(),
+            good()
+                .field("selector", json!({"matchLabels": {"app": "other"}}))
+                .build(),
             "selector does not match",
         ),
         (
@@ -32,14 +35,25 @@ pub async fn bad_sets(ctx: &Ctx, ns: &str) -> Result<()> {
         (
             "an expression that does not match",
             good()
-                .field("selector", json!({"matchExpressions": [
-                    {"key": "app", "operator": "In", "values": ["a", "b"]}]}))
+                .field(
+                    "selector",
+                    json!({"matchExpressions": [
+                    {"key": "app", "operator": "In", "values": ["a", "b"]}]}),
+                )
                 .build(),
             "selector does not match",
         ),
         ("a name too long", long_name, "too long"),
-        ("negative replicas", good().field("replicas", json!(-1)).build(), "replicas"),
-        ("two claims of one name", good().claim("data", "1Gi").build(), "same name"),
+        (
+            "negative replicas",
+            good().field("replicas", json!(-1)).build(),
+            "replicas",
+        ),
+        (
+            "two claims of one name",
+            good().claim("data", "1Gi").build(),
+            "same name",
+        ),
         (
             "another restart policy",
             good().pod_field("restartPolicy", json!("Never")).build(),
@@ -53,7 +67,10 @@ pub async fn bad_sets(ctx: &Ctx, ns: &str) -> Result<()> {
         (
             "a rolling update beside OnDelete",
             good()
-                .field("updateStrategy", json!({"type": "OnDelete", "rollingUpdate": {"partition": 1}}))
+                .field(
+                    "updateStrategy",
+                    json!({"type": "OnDelete", "rollingUpdate": {"partition": 1}}),
+                )
                 .build(),
             "rollingUpdate",
         ),
@@ -81,9 +98,16 @@ pub async fn bad_sets(ctx: &Ctx, ns: &str) -> Result<()> {
         good().parallel().build(),
     ];
     for set in frozen {
-        let error = ctx.apply(ns, &set).await.err().context("a frozen field was changed")?;
+        let error = ctx
+            .apply(ns, &set)
+            .await
+            .err()
+            .context("a frozen field was changed")?;
         let text = format!("{error:#}");
-        ensure!(text.contains("cannot be changed"), "the refusal says {text:?}");
+        ensure!(
+            text.contains("cannot be changed"),
+            "the refusal says {text:?}"
+        );
     }
     Ok(())
 }
@@ -91,25 +115,45 @@ pub async fn bad_sets(ctx: &Ctx, ns: &str) -> Result<()> {
 /// A claim larger than any pool waits, says why on the set and on the claim, and
 /// nothing is made.
 pub async fn claim_larger_than_any_pool(ctx: &Ctx, ns: &str) -> Result<()> {
-    ctx.apply(ns, &SetBuilder::new("huge", 1).claim("data", "900Ti").build()).await?;
+    ctx.apply(
+        ns,
+        &SetBuilder::new("huge", 1).claim("data", "900Ti").build(),
+    )
+    .await?;
     let sets: Api<berth_api::OrdinalSet> = Api::namespaced(ctx.client.clone(), ns);
-    until("the set to say that no pool is large enough", || async {
-        let waiting = sets.get("huge").await?.status.and_then(|s| s.waiting).unwrap_or_default();
-        check(waiting.contains("data-huge-0") && waiting.contains("900Ti"), || waiting)
+    until("the set to say that no pool is large enough", async || {
+        let waiting = sets
+            .get("huge")
+            .await?
+            .status
+            .and_then(|s| s.waiting)
+            .unwrap_or_default();
+        check(
+            waiting.contains("data-huge-0") && waiting.contains("900Ti"),
+            || waiting,
+        )
     })
     .await?;
     expect_event(ctx, ns, "data-huge-0", "900Ti").await?;
     let claim = ctx.claims(ns).get("data-huge-0").await?;
     let id = berth_api::names::volume_name(&claim.metadata.uid.unwrap_or_default());
-    ensure!(ctx.volumes().get_opt(&id).await?.is_none(), "a Volume was made for it");
+    ensure!(
+        ctx.volumes().get_opt(&id).await?.is_none(),
+        "a Volume was made for it"
+    );
     Ok(())
 }
 
 /// A class with an unknown parameter is refused with words on the claim.
 pub async fn unknown_parameter(ctx: &Ctx, ns: &str) -> Result<()> {
     let class = format!("odd-{ns}");
-    ctx.apply(ns, &class_manifest(&class, json!({"pathPattern": "../../etc"}), "Delete")).await?;
-    ctx.apply(ns, &claim_manifest("odd", &class, "32Mi")).await?;
+    ctx.apply(
+        ns,
+        &class_manifest(&class, json!({"pathPattern": "../../etc"}), "Delete"),
+    )
+    .await?;
+    ctx.apply(ns, &claim_manifest("odd", &class, "32Mi"))
+        .await?;
     ctx.apply(ns, &user_of("odd")).await?;
     expect_event(ctx, ns, "odd", "pathPattern").await?;
     let classes: Api<k8s_openapi::api::storage::v1::StorageClass> = Api::all(ctx.client.clone());
@@ -124,14 +168,19 @@ pub async fn other_drivers_class(ctx: &Ctx, ns: &str) -> Result<()> {
     manifest["provisioner"] = json!("other.example.com");
     manifest["volumeBindingMode"] = json!("Immediate");
     ctx.apply(ns, &manifest).await?;
-    ctx.apply(ns, &claim_manifest("theirs", &class, "32Mi")).await?;
-    ctx.apply(ns, &claim_manifest("ours", "berth", "32Mi")).await?;
+    ctx.apply(ns, &claim_manifest("theirs", &class, "32Mi"))
+        .await?;
+    ctx.apply(ns, &claim_manifest("ours", "berth", "32Mi"))
+        .await?;
     ctx.apply(ns, &user_of("ours")).await?;
     // When ours is bound, theirs has been seen as well.
     ctx.wait_ready(ns, &["user-of-ours"]).await?;
     let claim = ctx.claims(ns).get("theirs").await?;
     let id = berth_api::names::volume_name(&claim.metadata.uid.unwrap_or_default());
-    ensure!(ctx.volumes().get_opt(&id).await?.is_none(), "a Volume was made for another driver");
+    ensure!(
+        ctx.volumes().get_opt(&id).await?.is_none(),
+        "a Volume was made for another driver"
+    );
     let classes: Api<k8s_openapi::api::storage::v1::StorageClass> = Api::all(ctx.client.clone());
     classes.delete(&class, &Default::default()).await?;
     Ok(())
@@ -144,9 +193,12 @@ pub async fn refused_pod_is_quoted(ctx: &Ctx, ns: &str) -> Result<()> {
         .pod_field("serviceAccountName", json!("nobody-made-this-account"));
     ctx.apply(ns, &set.build()).await?;
     let sets: Api<berth_api::OrdinalSet> = Api::namespaced(ctx.client.clone(), ns);
-    until("a condition that quotes the API server", || async {
+    until("a condition that quotes the API server", async || {
         let status = sets.get("bad").await?.status.unwrap_or_default();
-        let quoted = status.conditions.iter().any(|c| c.message.contains("nobody-made-this-account"));
+        let quoted = status
+            .conditions
+            .iter()
+            .any(|c| c.message.contains("nobody-made-this-account"));
         check(quoted, || format!("{:?}", status.conditions))
     })
     .await
@@ -162,13 +214,21 @@ pub async fn name_conflict(ctx: &Ctx, ns: &str) -> Result<()> {
     let before = ctx.wait_ready(ns, &["web-0"]).await?;
     ctx.apply(ns, &SetBuilder::new("web", 1).build()).await?;
     let sets: Api<berth_api::OrdinalSet> = Api::namespaced(ctx.client.clone(), ns);
-    until("the set to name the conflict", || async {
-        let waiting = sets.get("web").await?.status.and_then(|s| s.waiting).unwrap_or_default();
+    until("the set to name the conflict", async || {
+        let waiting = sets
+            .get("web")
+            .await?
+            .status
+            .and_then(|s| s.waiting)
+            .unwrap_or_default();
         check(waiting.contains("web-0"), || waiting)
     })
     .await?;
     let after = ctx.pods(ns).get("web-0").await?;
-    ensure!(after.metadata.uid == before["web-0"].metadata.uid, "the stranger was replaced");
+    ensure!(
+        after.metadata.uid == before["web-0"].metadata.uid,
+        "the stranger was replaced"
+    );
     Ok(())
 }
 
@@ -176,30 +236,57 @@ pub async fn name_conflict(ctx: &Ctx, ns: &str) -> Result<()> {
 /// cannot write any.
 pub async fn agent_token_is_bound_to_its_node(ctx: &Ctx, _ns: &str) -> Result<()> {
     let nodes = ctx.storage_nodes().await?;
-    let [first, second, ..] = nodes.as_slice() else { bail!("needs two nodes, has {nodes:?}") };
+    let [first, second, ..] = nodes.as_slice() else {
+        bail!("needs two nodes, has {nodes:?}")
+    };
     let pod = ctx.agent_pod(first).await?;
-    let pod_uid = ctx.pods(SYSTEM).get(&pod).await?.metadata.uid.unwrap_or_default();
+    let pod_uid = ctx
+        .pods(SYSTEM)
+        .get(&pod)
+        .await?
+        .metadata
+        .uid
+        .unwrap_or_default();
     let bound = token(ctx, Some((&pod, &pod_uid))).await?;
     let unbound = token(ctx, None).await?;
     let patch = r#"{"status":{"agentVersion":"forged"}}"#;
     // kubectl prefers the kubeconfig's client certificate over a token.
     let as_token = strip_client_certificate(ctx).await?;
-    let ctx = &Ctx { client: ctx.client.clone(), kubectl: as_token };
+    let ctx = &Ctx {
+        client: ctx.client.clone(),
+        kubectl: as_token,
+    };
     let write = async |token: &str, node: &str| {
         ctx.kubectl
             .run(&[
-                "--token", token, "patch", "nodestorage", node, "--subresource=status",
-                "--type=merge", "--dry-run=server", "-p", patch,
+                "--token",
+                token,
+                "patch",
+                "nodestorage",
+                node,
+                "--subresource=status",
+                "--type=merge",
+                "--dry-run=server",
+                "-p",
+                patch,
             ])
             .await
     };
-    write(&bound, first).await.context("the agent cannot write its own node's object")?;
-    for (what, token) in [("another node's agent", &bound), ("a token without a node", &unbound)] {
+    write(&bound, first)
+        .await
+        .context("the agent cannot write its own node's object")?;
+    for (what, token) in [
+        ("another node's agent", &bound),
+        ("a token without a node", &unbound),
+    ] {
         match write(token, second).await {
             Ok(_) => bail!("{what} may write the NodeStorage of {second}"),
             Err(error) => {
                 let text = format!("{error:#}");
-                ensure!(text.contains("ValidatingAdmissionPolicy"), "{what} got {text:?}");
+                ensure!(
+                    text.contains("ValidatingAdmissionPolicy"),
+                    "{what} got {text:?}"
+                );
             }
         }
     }
@@ -208,9 +295,15 @@ pub async fn agent_token_is_bound_to_its_node(ctx: &Ctx, _ns: &str) -> Result<()
 
 /// A copy of the kubeconfig whose user has no credentials of its own.
 async fn strip_client_certificate(ctx: &Ctx) -> Result<crate::kubectl::Kubectl> {
-    let mut config: Value =
-        serde_json::from_str(&ctx.kubectl.run(&["config", "view", "--raw", "-o", "json"]).await?)?;
-    for user in config["users"].as_array_mut().context("a kubeconfig lists users")? {
+    let mut config: Value = serde_json::from_str(
+        &ctx.kubectl
+            .run(&["config", "view", "--raw", "-o", "json"])
+            .await?,
+    )?;
+    for user in config["users"]
+        .as_array_mut()
+        .context("a kubeconfig lists users")?
+    {
         user["user"] = json!({});
     }
     let path = std::env::temp_dir().join(format!("berth-e2e-{}.kubeconfig", std::process::id()));
@@ -232,15 +325,18 @@ async fn token(ctx: &Ctx, pod: Option<(&str, &str)>) -> Result<String> {
 /// Waits for an event on `object` whose message contains `words`.
 pub async fn expect_event(ctx: &Ctx, ns: &str, object: &str, words: &str) -> Result<()> {
     let events: Api<Event> = Api::namespaced(ctx.client.clone(), ns);
-    until(&format!("an event on {object} that says {words:?}"), || async {
-        let list = events.list(&ListParams::default()).await?.items;
-        let said: Vec<_> = list
-            .into_iter()
-            .filter(|e| e.involved_object.name.as_deref() == Some(object))
-            .filter_map(|e| e.message)
-            .collect();
-        check(said.iter().any(|m| m.contains(words)), || said.join("; "))
-    })
+    until(
+        &format!("an event on {object} that says {words:?}"),
+        async || {
+            let list = events.list(&ListParams::default()).await?.items;
+            let said: Vec<_> = list
+                .into_iter()
+                .filter(|e| e.involved_object.name.as_deref() == Some(object))
+                .filter_map(|e| e.message)
+                .collect();
+            check(said.iter().any(|m| m.contains(words)), || said.join("; "))
+        },
+    )
     .await
 }
 
