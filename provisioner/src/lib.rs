@@ -1,1 +1,61 @@
-//! .
+//! Everything that touches a disk, and nothing else: pools, the ledger of room,
+//! records, trash and tombstones, backends, and publishing by bind mount. No
+//! Kubernetes, no gRPC, no async runtime: calls block, and callers that must not
+//! block run them elsewhere.
+//!
+//! ```text
+//! <root>/agent.lock                      held by the one process that changes things
+//! <root>/by-claim/<namespace>/<claim>    link to the data; a convenience, re-derivable
+//! <root>/pools/<dir>/                    one pool, usually a mount point
+//!   .berth/pool.json                     who the pool is
+//!   .berth/new/<id>/                     volumes in the making, given to nobody yet
+//!   volumes/<id>/record.json             what the volume is
+//!   volumes/<id>/data                    what pods see
+//!   trash/<id>                           deleted, its space not yet freed
+//!   tombstones/<id>.json                 what was erased on purpose
+//! ```
+//!
+//! # What always holds
+//! - A volume appears under `volumes/` by one rename, complete: with its record,
+//!   its data and its limit. What a crash leaves in the making is empty, and goes.
+//! - Every operation opens the pool anew and compares its identity; a directory
+//!   that is not the mount it was is refused, and nothing is written beneath it.
+//!   No handle is kept, so that operators can unmount.
+//! - Room is promised under one lock before anything is made, and is given back
+//!   only when the filesystem has freed it.
+//! - Records that cannot be read are reported and left alone. Unknown directories
+//!   are reported and left alone.
+
+mod backend;
+mod check;
+mod delete;
+mod dir;
+mod error;
+mod init;
+pub mod ledger;
+mod links;
+mod load;
+mod locks;
+pub mod mountinfo;
+mod names;
+mod pool;
+mod provisioner;
+mod publish;
+mod record;
+mod remover;
+mod report;
+mod seal;
+mod sys;
+#[cfg(feature = "testing")]
+pub mod testing;
+mod types;
+mod volumes;
+
+pub use error::Error;
+pub use init::init_pool;
+pub use provisioner::Provisioner;
+pub use types::{
+    Backend, CheckReport, ClaimRef, Config, Finding, FindingKind, Health, InitOptions, KnownPool,
+    PoolId, PoolReport, Publication, Publish, SetRef, Usage, VolumeHealth, VolumeMode,
+    VolumeReport, VolumeSpec,
+};

@@ -1,0 +1,194 @@
+//! Deletes volumes: into the trash, a tombstone, and the remover's hands.
+
+use std::time::SystemTime;
+
+use crate::dir::Dir;
+use crate::error::{Doing, Error};
+use crate::ledger::Holder;
+use crate::load::free_name;
+use crate::locks::lock;
+use crate::names;
+use crate::pool::{Need, Pool};
+use crate::provisioner::{Entry, Inner, Provisioner, Trashed};
+use crate::record::VolumeRecord;
+use crate::types::PoolId;
+
+/// Tombstones that a pool keeps; beyond it a tenth, the oldest, goes.
+const TOMBSTONES_KEPT: usize = 10_000;
+
+impl Provisioner {
+    /// Erases a volume on purpose. When this returns the volume is gone for every
+    /// caller and for ever; its space is freed in the background, and its room
+    /// with it. Erased already is fine.
+    ///
+    /// # Errors
+    /// [`Error::Published`] while it is mounted anywhere. [`Error::UnknownVolume`]
+    /// when no pool that was seen has, or erased, a volume of this id: it may lie
+    /// in a pool that is not here, so this is no proof that it is gone; see
+    /// [`delete_from`](Self::delete_from). Otherwise what is wrong with the pool.
+    pub fn delete(&self, id: &str) -> Result<(), Error> {
+        let inner = &self.inner;
+        inner.manage()?;
+        names::volume_id(id)?;
+        if let Some(home) = inner.home(id) {
+            return self.delete_from(&home, id);
+        }
+        let pools: Vec<PoolId> = lock(&inner.state).pools.keys().cloned().collect();
+        for pool in pools {
+            if let Ok(open) = inner.open_pool(&pool, Need::Read)
+                && inner.tombstone(&open, id)?.is_some()
+            {
+                return Ok(());
+            }
+        }
+        Err(Error::UnknownVolume { id: id.to_owned() })
+    }
+
+    /// Like [`delete`](Self::delete), of a volume that is known to lie in `pool`:
+    /// when that pool is here and holds nothing of the id, it is gone, and a
+    /// tombstone says so.
+    ///
+    /// # Errors
+    /// As [`delete`](Self::delete), and [`Error::PoolMissing`].
+    pub fn delete_from(&self, pool: &PoolId, id: &str) -> Result<(), Error> {
+        let inner = &self.inner;
+        inner.manage()?;
+        names::volume_id(id)?;
+        let _one = inner.volume_locks.hold(id);
+        let gate = inner.gate(pool)?;
+        let _shared = gate
+            .read()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let open = inner.open_pool(pool, Need::Write)?;
+        inner.refuse_mounted(&open, id)?;
+        let entry = lock(&inner.state)
+            .pools
+            .get(pool)
+            .and_then(|state| state.volumes.get(id).cloned());
+        let record = match entry {
+            Some(Entry::Sound(record)) => Some(*record),
+            _ => None,
+        };
+        inner.discard(&open, id, record.as_ref())?;
+        if let Some(record) = &record {
+            inner.unlink(&open.name, record);
+        }
+        inner.signal.wake();
+        Ok(())
+    }
+}
+
+impl Inner {
+    fn refuse_mounted(&self, pool: &Pool, id: &str) -> Result<(), Error> {
+        let table = self
+            .sys
+            .mounts()
+            .doing("reading the mounts of", pool.dir.path())?;
+        match self.uses(Some(pool), id, &table).first() {
+            None => Ok(()),
+            Some(using) => Err(Error::Published {
+                id: id.to_owned(),
+                by: using.to_string(),
+            }),
+        }
+    }
+
+    fn discard(&self, pool: &Pool, id: &str, record: Option<&VolumeRecord>) -> Result<(), Error> {
+        let volumes = pool.volumes()?;
+        let there = volumes
+            .kind(id)
+            .doing("looking at", volumes.path())?
+            .is_some();
+        let known = self.home(id).is_some();
+        if there && !known {
+            return Err(Error::Damaged {
+                id: id.to_owned(),
+                why: format!(
+                    "something that Berth did not make is at {}",
+                    volumes.path().join(id).display()
+                ),
+            });
+        }
+        let mut name = None;
+        if there {
+            let trash = pool.trash()?;
+            let new = free_name(&trash, id)?;
+            volumes
+                .rename(id, &trash, &new)
+                .doing("moving into the trash", volumes.path().join(id))?;
+            name = Some(new);
+        }
+        let mut state = lock(&self.state);
+        if let Some(state) = state.pools.get_mut(&pool.identity.id) {
+            state.volumes.remove(id);
+            let holder = Holder::Volume(id.to_owned());
+            match &name {
+                Some(name) => {
+                    state.ledger.transfer(&holder, Holder::Trash(name.clone()));
+                    let trashed = Trashed {
+                        record: record.cloned(),
+                        freeing: record.iter().filter_map(|r| r.subvolume).collect(),
+                        tries: 0,
+                    };
+                    state.trash.insert(name.clone(), trashed);
+                }
+                None => state.ledger.release(&holder),
+            }
+        }
+        drop(state);
+        if self.tombstone(pool, id)?.is_none() {
+            self.write_tombstone(pool, id, record)?;
+            prune(&pool.tombstones()?, TOMBSTONES_KEPT)?;
+        }
+        tracing::info!(volume = id, pool = %pool.identity.id, "volume deleted");
+        Ok(())
+    }
+}
+
+/// Removes the oldest tombstones when there are more than `keep`.
+fn prune(tombstones: &Dir, keep: usize) -> Result<(), Error> {
+    let names = tombstones.names().doing("listing", tombstones.path())?;
+    if names.len() <= keep {
+        return Ok(());
+    }
+    let mut aged: Vec<(SystemTime, _)> = names
+        .into_iter()
+        .map(|name| {
+            (
+                tombstones.modified(&name).unwrap_or(SystemTime::UNIX_EPOCH),
+                name,
+            )
+        })
+        .collect();
+    aged.sort();
+    let surplus = aged.len() - keep + keep / 10;
+    for (_, name) in aged.into_iter().take(surplus) {
+        tombstones
+            .remove_file(&name)
+            .doing("removing an old tombstone in", tombstones.path())?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_oldest_tombstones_go_first() {
+        let at = tempfile::tempdir().unwrap();
+        let dir = Dir::open_root(at.path()).unwrap();
+        for i in 0..21u64 {
+            let file = std::fs::File::create(at.path().join(format!("{i}.json"))).unwrap();
+            file.set_modified(SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(100 - i))
+                .unwrap();
+        }
+        prune(&dir, 21).unwrap();
+        assert_eq!(dir.names().unwrap().len(), 21);
+        prune(&dir, 20).unwrap();
+        let left = dir.names().unwrap();
+        assert_eq!(left.len(), 18);
+        assert!(!left.iter().any(|name| name == "20.json"));
+        assert!(left.iter().any(|name| name == "0.json"));
+    }
+}

@@ -1,0 +1,202 @@
+//! Everything that can go wrong, by what the caller can do about it.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::types::{Backend, PoolId};
+
+/// Why an operation was refused or failed. Messages name the thing, what is
+/// wrong, and what to do.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The caller's request cannot be carried out as it is written.
+    #[error("{what} {value:?}: {why}")]
+    InvalidArgument {
+        /// Which argument.
+        what: &'static str,
+        /// Its value.
+        value: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The ledger has no room; nothing was made.
+    #[error("pool {pool} has room for {room} bytes, {needed} are needed")]
+    NoRoom {
+        /// The pool.
+        pool: PoolId,
+        /// Bytes that the volume, or its growth, would take.
+        needed: u64,
+        /// Bytes that are left.
+        room: u64,
+    },
+    /// A volume of this id exists and is not what was asked for.
+    #[error("volume {id} exists already: {difference}")]
+    AlreadyExists {
+        /// The volume.
+        id: String,
+        /// In what it differs.
+        difference: String,
+    },
+    /// The volume was erased on purpose and is not made again.
+    #[error("volume {id} was erased on purpose at {erased}; it is not made again under this id")]
+    Tombstoned {
+        /// The volume.
+        id: String,
+        /// When (RFC 3339, UTC).
+        erased: String,
+    },
+    /// No pool that is here has a volume of this id. It may lie in a pool that
+    /// is not here now.
+    #[error("no pool on this node holds a volume {id}")]
+    UnknownVolume {
+        /// The volume.
+        id: String,
+    },
+    /// The volume should exist and does not. Nothing is made in its place.
+    #[error("the data of volume {id} is lost: {why}; nothing is made in its place")]
+    Lost {
+        /// The volume.
+        id: String,
+        /// What is missing.
+        why: String,
+    },
+    /// The volume's record cannot be trusted.
+    #[error(
+        "volume {id} is damaged: {why}; it is left as it is, run `berth-agent check` on the node"
+    )]
+    Damaged {
+        /// The volume.
+        id: String,
+        /// What is wrong.
+        why: String,
+    },
+    /// The pool is not on this node.
+    #[error("pool {pool} is not on this node: mount its disk under the pools directory")]
+    PoolMissing {
+        /// The pool.
+        pool: PoolId,
+    },
+    /// The directory is not a pool.
+    #[error("{} is not a pool: mount a disk there and run `berth-agent pools init`", path.display())]
+    Uninitialized {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// The pool's directory is not the mount that it was.
+    #[error("{}: the pool's disk is not mounted ({why}); mount it again, nothing was written", path.display())]
+    LostMount {
+        /// The directory.
+        path: PathBuf,
+        /// How it was noticed.
+        why: String,
+    },
+    /// The pool's filesystem is read-only.
+    #[error("{}: mounted read-only; look for I/O errors in the kernel's log, then mount it writable", path.display())]
+    ReadOnly {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// The pool cannot be trusted.
+    #[error("{}: {why}", path.display())]
+    DamagedPool {
+        /// The directory.
+        path: PathBuf,
+        /// What is wrong and what to do.
+        why: String,
+    },
+    /// The backend cannot be had there.
+    #[error("backend {backend} is not available: {why}")]
+    Unsupported {
+        /// The backend.
+        backend: Backend,
+        /// Why not.
+        why: String,
+    },
+    /// A directory was not made a pool.
+    #[error("{} is not made a pool: {why}", path.display())]
+    InitRefused {
+        /// The directory.
+        path: PathBuf,
+        /// Why, and what to do.
+        why: String,
+    },
+    /// Another process works on the same root.
+    #[error("{} is in use by another agent: stop it first", path.display())]
+    Locked {
+        /// The lock file.
+        path: PathBuf,
+    },
+    /// The provisioner was opened for looking only.
+    #[error("opened for inspection: nothing is changed")]
+    InspectOnly,
+    /// The volume is mounted, so it is not deleted, nor given to another pod.
+    #[error("volume {id} is mounted by {by}")]
+    Published {
+        /// The volume.
+        id: String,
+        /// The pod's UID and the path.
+        by: String,
+    },
+    /// The caller says it staged the volume, and the mount table does not.
+    #[error("volume {id} is not staged at {}", staging.display())]
+    NotStaged {
+        /// The volume.
+        id: String,
+        /// The path.
+        staging: PathBuf,
+    },
+    /// Something else is at the target.
+    #[error("{}: {why}", target.display())]
+    TargetConflict {
+        /// The path.
+        target: PathBuf,
+        /// What is there.
+        why: String,
+    },
+    /// A process still uses the mount.
+    #[error("{} is busy: a process still uses it", target.display())]
+    Busy {
+        /// The path.
+        target: PathBuf,
+    },
+    /// A system call failed.
+    #[error("{doing} {}: {source}", path.display())]
+    Io {
+        /// What was being done.
+        doing: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// The system's answer.
+        source: io::Error,
+    },
+}
+
+impl Error {
+    pub(crate) fn invalid(
+        what: &'static str,
+        value: impl Into<String>,
+        why: impl Into<String>,
+    ) -> Self {
+        Self::InvalidArgument {
+            what,
+            value: value.into(),
+            why: why.into(),
+        }
+    }
+}
+
+/// Adds what was being done, and on what, to an [`io::Error`].
+pub(crate) trait Doing<T> {
+    fn doing(self, doing: &'static str, path: impl AsRef<Path>) -> Result<T, Error>;
+}
+
+impl<T> Doing<T> for io::Result<T> {
+    fn doing(self, doing: &'static str, path: impl AsRef<Path>) -> Result<T, Error> {
+        self.map_err(|source| Error::Io {
+            doing,
+            path: path.as_ref().to_owned(),
+            source,
+        })
+    }
+}

@@ -1,0 +1,207 @@
+//! By-claim links: `by-claim/<namespace>/<claim>` leads to the data. Only
+//! people read them; every one can be made again from the records.
+
+use std::io;
+use std::path::Path;
+
+use crate::dir::{Dir, Kind, Mounts};
+use crate::error::{Doing, Error};
+use crate::locks::lock;
+use crate::provisioner::{Entry, Inner, Provisioner};
+use crate::record::{DATA, VOLUMES, VolumeRecord};
+use crate::types::PoolId;
+
+/// Directory of the links, under the root.
+pub(crate) const BY_CLAIM: &str = "by-claim";
+
+/// Where every link of ours begins.
+const UP: &str = "../../pools/";
+
+/// What the link of a volume holds.
+pub(crate) fn target(dir: &str, id: &str) -> String {
+    format!("{UP}{dir}/{VOLUMES}/{id}/{DATA}")
+}
+
+/// Whether a link was made by us, going by what it holds.
+pub(crate) fn is_ours(target: &Path) -> bool {
+    target.starts_with(UP)
+}
+
+/// A link that should be there.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Link {
+    pub(crate) namespace: String,
+    pub(crate) claim: String,
+    pub(crate) target: String,
+}
+
+impl Provisioner {
+    /// Makes by-claim links that are missing or point elsewhere, and removes those
+    /// of volumes that are gone. Whatever is not a link of Berth's is left alone.
+    /// Returns how many were changed.
+    ///
+    /// # Errors
+    /// [`Error::InspectOnly`], or [`Error::Io`].
+    pub fn repair_links(&self) -> Result<u64, Error> {
+        let inner = &self.inner;
+        inner.manage()?;
+        let mut changed = 0;
+        let wanted = inner.wanted_links();
+        let path = inner.config.root.join(BY_CLAIM);
+        for link in &wanted {
+            if inner.set_link(link).doing("linking in", &path)? {
+                changed += 1;
+            }
+        }
+        let by_claim = inner.by_claim().doing("opening", &path)?;
+        for namespace in by_claim.directories().doing("listing", &path)? {
+            let dir = by_claim
+                .open(&namespace, Mounts::Stay)
+                .doing("opening", path.join(&namespace))?;
+            for name in dir.names().doing("listing", dir.path())? {
+                let Some(target) = dir.read_link(&name).doing("reading", dir.path())? else {
+                    continue;
+                };
+                let known = wanted
+                    .iter()
+                    .any(|link| link.namespace == namespace && *link.claim == *name);
+                if is_ours(Path::new(&target)) && !known {
+                    dir.remove_file(&name).doing("removing", dir.path())?;
+                    changed += 1;
+                }
+            }
+        }
+        Ok(changed)
+    }
+}
+
+impl Inner {
+    /// The links that the records ask for. Should two volumes claim one name, the
+    /// newer one has it.
+    pub(crate) fn wanted_links(&self) -> Vec<Link> {
+        let state = lock(&self.state);
+        let mut records: Vec<(&VolumeRecord, &str)> = state
+            .pools
+            .values()
+            .flat_map(|pool| {
+                pool.volumes
+                    .values()
+                    .map(|entry| (entry, pool.dir.as_str()))
+            })
+            .filter_map(|(entry, dir)| match entry {
+                Entry::Sound(record) => Some((record.as_ref(), dir)),
+                Entry::Damaged(_) => None,
+            })
+            .collect();
+        records.sort_by(|a, b| (&a.0.created, &a.0.id).cmp(&(&b.0.created, &b.0.id)));
+        let mut links: std::collections::BTreeMap<(String, String), String> =
+            std::collections::BTreeMap::new();
+        for (record, dir) in records {
+            if let Some(link) = link_of(dir, record) {
+                links.insert((link.namespace, link.claim), link.target);
+            }
+        }
+        links
+            .into_iter()
+            .map(|((namespace, claim), target)| Link {
+                namespace,
+                claim,
+                target,
+            })
+            .collect()
+    }
+
+    /// Links every volume of a pool that was taken up.
+    pub(crate) fn link_pool(&self, id: &PoolId) {
+        let (dir, records) = match lock(&self.state).pools.get(id) {
+            Some(pool) => {
+                let records: Vec<VolumeRecord> = pool
+                    .volumes
+                    .values()
+                    .filter_map(|entry| match entry {
+                        Entry::Sound(record) => Some(record.as_ref().clone()),
+                        Entry::Damaged(_) => None,
+                    })
+                    .collect();
+                (pool.dir.clone(), records)
+            }
+            None => return,
+        };
+        for record in &records {
+            self.link(&dir, record);
+        }
+    }
+
+    /// Links a volume that was made or found; the volume is usable without.
+    pub(crate) fn link(&self, dir: &str, record: &VolumeRecord) {
+        if let Some(link) = link_of(dir, record)
+            && let Err(e) = self.set_link(&link)
+        {
+            tracing::warn!(volume = record.id, error = %e, "no by-claim link");
+        }
+    }
+
+    /// Removes the link of a volume that was deleted, unless its name is another
+    /// volume's by now.
+    pub(crate) fn unlink(&self, dir: &str, record: &VolumeRecord) {
+        let Some(link) = link_of(dir, record) else {
+            return;
+        };
+        let removed = self.by_claim().and_then(|by_claim| {
+            let namespace = by_claim.open(&link.namespace, Mounts::Stay)?;
+            if namespace
+                .read_link(&link.claim)?
+                .is_some_and(|target| *target == *link.target)
+            {
+                namespace.remove_file(&link.claim)?;
+            }
+            if namespace.names()?.is_empty() {
+                by_claim.remove_empty(&link.namespace)?;
+            }
+            Ok(())
+        });
+        if let Err(e) = removed
+            && e.kind() != io::ErrorKind::NotFound
+        {
+            tracing::warn!(volume = record.id, error = %e, "by-claim link is not removed");
+        }
+    }
+
+    pub(crate) fn by_claim(&self) -> io::Result<Dir> {
+        Dir::open_root(&self.config.root)?.ensure(BY_CLAIM, 0o700, Mounts::Stay)
+    }
+
+    fn set_link(&self, link: &Link) -> io::Result<bool> {
+        let namespace = self
+            .by_claim()?
+            .ensure(&link.namespace, 0o700, Mounts::Stay)?;
+        if namespace
+            .read_link(&link.claim)?
+            .is_some_and(|target| *target == *link.target)
+        {
+            return Ok(false);
+        }
+        if let Some(kind) = namespace.kind(&link.claim)?
+            && kind != Kind::Link
+        {
+            return Err(io::Error::other(format!(
+                "{} is not a link; it is left alone",
+                namespace.path().join(&link.claim).display()
+            )));
+        }
+        namespace.link(&link.claim, &link.target)?;
+        Ok(true)
+    }
+}
+
+fn link_of(dir: &str, record: &VolumeRecord) -> Option<Link> {
+    let claim = record.claim.as_ref()?;
+    // Records are ours, but a disk may have been through other hands.
+    crate::names::dns_label("namespace", &claim.namespace).ok()?;
+    crate::names::dns_subdomain("claim", &claim.name).ok()?;
+    Some(Link {
+        namespace: claim.namespace.clone(),
+        claim: claim.name.clone(),
+        target: target(dir, &record.id),
+    })
+}

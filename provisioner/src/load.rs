@@ -1,0 +1,266 @@
+//! Reads a pool that has just appeared, and settles what a crash left: the disk
+//! is the truth, memory is made from it.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, RwLock};
+
+use crate::backend;
+use crate::dir::{Dir, Kind, Mounts};
+use crate::error::{Doing, Error};
+use crate::ledger::{self, Holder, Ledger};
+use crate::names;
+use crate::pool::{self, Pool};
+use crate::provisioner::{Entry, Inner, PoolState, Trashed};
+use crate::record::{DATA, MAKING, META, RECORD, Tombstone, VolumeRecord, now};
+use crate::seal;
+use crate::sys::Qgroup;
+
+/// What stands between a volume's id and a number in the trash; no id holds it.
+const AGAIN: char = '~';
+
+/// The volume's id in a name of the trash.
+pub(crate) fn id_in_trash(name: &str) -> &str {
+    name.split(AGAIN).next().unwrap_or(name)
+}
+
+/// A name in the trash that is not taken.
+pub(crate) fn free_name(trash: &Dir, id: &str) -> Result<String, Error> {
+    for n in 1u64.. {
+        let name = if n == 1 {
+            id.to_owned()
+        } else {
+            format!("{id}{AGAIN}{n}")
+        };
+        if trash
+            .kind(&name)
+            .doing("looking at", trash.path())?
+            .is_none()
+        {
+            return Ok(name);
+        }
+    }
+    unreachable!("a directory does not hold 2^64 names")
+}
+
+impl Inner {
+    /// Reads a pool's volumes and trash. Where this process may change things
+    /// and the filesystem is writable, limits that are not as recorded are set,
+    /// and what was in the making is removed.
+    pub(crate) fn load(&self, pool: &Pool, gate: Arc<RwLock<()>>) -> Result<PoolState, Error> {
+        let settle = self.manages() && !pool.filesystem.read_only;
+        let qgroups = self.sys.qgroups(&pool.dir).unwrap_or_default();
+        let mut ledger = Ledger::default();
+        ledger.set_capacity(ledger::capacity(
+            pool.filesystem.size,
+            pool.identity.capacity,
+        ));
+        let volumes = self.load_volumes(pool, &qgroups, &mut ledger, settle)?;
+        let trash = self.load_trash(pool, &qgroups, &mut ledger, settle)?;
+        if settle {
+            self.clear_making(pool)?;
+        }
+        Ok(PoolState {
+            dir: pool.name.clone(),
+            fs_uuid: pool.filesystem.uuid.clone(),
+            usable: true,
+            gate,
+            ledger,
+            volumes,
+            trash,
+        })
+    }
+
+    fn load_volumes(
+        &self,
+        pool: &Pool,
+        qgroups: &BTreeMap<u64, Qgroup>,
+        ledger: &mut Ledger,
+        settle: bool,
+    ) -> Result<BTreeMap<String, Entry>, Error> {
+        let mut found = BTreeMap::new();
+        let volumes = pool.volumes()?;
+        for id in volumes.directories().doing("listing", volumes.path())? {
+            if names::volume_id(&id).is_err() {
+                continue;
+            }
+            let entry = self.load_volume(pool, &volumes, &id)?;
+            match &entry {
+                None => continue,
+                Some(Entry::Sound(record)) => {
+                    ledger.hold(Holder::Volume(id.clone()), record.enforced);
+                    if settle {
+                        self.settle_limit(pool, record, qgroups);
+                    }
+                }
+                Some(Entry::Damaged(why)) => {
+                    tracing::warn!(volume = id, why, "volume is damaged");
+                    let held = self.limit_of_unrecorded(&volumes, &id, qgroups);
+                    ledger.hold(Holder::Volume(id.clone()), held);
+                }
+            }
+            found.extend(entry.map(|entry| (id, entry)));
+        }
+        Ok(found)
+    }
+
+    /// `None` for a directory that holds neither record nor data.
+    fn load_volume(&self, pool: &Pool, volumes: &Dir, id: &str) -> Result<Option<Entry>, Error> {
+        let dir = match volumes.open(id, Mounts::Stay) {
+            Ok(dir) => dir,
+            Err(e) => return Ok(Some(Entry::Damaged(format!("cannot be opened: {e}")))),
+        };
+        Ok(match pool::read::<VolumeRecord>(&dir, RECORD) {
+            Ok(Some(record)) if record.id != id => Some(Entry::Damaged(format!(
+                "{RECORD} is that of volume {}",
+                record.id
+            ))),
+            Ok(Some(record)) if record.pool != pool.identity.id => Some(Entry::Damaged(format!(
+                "{RECORD} is that of a volume of pool {}",
+                record.pool
+            ))),
+            Ok(Some(record)) => Some(Entry::Sound(Box::new(record))),
+            Ok(None) if dir.kind(DATA).doing("looking at", dir.path())?.is_none() => None,
+            Ok(None) => Some(Entry::Damaged(format!("{RECORD} is missing"))),
+            Err(why) => Some(Entry::Damaged(format!("{RECORD}: {why}"))),
+        })
+    }
+
+    /// A loss of power can undo a limit whose record was written: it is set again.
+    fn settle_limit(&self, pool: &Pool, record: &VolumeRecord, qgroups: &BTreeMap<u64, Qgroup>) {
+        let limit = record
+            .subvolume
+            .and_then(|subvolume| qgroups.get(&subvolume))
+            .and_then(|group| group.limit);
+        if limit == Some(record.enforced) {
+            return;
+        }
+        if let Ok(driver) = backend::of(record.backend)
+            && let Err(e) = driver.limit(self.sys.as_ref(), &pool.dir, record)
+        {
+            tracing::warn!(volume = record.id, error = %e, "limit cannot be set");
+        }
+    }
+
+    /// What a volume whose record is unreadable may take, as far as its limit tells.
+    fn limit_of_unrecorded(&self, parent: &Dir, id: &str, qgroups: &BTreeMap<u64, Qgroup>) -> u64 {
+        parent
+            .open(format!("{id}/{DATA}"), Mounts::Stay)
+            .ok()
+            .and_then(|data| self.sys.subvolume_id(&data).ok().flatten())
+            .and_then(|subvolume| qgroups.get(&subvolume))
+            .map_or(0, |group| group.limit.unwrap_or(group.used))
+    }
+
+    fn load_trash(
+        &self,
+        pool: &Pool,
+        qgroups: &BTreeMap<u64, Qgroup>,
+        ledger: &mut Ledger,
+        settle: bool,
+    ) -> Result<BTreeMap<String, Trashed>, Error> {
+        let mut found = BTreeMap::new();
+        let trash = pool.trash()?;
+        for name in trash.directories().doing("listing", trash.path())? {
+            let id = id_in_trash(&name).to_owned();
+            let Ok(dir) = trash.open(&name, Mounts::Stay) else {
+                continue;
+            };
+            let record = pool::read::<VolumeRecord>(&dir, RECORD).ok().flatten();
+            let tombstone = self.tombstone(pool, &id)?.is_some();
+            let empty = dir.names().doing("listing", dir.path())?.is_empty();
+            // Without record and tombstone nobody wanted it erased: check reports it.
+            if record.is_none() && !tombstone && !empty {
+                continue;
+            }
+            if settle && !tombstone && record.is_some() {
+                self.write_tombstone(pool, &id, record.as_ref())?;
+            }
+            if settle && let Some(record) = &record {
+                self.unlink(&pool.name, record);
+            }
+            let held = match &record {
+                Some(record) => record.enforced,
+                None => self.limit_of_unrecorded(&trash, &name, qgroups),
+            };
+            ledger.hold(Holder::Trash(name.clone()), held);
+            let trashed = Trashed {
+                freeing: record.iter().filter_map(|r| r.subvolume).collect(),
+                record,
+                tries: 0,
+            };
+            found.insert(name, trashed);
+        }
+        Ok(found)
+    }
+
+    pub(crate) fn write_tombstone(
+        &self,
+        pool: &Pool,
+        id: &str,
+        record: Option<&VolumeRecord>,
+    ) -> Result<(), Error> {
+        let tombstones = pool.tombstones()?;
+        let stone = Tombstone {
+            id: id.to_owned(),
+            claim: record.and_then(|record| record.claim.clone()),
+            size: record.map_or(0, |record| record.size),
+            erased: now(),
+        };
+        tombstones
+            .write(&format!("{id}.json"), &seal::seal(&stone))
+            .doing("writing the tombstone in", tombstones.path())
+    }
+
+    /// Removes what was in the making when a process died. Nobody was ever given
+    /// it, so it is empty; what is not empty is somebody's, and stays.
+    fn clear_making(&self, pool: &Pool) -> Result<(), Error> {
+        let making = self.making(pool)?;
+        for name in making.directories().doing("listing", making.path())? {
+            if let Err(e) = self.unmake(&making, &name) {
+                tracing::warn!(volume = name, error = %e, "what was left in the making stays");
+            }
+        }
+        Ok(())
+    }
+
+    /// The directory where volumes are made.
+    pub(crate) fn making(&self, pool: &Pool) -> Result<Dir, Error> {
+        let path = pool.dir.path().join(META);
+        let meta = pool
+            .dir
+            .open(META, Mounts::Stay)
+            .map_err(|e| pool.strange(&path, e))?;
+        meta.ensure(MAKING, 0o700, Mounts::Stay)
+            .map_err(|e| pool.strange(&path.join(MAKING), e))
+    }
+
+    /// Removes one volume in the making.
+    pub(crate) fn unmake(&self, making: &Dir, name: &str) -> Result<(), Error> {
+        let path = making.path().join(name);
+        let dir = making.open(name, Mounts::Stay).doing("opening", &path)?;
+        if dir.kind(DATA).doing("looking at", &path)? == Some(Kind::Directory) {
+            let data = dir.open(DATA, Mounts::Stay).doing("opening", &path)?;
+            let subvolume = self.sys.subvolume_id(&data).doing("looking at", &path)?;
+            if !data.names().doing("listing", data.path())?.is_empty() {
+                return Err(Error::DamagedPool {
+                    path: data.path().to_owned(),
+                    why: "a volume in the making is not empty; look at it and remove it by hand"
+                        .into(),
+                });
+            }
+            drop(data);
+            if subvolume.is_some() {
+                self.sys
+                    .destroy_subvolume(&dir, DATA)
+                    .doing("removing", &path)?;
+            } else {
+                dir.remove_empty(DATA).doing("removing", &path)?;
+            }
+        }
+        for file in dir.names().doing("listing", &path)? {
+            dir.remove_file(&file).doing("removing", &path)?;
+        }
+        drop(dir);
+        making.remove_empty(name).doing("removing", &path)
+    }
+}

@@ -1,0 +1,224 @@
+//! The mount table, read from `/proc/self/mountinfo` (proc_pid_mountinfo(5)).
+//! What is mounted where is never guessed from the text of `mount(8)`, from
+//! names, or from memory alone.
+
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Path, PathBuf};
+
+/// Mark that the kernel puts behind the root of a mount whose directory was
+/// removed or renamed away from under it.
+const DELETED: &[u8] = b"//deleted";
+
+/// One mount.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MountEntry {
+    /// The mount's id, unique among the mounts that exist now.
+    pub id: u64,
+    /// Device of the filesystem, `major:minor`.
+    pub device: String,
+    /// The directory of that filesystem that is visible at the mount point.
+    pub root: PathBuf,
+    /// Where.
+    pub point: PathBuf,
+    /// Whether this mount is read-only.
+    pub read_only: bool,
+    /// Type of the filesystem.
+    pub fstype: String,
+}
+
+impl MountEntry {
+    /// The path, inside the filesystem, of what is at `path` of this mount.
+    pub fn path_inside(&self, path: &Path) -> Option<PathBuf> {
+        let rest = path.strip_prefix(&self.point).ok()?;
+        Some(if rest.as_os_str().is_empty() {
+            self.root.clone()
+        } else {
+            self.root.join(rest)
+        })
+    }
+}
+
+/// Parses the whole table; lines that do not parse are left out, because a
+/// future kernel may add kinds of lines, and never hide the others.
+pub fn parse(table: &[u8]) -> Vec<MountEntry> {
+    table
+        .split(|b| *b == b'\n')
+        .filter_map(parse_line)
+        .collect()
+}
+
+fn parse_line(line: &[u8]) -> Option<MountEntry> {
+    // id parent major:minor root point options [optional...] - fstype source superoptions
+    let mut fields = line.split(|b| *b == b' ');
+    let id = text(fields.next()?)?.parse().ok()?;
+    let _parent = fields.next()?;
+    let device = text(fields.next()?)?.to_owned();
+    let mut root = unescape(fields.next()?);
+    let point = path(unescape(fields.next()?));
+    let options = text(fields.next()?)?;
+    let read_only = options.split(',').any(|option| option == "ro");
+    fields.by_ref().find(|field| *field == b"-")?;
+    let fstype = text(fields.next()?)?.to_owned();
+    if root.ends_with(DELETED) {
+        root.truncate(root.len() - DELETED.len());
+    }
+    Some(MountEntry {
+        id,
+        device,
+        root: path(root),
+        point,
+        read_only,
+        fstype,
+    })
+}
+
+fn text(bytes: &[u8]) -> Option<&str> {
+    std::str::from_utf8(bytes).ok()
+}
+
+fn path(bytes: Vec<u8>) -> PathBuf {
+    PathBuf::from(OsString::from_vec(bytes))
+}
+
+/// Undoes the kernel's escapes: a backslash and three octal digits for space,
+/// tab, newline, backslash and `#`.
+pub(crate) fn unescape(field: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(field.len());
+    let mut i = 0;
+    while i < field.len() {
+        let octal = field
+            .get(i + 1..i + 4)
+            .filter(|digits| digits.iter().all(|d| (b'0'..=b'7').contains(d)) && digits[0] <= b'3');
+        match (field[i], octal) {
+            (b'\\', Some(digits)) => {
+                out.push(digits.iter().fold(0, |byte, d| byte * 8 + (d - b'0')));
+                i += 4;
+            }
+            (byte, _) => {
+                out.push(byte);
+                i += 1;
+            }
+        }
+    }
+    out
+}
+
+/// The mounts whose root is `root` on `device`, or beneath it.
+pub fn of_directory<'a>(
+    table: &'a [MountEntry],
+    device: &'a str,
+    root: &'a Path,
+) -> impl Iterator<Item = &'a MountEntry> {
+    table
+        .iter()
+        .filter(move |m| m.device == device && m.root.starts_with(root))
+}
+
+/// The mount that is visible at exactly `point`: the last one, should several
+/// be stacked.
+pub fn at<'a>(table: &'a [MountEntry], point: &Path) -> Option<&'a MountEntry> {
+    table.iter().rev().find(|m| m.point == point)
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::os::unix::ffi::OsStrExt;
+
+    /// The kernel's side of [`unescape`] (fs/proc_namespace.c, `mangle`).
+    fn escape(raw: &[u8]) -> Vec<u8> {
+        let mut out = Vec::new();
+        for &byte in raw {
+            if b" \t\n\\#".contains(&byte) {
+                out.extend(format!("\\{byte:03o}").into_bytes());
+            } else {
+                out.push(byte);
+            }
+        }
+        out
+    }
+
+    /// Writes an entry as the kernel would.
+    pub(crate) fn render(entry: &MountEntry, optional: &str) -> Vec<u8> {
+        let mut line = format!("{} 1 {} ", entry.id, entry.device).into_bytes();
+        line.extend(escape(entry.root.as_os_str().as_bytes()));
+        line.push(b' ');
+        line.extend(escape(entry.point.as_os_str().as_bytes()));
+        let mode = if entry.read_only { "ro" } else { "rw" };
+        line.extend(
+            format!(" {mode},relatime{optional} - {} /dev/x rw\n", entry.fstype).into_bytes(),
+        );
+        line
+    }
+
+    proptest! {
+        #[test]
+        fn any_path_survives_the_kernels_escapes(raw in proptest::collection::vec(1u8..=255, 0..64)) {
+            prop_assert_eq!(unescape(&escape(&raw)), raw);
+        }
+
+        #[test]
+        fn any_entry_survives_the_table(
+            id in 1u64..1_000_000,
+            point in "/[ -~]{0,40}",
+            root in "/[ -~]{0,40}[a-z]",
+            read_only: bool,
+            optional in prop_oneof![Just(""), Just(" shared:1"), Just(" shared:1 master:2")],
+        ) {
+            let entry = MountEntry {
+                id,
+                device: "0:39".into(),
+                root: root.into(),
+                point: point.into(),
+                read_only,
+                fstype: "btrfs".into(),
+            };
+            prop_assert_eq!(parse(&render(&entry, optional)), vec![entry]);
+        }
+
+        #[test]
+        fn any_bytes_are_parsed_without_a_panic(bytes in proptest::collection::vec(any::<u8>(), 0..256)) {
+            parse(&bytes);
+        }
+    }
+
+    #[test]
+    fn a_removed_directory_keeps_its_root() {
+        let table =
+            parse(b"43 27 0:39 /volumes/a/data//deleted /x rw - btrfs /dev/loop0 rw\nnonsense\n");
+        assert_eq!(table.len(), 1);
+        assert_eq!(table[0].root, Path::new("/volumes/a/data"));
+    }
+
+    #[test]
+    fn mounts_of_a_directory_are_found_by_device_and_root_not_by_prefix_of_text() {
+        let table = parse(
+            b"1 0 0:1 /volumes/a/data /p/1 rw - btrfs x rw\n\
+              2 0 0:1 /volumes/a/data/sub /p/2 ro - btrfs x rw\n\
+              3 0 0:1 /volumes/a/database /p/3 rw - btrfs x rw\n\
+              4 0 0:2 /volumes/a/data /p/4 rw - btrfs x rw\n",
+        );
+        let ids: Vec<_> = of_directory(&table, "0:1", Path::new("/volumes/a/data"))
+            .map(|m| m.id)
+            .collect();
+        assert_eq!(ids, [1, 2]);
+        assert!(table[1].read_only);
+    }
+
+    #[test]
+    fn the_top_of_a_stack_of_mounts_is_what_is_visible() {
+        let table = parse(b"1 0 0:1 / /p rw - btrfs x rw\n2 1 0:2 / /p rw - ext4 y rw\n");
+        assert_eq!(at(&table, Path::new("/p")).map(|m| m.id), Some(2));
+        assert_eq!(
+            table[0].path_inside(Path::new("/p/volumes")),
+            Some(PathBuf::from("/volumes"))
+        );
+        assert_eq!(
+            table[0].path_inside(Path::new("/p")),
+            Some(PathBuf::from("/"))
+        );
+        assert_eq!(table[0].path_inside(Path::new("/q")), None);
+    }
+}

@@ -1,0 +1,149 @@
+//! Names that come from outside and end up in paths. Whatever passes here can
+//! neither leave its directory nor hide in it.
+
+use sha2::{Digest, Sha256};
+
+use crate::Error;
+
+/// Longest volume id: the longest name that CSI allows.
+const MAX_VOLUME_ID: usize = 128;
+
+/// A volume id: `[a-z0-9][a-z0-9.-]{0,127}`.
+pub(crate) fn volume_id(id: &str) -> Result<(), Error> {
+    let allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'.' || b == b'-';
+    let starts_well = id
+        .bytes()
+        .next()
+        .is_some_and(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
+    if !starts_well || id.len() > MAX_VOLUME_ID || !id.bytes().all(allowed) {
+        return Err(Error::invalid(
+            "volume id",
+            id,
+            "must match [a-z0-9][a-z0-9.-]{0,127}",
+        ));
+    }
+    Ok(())
+}
+
+/// A DNS label (RFC 1123): at most 63 of `[a-z0-9-]`, no hyphen at either end.
+pub(crate) fn dns_label(what: &'static str, name: &str) -> Result<(), Error> {
+    if is_label(name, 63) {
+        Ok(())
+    } else {
+        Err(Error::invalid(what, name, "must be a DNS label"))
+    }
+}
+
+/// A DNS subdomain (RFC 1123): labels joined by dots, 253 characters in all.
+pub(crate) fn dns_subdomain(what: &'static str, name: &str) -> Result<(), Error> {
+    if name.len() <= 253 && name.split('.').all(|label| is_label(label, 253)) {
+        Ok(())
+    } else {
+        Err(Error::invalid(what, name, "must be a DNS name"))
+    }
+}
+
+fn is_label(label: &str, max: usize) -> bool {
+    !label.is_empty()
+        && label.len() <= max
+        && !label.starts_with('-')
+        && !label.ends_with('-')
+        && label
+            .bytes()
+            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+}
+
+/// The id of a new pool: the directory's name as far as DNS allows, and 12 hex
+/// digits of `entropy`.
+pub(crate) fn pool_id(dir: &str, entropy: &[u8]) -> String {
+    // 63 characters for a label, less the hyphen and the digits.
+    const ROOM: usize = 63 - 13;
+    let mut stem = String::new();
+    for c in dir.chars() {
+        let c = c.to_ascii_lowercase();
+        if c.is_ascii_lowercase() || c.is_ascii_digit() {
+            stem.push(c);
+        } else if !stem.ends_with('-') && !stem.is_empty() {
+            stem.push('-');
+        }
+    }
+    stem.truncate(ROOM);
+    let stem = stem.trim_end_matches('-');
+    let stem = if stem.is_empty() { "pool" } else { stem };
+    let digest = Sha256::digest(entropy);
+    format!("{stem}-{}", hex(&digest[..6]))
+}
+
+/// Lower-case hexadecimal digits.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn volume_ids_cannot_leave_their_directory() {
+        for good in ["pvc-0a1b", "a", "0.x", &"a".repeat(128)] {
+            assert!(volume_id(good).is_ok(), "{good}");
+        }
+        for bad in [
+            "",
+            ".",
+            "..",
+            "../x",
+            "a/b",
+            "-a",
+            ".a",
+            "A",
+            "a\0",
+            "a b",
+            "ä",
+            &"a".repeat(129),
+        ] {
+            assert!(volume_id(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn claim_names_are_dns_names() {
+        for good in ["data-web-0", "a.b", "0"] {
+            assert!(dns_subdomain("claim", good).is_ok(), "{good}");
+        }
+        for bad in [
+            "",
+            ".",
+            "..",
+            "a..b",
+            "a/b",
+            "-a",
+            "a-",
+            "A",
+            &"a".repeat(254),
+        ] {
+            assert!(dns_subdomain("claim", bad).is_err(), "{bad}");
+        }
+        assert!(dns_label("namespace", "a.b").is_err());
+        assert!(dns_label("namespace", &"a".repeat(64)).is_err());
+    }
+
+    #[test]
+    fn pool_ids_are_labels_whatever_the_directory_is_called() {
+        for dir in [
+            "disk0",
+            "Disk 0",
+            "ÄÖ",
+            "---",
+            "",
+            &"x".repeat(300),
+            "a.b_c",
+            "a-",
+        ] {
+            let id = pool_id(dir, b"seed");
+            assert!(dns_label("pool id", &id).is_ok(), "{dir:?} -> {id}");
+        }
+        assert!(pool_id("Disk 0", b"seed").starts_with("disk-0-"));
+        assert_ne!(pool_id("d", b"1"), pool_id("d", b"2"));
+    }
+}

@@ -1,0 +1,324 @@
+//! What a directory under `pools/` is: observed anew for every operation, judged
+//! by a pure function.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::backend;
+use crate::dir::{Dir, Mounts, is_trick};
+use crate::error::{Doing, Error};
+use crate::mountinfo::MountEntry;
+use crate::record::{IDENTITY, Identity, META, TOMBSTONES, TRASH, VOLUMES};
+use crate::seal::{self, Sealed};
+use crate::sys::{Filesystem, Sys};
+use crate::types::{Health, KnownPool, PoolId};
+
+/// What was seen of a directory.
+#[derive(Debug)]
+pub(crate) struct Observed {
+    /// Its identity: `None` if it has none, or why it cannot be trusted.
+    pub(crate) identity: Result<Option<Identity>, String>,
+    /// What it lies on.
+    pub(crate) filesystem: Filesystem,
+    /// Whether something is mounted on it.
+    pub(crate) mount_point: bool,
+}
+
+/// Whether the directory can be used, and what to tell people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Verdict {
+    pub(crate) health: Health,
+    pub(crate) message: String,
+    /// The pool that is, or should be, there.
+    pub(crate) id: Option<PoolId>,
+}
+
+/// Judges what was seen, given what is remembered of that directory.
+pub(crate) fn judge(seen: &Observed, known: Option<&KnownPool>) -> Verdict {
+    let verdict = |health, message: String, id: Option<&PoolId>| Verdict {
+        health,
+        message,
+        id: id.cloned(),
+    };
+    let identity = match &seen.identity {
+        Err(why) => {
+            return verdict(
+                Health::Damaged(why.clone()),
+                format!("{META}/{IDENTITY}: {why}; nothing is written until it is repaired"),
+                known.map(|k| &k.id),
+            );
+        }
+        Ok(None) => {
+            return match known {
+                Some(known) => verdict(
+                    Health::LostMount,
+                    format!(
+                        "pool {} was here and is not: mount its disk again; nothing is written",
+                        known.id
+                    ),
+                    Some(&known.id),
+                ),
+                None => no_identity(seen),
+            };
+        }
+        Ok(Some(identity)) => identity,
+    };
+    let id = Some(&identity.id);
+    let moved = |was: Option<&String>| was.is_some() && was != seen.filesystem.uuid.as_ref();
+    let remembered = known
+        .filter(|known| known.id == identity.id)
+        .and_then(|known| known.fs_uuid.as_ref());
+    if moved(identity.fs_uuid.as_ref()) || moved(remembered) {
+        return verdict(
+            Health::LostMount,
+            format!(
+                "pool {} lies on another filesystem than it was made on: its files were copied, \
+                 or its disk is not mounted; nothing is written",
+                identity.id
+            ),
+            id,
+        );
+    }
+    if let Err(why) = backend::supported(&seen.filesystem.fstype) {
+        return verdict(Health::Unsupported(why.clone()), why, id);
+    }
+    if seen.filesystem.read_only {
+        return verdict(
+            Health::ReadOnly,
+            "mounted read-only: look for I/O errors in the kernel's log, then mount it writable"
+                .into(),
+            id,
+        );
+    }
+    verdict(Health::Healthy, String::new(), id)
+}
+
+fn no_identity(seen: &Observed) -> Verdict {
+    let (health, message) = match backend::supported(&seen.filesystem.fstype) {
+        Err(why) if seen.mount_point => (Health::Unsupported(why.clone()), why),
+        _ if seen.mount_point => (
+            Health::Uninitialized,
+            "not a pool yet: run `berth-agent pools init` on it".to_owned(),
+        ),
+        _ => (
+            Health::Uninitialized,
+            "not a pool, and nothing is mounted here: mount a disk, then run \
+             `berth-agent pools init` on it"
+                .to_owned(),
+        ),
+    };
+    Verdict {
+        health,
+        message,
+        id: None,
+    }
+}
+
+/// What an operation is going to do to the pool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Need {
+    /// Look.
+    Read,
+    /// Change.
+    Write,
+}
+
+/// A pool that was opened for one operation. While it lives the filesystem
+/// cannot be unmounted.
+#[derive(Debug)]
+pub(crate) struct Pool {
+    /// The pool's directory.
+    pub(crate) dir: Dir,
+    /// Its name under `pools/`.
+    pub(crate) name: String,
+    pub(crate) identity: Identity,
+    pub(crate) filesystem: Filesystem,
+    pub(crate) mount: MountEntry,
+}
+
+impl Pool {
+    /// `volumes/`.
+    pub(crate) fn volumes(&self) -> Result<Dir, Error> {
+        self.part(VOLUMES)
+    }
+
+    /// `trash/`.
+    pub(crate) fn trash(&self) -> Result<Dir, Error> {
+        self.part(TRASH)
+    }
+
+    /// `tombstones/`.
+    pub(crate) fn tombstones(&self) -> Result<Dir, Error> {
+        self.part(TOMBSTONES)
+    }
+
+    fn part(&self, name: &str) -> Result<Dir, Error> {
+        self.dir
+            .open(name, Mounts::Stay)
+            .map_err(|e| self.strange(&self.dir.path().join(name), e))
+    }
+
+    /// An error for a place in the pool that is not as Berth made it.
+    pub(crate) fn strange(&self, path: &Path, error: io::Error) -> Error {
+        if is_trick(&error) || error.kind() == io::ErrorKind::NotFound {
+            Error::DamagedPool {
+                path: path.to_owned(),
+                why: format!("not the directory that Berth made ({error}); it is left alone"),
+            }
+        } else {
+            Error::Io {
+                doing: "opening",
+                path: path.to_owned(),
+                source: error,
+            }
+        }
+    }
+
+    /// The path of a volume's data inside the filesystem, as mount tables show it.
+    pub(crate) fn inside(&self, relative: impl AsRef<Path>) -> PathBuf {
+        self.mount
+            .path_inside(self.dir.path())
+            .unwrap_or_else(|| self.mount.root.clone())
+            .join(relative)
+    }
+}
+
+/// The directory of the pools.
+pub(crate) fn open_pools(root: &Path) -> Result<Dir, Error> {
+    let root_dir = Dir::open_root(root).doing("opening", root)?;
+    root_dir
+        .open("pools", Mounts::Cross)
+        .doing("opening", root.join("pools"))
+}
+
+/// Looks at one directory under `pools/`.
+pub(crate) fn observe(sys: &dyn Sys, pools: &Dir, dir: &Dir) -> Result<Observed, Error> {
+    let path = dir.path();
+    let filesystem = sys.filesystem(dir).doing("looking at", path)?;
+    let mount_point = sys.mount_of(dir).doing("looking at", path)?.id
+        != sys.mount_of(pools).doing("looking at", pools.path())?.id;
+    Ok(Observed {
+        identity: identity(dir),
+        filesystem,
+        mount_point,
+    })
+}
+
+fn identity(dir: &Dir) -> Result<Option<Identity>, String> {
+    let meta = match dir.open(META, Mounts::Stay) {
+        Ok(meta) => meta,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(e) => return Err(format!("{META} cannot be opened: {e}")),
+    };
+    read(&meta, IDENTITY)
+}
+
+/// Reads a sealed file: `None` if there is none, else its body or what is wrong.
+pub(crate) fn read<T: Sealed>(dir: &Dir, name: &str) -> Result<Option<T>, String> {
+    match dir.read(name, seal::MAX_BYTES) {
+        Ok(None) => Ok(None),
+        Ok(Some(bytes)) => seal::open(&bytes).map(Some).map_err(|e| e.to_string()),
+        Err(e) => Err(format!("cannot be read: {e}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn filesystem(fstype: &str, uuid: &str) -> Filesystem {
+        Filesystem {
+            fstype: fstype.into(),
+            uuid: Some(uuid.into()),
+            size: 1 << 30,
+            free: 1 << 30,
+            read_only: false,
+        }
+    }
+
+    fn id() -> PoolId {
+        PoolId::new("disk0-0123456789ab").unwrap()
+    }
+
+    fn identity() -> Identity {
+        Identity {
+            id: id(),
+            fs_uuid: Some("u1".into()),
+            fstype: "btrfs".into(),
+            created: String::new(),
+            capacity: None,
+            enabled_quotas: true,
+        }
+    }
+
+    fn known(uuid: &str) -> KnownPool {
+        KnownPool {
+            dir: "disk0".into(),
+            id: id(),
+            fs_uuid: Some(uuid.into()),
+        }
+    }
+
+    fn seen(identity: Result<Option<Identity>, String>, fs: Filesystem) -> Observed {
+        Observed {
+            identity,
+            filesystem: fs,
+            mount_point: true,
+        }
+    }
+
+    #[test]
+    fn only_the_pool_that_was_made_here_is_healthy() {
+        let healthy = seen(Ok(Some(identity())), filesystem("btrfs", "u1"));
+        assert_eq!(judge(&healthy, None).health, Health::Healthy);
+        assert_eq!(judge(&healthy, Some(&known("u1"))).health, Health::Healthy);
+        assert_eq!(
+            judge(&healthy, Some(&known("u2"))).health,
+            Health::LostMount
+        );
+        let copied = seen(Ok(Some(identity())), filesystem("btrfs", "u2"));
+        assert_eq!(judge(&copied, None).health, Health::LostMount);
+    }
+
+    #[test]
+    fn a_pool_that_was_known_and_is_gone_is_never_merely_uninitialised() {
+        let empty = seen(Ok(None), filesystem("ext4", "root"));
+        let verdict = judge(&empty, Some(&known("u1")));
+        assert_eq!(verdict.health, Health::LostMount);
+        assert_eq!(verdict.id, Some(id()));
+        assert!(matches!(judge(&empty, None).health, Health::Unsupported(_)));
+        let unmounted = Observed {
+            mount_point: false,
+            ..empty
+        };
+        assert_eq!(judge(&unmounted, None).health, Health::Uninitialized);
+    }
+
+    #[test]
+    fn another_pool_in_its_place_is_that_other_pool() {
+        let other = Identity {
+            id: PoolId::new("disk0-ffffffffffff").unwrap(),
+            fs_uuid: Some("u9".into()),
+            ..identity()
+        };
+        let verdict = judge(
+            &seen(Ok(Some(other.clone())), filesystem("btrfs", "u9")),
+            Some(&known("u1")),
+        );
+        assert_eq!(verdict.health, Health::Healthy);
+        assert_eq!(verdict.id, Some(other.id));
+    }
+
+    #[test]
+    fn damage_and_read_only_are_told_apart() {
+        let damaged = seen(Err("torn".into()), filesystem("btrfs", "u1"));
+        assert_eq!(
+            judge(&damaged, Some(&known("u1"))).health,
+            Health::Damaged("torn".into())
+        );
+        let mut fs = filesystem("btrfs", "u1");
+        fs.read_only = true;
+        let read_only = seen(Ok(Some(identity())), fs);
+        assert_eq!(judge(&read_only, None).health, Health::ReadOnly);
+    }
+}

@@ -1,0 +1,511 @@
+//! The provisioner itself: what is shared by all operations, and how it starts.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, RwLock};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crate::dir::{Dir, Kind, Mounts};
+use crate::error::{Doing, Error};
+use crate::ledger::Ledger;
+use crate::locks::{NamedLocks, lock};
+use crate::pool::{self, Need, Observed, Pool};
+use crate::record::{Identity, VolumeRecord};
+use crate::remover::{self, Signal};
+use crate::sys::Sys;
+use crate::types::{Config, Health, InitOptions, KnownPool, PoolId, PoolReport};
+
+/// File under the root that the one process that changes things has locked.
+const LOCK: &str = "agent.lock";
+
+/// Everything that touches this node's disks. Shared by reference between
+/// threads; calls block.
+#[derive(Debug)]
+pub struct Provisioner {
+    pub(crate) inner: Arc<Inner>,
+    remover: Option<JoinHandle<()>>,
+}
+
+pub(crate) struct Inner {
+    pub(crate) config: Config,
+    pub(crate) sys: Box<dyn Sys>,
+    /// Held for as long as this process may change things; `None` for a look.
+    lock: Option<File>,
+    pub(crate) state: Mutex<State>,
+    pub(crate) volume_locks: NamedLocks,
+    rescan: Mutex<()>,
+    pub(crate) signal: Signal,
+}
+
+impl std::fmt::Debug for Inner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Inner")
+            .field("config", &self.config)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What is kept in memory. No I/O happens while it is locked.
+#[derive(Debug, Default)]
+pub(crate) struct State {
+    pub(crate) pools: BTreeMap<PoolId, PoolState>,
+    /// What is remembered of each directory under `pools/`.
+    pub(crate) known: BTreeMap<String, KnownPool>,
+    /// UIDs of pods by target, for targets whose path does not tell.
+    pub(crate) pods: BTreeMap<PathBuf, String>,
+    /// Staging paths outside kubelet's `plugins/`.
+    pub(crate) staging: BTreeSet<PathBuf>,
+}
+
+/// A pool that was seen healthy at least once.
+#[derive(Debug)]
+pub(crate) struct PoolState {
+    /// Its directory's name, when last seen.
+    pub(crate) dir: String,
+    pub(crate) fs_uuid: Option<String>,
+    /// Whether it could be used when last looked at.
+    pub(crate) usable: bool,
+    /// Operations share it; reading everything anew excludes them.
+    pub(crate) gate: Arc<RwLock<()>>,
+    pub(crate) ledger: Ledger,
+    pub(crate) volumes: BTreeMap<String, Entry>,
+    pub(crate) trash: BTreeMap<String, Trashed>,
+}
+
+/// A volume as last read or written.
+#[derive(Clone, Debug)]
+pub(crate) enum Entry {
+    /// Its record.
+    Sound(Box<VolumeRecord>),
+    /// Why its record cannot be trusted.
+    Damaged(String),
+}
+
+/// Something in the trash.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Trashed {
+    /// Its record, if it can be read.
+    pub(crate) record: Option<VolumeRecord>,
+    /// Removed subvolumes whose space the filesystem is freeing.
+    pub(crate) freeing: BTreeSet<u64>,
+    /// Steps that brought no end so far; sets the pace.
+    pub(crate) tries: u32,
+}
+
+impl Provisioner {
+    /// Opens the root to work on it: takes its lock, reads every pool, finishes
+    /// what a crash left half made and goes on erasing what is in the trash.
+    /// Initialises nothing; see [`rescan`](Self::rescan).
+    ///
+    /// # Errors
+    /// [`Error::Locked`] while another process has it open, [`Error::Io`] when the
+    /// root cannot be used. Pools that cannot be used are no error: see
+    /// [`rescan`](Self::rescan).
+    #[cfg(target_os = "linux")]
+    pub fn open(config: Config) -> Result<Self, Error> {
+        Self::open_with(config, Box::new(crate::sys::Linux))
+    }
+
+    /// Opens the root to look at it, beside an agent that works on it. Every
+    /// operation that changes something answers [`Error::InspectOnly`].
+    ///
+    /// # Errors
+    /// [`Error::Io`] when the root cannot be read.
+    #[cfg(target_os = "linux")]
+    pub fn inspect(config: Config) -> Result<Self, Error> {
+        Self::inspect_with(config, Box::new(crate::sys::Linux))
+    }
+
+    pub(crate) fn open_with(config: Config, sys: Box<dyn Sys>) -> Result<Self, Error> {
+        let root = config.root.clone();
+        std::fs::create_dir_all(root.join("pools")).doing("making", root.join("pools"))?;
+        let path = root.join(LOCK);
+        let file = File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&path)
+            .doing("opening", &path)?;
+        take(&file, &path)?;
+        let inner = Arc::new(Inner::new(config, sys, Some(file)));
+        inner.scan(false)?;
+        let remover = remover::start(&inner).doing("starting a thread for", &root)?;
+        Ok(Self {
+            inner,
+            remover: Some(remover),
+        })
+    }
+
+    pub(crate) fn inspect_with(config: Config, sys: Box<dyn Sys>) -> Result<Self, Error> {
+        let inner = Arc::new(Inner::new(config, sys, None));
+        inner.scan(false)?;
+        Ok(Self {
+            inner,
+            remover: None,
+        })
+    }
+
+    /// Remembers pools that this node had according to the API, so that an empty
+    /// directory in the place of one is refused as a lost mount. Call it before
+    /// [`rescan`](Self::rescan) is to initialise anything.
+    pub fn remember(&self, known: Vec<KnownPool>) {
+        let mut state = lock(&self.inner.state);
+        for pool in known {
+            // What was seen in this life of the process is the newer truth.
+            state.known.entry(pool.dir.clone()).or_insert(pool);
+        }
+    }
+
+    /// Looks at every directory under `pools/`, healthy or not, and at those that
+    /// are remembered: picks up disks that were mounted, initialised or unmounted
+    /// since. Cheap enough to be called every few seconds.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when the root itself cannot be read.
+    pub fn rescan(&self) -> Result<Vec<PoolReport>, Error> {
+        self.inner
+            .scan(self.inner.config.create_pools && self.inner.lock.is_some())
+    }
+
+    /// Makes a directory under `pools/` a pool, see [`init_pool`](crate::init_pool).
+    ///
+    /// # Errors
+    /// [`Error::InitRefused`] with the reason.
+    pub fn init_pool(&self, dir: &str, options: &InitOptions) -> Result<PoolReport, Error> {
+        self.inner.manage()?;
+        let known = lock(&self.inner.state).known.contains_key(dir);
+        crate::init::init(
+            self.inner.sys.as_ref(),
+            &self.inner.config,
+            dir,
+            options,
+            known,
+        )?;
+        self.inner
+            .scan(false)?
+            .into_iter()
+            .find(|report| report.dir == dir)
+            .ok_or_else(|| Error::InitRefused {
+                path: self.inner.config.root.join("pools").join(dir),
+                why: "it vanished".into(),
+            })
+    }
+}
+
+impl Drop for Provisioner {
+    fn drop(&mut self) {
+        self.inner.signal.stop();
+        if let Some(thread) = self.remover.take() {
+            // It only fails if the thread panicked, which is on record already.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Inner {
+    fn new(config: Config, sys: Box<dyn Sys>, lock: Option<File>) -> Self {
+        Self {
+            config,
+            sys,
+            lock,
+            state: Mutex::default(),
+            volume_locks: NamedLocks::default(),
+            rescan: Mutex::default(),
+            signal: Signal::default(),
+        }
+    }
+
+    /// Whether this process may change things.
+    pub(crate) fn manages(&self) -> bool {
+        self.lock.is_some()
+    }
+
+    /// Refuses when this process may only look.
+    pub(crate) fn manage(&self) -> Result<(), Error> {
+        if self.manages() {
+            Ok(())
+        } else {
+            Err(Error::InspectOnly)
+        }
+    }
+
+    /// The gate of a pool, to be held while an operation on it runs.
+    pub(crate) fn gate(&self, id: &PoolId) -> Result<Arc<RwLock<()>>, Error> {
+        lock(&self.state)
+            .pools
+            .get(id)
+            .map(|pool| Arc::clone(&pool.gate))
+            .ok_or_else(|| Error::PoolMissing { pool: id.clone() })
+    }
+
+    /// Opens a pool for one operation, after making sure that it is still there
+    /// and still the same.
+    pub(crate) fn open_pool(&self, id: &PoolId, need: Need) -> Result<Pool, Error> {
+        let name = lock(&self.state)
+            .pools
+            .get(id)
+            .map(|pool| pool.dir.clone())
+            .ok_or_else(|| Error::PoolMissing { pool: id.clone() })?;
+        let pools = pool::open_pools(&self.config.root)?;
+        let path = self.path_of(&name);
+        let dir = match pools.open(&name, Mounts::Cross) {
+            Ok(dir) => dir,
+            Err(e) => {
+                return Err(Error::LostMount {
+                    path,
+                    why: e.to_string(),
+                });
+            }
+        };
+        let seen = pool::observe(self.sys.as_ref(), &pools, &dir)?;
+        let known = lock(&self.state).known.get(&name).cloned();
+        let verdict = pool::judge(&seen, known.as_ref());
+        let usable = match verdict.health {
+            Health::Healthy => true,
+            Health::ReadOnly => need == Need::Read,
+            _ => false,
+        };
+        if !usable {
+            return Err(match verdict.health {
+                Health::ReadOnly => Error::ReadOnly { path },
+                Health::Uninitialized | Health::LostMount => Error::LostMount {
+                    path,
+                    why: verdict.message,
+                },
+                _ => Error::DamagedPool {
+                    path,
+                    why: verdict.message,
+                },
+            });
+        }
+        match self.opened(name, dir, seen)? {
+            Some(pool) if pool.identity.id == *id => Ok(pool),
+            _ => Err(Error::LostMount {
+                path,
+                why: format!("another pool is in the place of {id}"),
+            }),
+        }
+    }
+
+    fn opened(&self, name: String, dir: Dir, seen: Observed) -> Result<Option<Pool>, Error> {
+        let Ok(Some(identity)) = seen.identity else {
+            return Ok(None);
+        };
+        let mount = self
+            .sys
+            .mount_of(&dir)
+            .doing("looking at the mount of", dir.path())?;
+        Ok(Some(Pool {
+            dir,
+            name,
+            identity,
+            filesystem: seen.filesystem,
+            mount,
+        }))
+    }
+
+    /// The path of a pool's directory, as people know it.
+    pub(crate) fn path_of(&self, dir: &str) -> PathBuf {
+        self.config.root.join("pools").join(dir)
+    }
+
+    pub(crate) fn scan(&self, create: bool) -> Result<Vec<PoolReport>, Error> {
+        let _one = lock(&self.rescan);
+        let pools = pool::open_pools(&self.config.root)?;
+        let mut names: BTreeSet<String> = lock(&self.state).known.keys().cloned().collect();
+        for name in pools.names().doing("listing", pools.path())? {
+            let here = pools.kind(&name).doing("looking at", pools.path())?;
+            // Links are listed too: they are refused by name, not overlooked.
+            if matches!(here, Some(Kind::Directory | Kind::Link))
+                && let Ok(name) = name.into_string()
+                && !name.starts_with('.')
+                && name != "lost+found"
+            {
+                names.insert(name);
+            }
+        }
+        let mut claimed = BTreeSet::new();
+        // A pool that is still where it was goes before a copy of it elsewhere.
+        let mut names: Vec<String> = names.into_iter().collect();
+        let homes: BTreeSet<String> = lock(&self.state)
+            .pools
+            .values()
+            .map(|pool| pool.dir.clone())
+            .collect();
+        names.sort_by_key(|name| !homes.contains(name));
+        let mut reports = Vec::new();
+        for name in &names {
+            let report = self.scan_one(&pools, name, create, &mut claimed);
+            reports.push(report);
+        }
+        self.forget_absent(&claimed);
+        reports.sort_by(|a, b| a.dir.cmp(&b.dir));
+        Ok(reports)
+    }
+
+    fn scan_one(
+        &self,
+        pools: &Dir,
+        name: &str,
+        create: bool,
+        claimed: &mut BTreeSet<PoolId>,
+    ) -> PoolReport {
+        let known = lock(&self.state).known.get(name).cloned();
+        let dir = match pools.open(name, Mounts::Cross) {
+            Ok(dir) => dir,
+            Err(e) => return self.report_unopened(name, known.as_ref(), &e),
+        };
+        let mut seen = match pool::observe(self.sys.as_ref(), pools, &dir) {
+            Ok(seen) => seen,
+            Err(e) => return self.report_failed(name, known.as_ref(), &e.to_string()),
+        };
+        let mut verdict = pool::judge(&seen, known.as_ref());
+        if create && verdict.health == Health::Uninitialized && seen.mount_point {
+            let options = InitOptions::default();
+            match crate::init::init(self.sys.as_ref(), &self.config, name, &options, false) {
+                Ok(id) => {
+                    tracing::info!(pool = %id, dir = name, "pool made");
+                    if let Ok(again) = pool::observe(self.sys.as_ref(), pools, &dir) {
+                        seen = again;
+                        verdict = pool::judge(&seen, known.as_ref());
+                    }
+                }
+                Err(e) => verdict.message = e.to_string(),
+            }
+        }
+        if let Some(id) = verdict.id.clone()
+            && matches!(verdict.health, Health::Healthy | Health::ReadOnly)
+        {
+            if !claimed.insert(id.clone()) {
+                let why = format!(
+                    "pool {id} is here twice, as a copy or a second mount of one disk; unmount one"
+                );
+                verdict.health = Health::Damaged(why.clone());
+                verdict.message = why;
+                return self.report_pool(name, &seen, &verdict, None);
+            }
+            let uuid = seen.filesystem.uuid.clone();
+            return match self.opened(name.to_owned(), dir, seen) {
+                Ok(Some(pool)) => self.take_up(pool, verdict, uuid),
+                Ok(None) => self.report_failed(name, known.as_ref(), "its identity vanished"),
+                Err(e) => self.report_failed(name, known.as_ref(), &e.to_string()),
+            };
+        }
+        self.report_pool(name, &seen, &verdict, None)
+    }
+
+    /// A pool is there and can be used: reads it if it was not there before.
+    fn take_up(&self, pool: Pool, verdict: pool::Verdict, uuid: Option<String>) -> PoolReport {
+        let id = pool.identity.id.clone();
+        let name = pool.name.clone();
+        let fresh = lock(&self.state)
+            .pools
+            .get(&id)
+            .is_none_or(|state| !state.usable || state.dir != name);
+        if fresh {
+            let gate = self.gate(&id).unwrap_or_default();
+            let _alone = gate
+                .write()
+                .unwrap_or_else(std::sync::PoisonError::into_inner);
+            match self.load(&pool, Arc::clone(&gate)) {
+                Ok(loaded) => {
+                    let mut state = lock(&self.state);
+                    state.pools.insert(id.clone(), loaded);
+                    state.known.insert(
+                        name.clone(),
+                        KnownPool {
+                            dir: name.clone(),
+                            id: id.clone(),
+                            fs_uuid: uuid,
+                        },
+                    );
+                }
+                Err(e) => {
+                    let why = e.to_string();
+                    return self.report_opened(
+                        &pool,
+                        &pool::Verdict {
+                            health: Health::Damaged(why.clone()),
+                            message: why,
+                            id: Some(id),
+                        },
+                    );
+                }
+            }
+            if self.manages() {
+                self.link_pool(&id);
+            }
+            tracing::info!(pool = %id, dir = name, "pool taken up");
+            self.signal.wake();
+        }
+        if self.manages()
+            && verdict.health == Health::Healthy
+            && pool.filesystem.fstype == "btrfs"
+            && let Err(e) = self.sys.keep_quotas(&pool.dir)
+        {
+            tracing::warn!(pool = %id, error = %e, "quotas cannot be kept consistent");
+        }
+        self.set_capacity(&pool.identity, pool.filesystem.size);
+        self.report_opened(&pool, &verdict)
+    }
+
+    fn set_capacity(&self, identity: &Identity, size: u64) {
+        let capacity = crate::ledger::capacity(size, identity.capacity);
+        if let Some(pool) = lock(&self.state).pools.get_mut(&identity.id) {
+            pool.ledger.set_capacity(capacity);
+        }
+    }
+
+    /// Marks pools that were not seen; they are read anew when they return.
+    fn forget_absent(&self, seen: &BTreeSet<PoolId>) {
+        for (id, pool) in &mut lock(&self.state).pools {
+            if !seen.contains(id) && pool.usable {
+                pool.usable = false;
+                tracing::warn!(pool = %id, dir = pool.dir, "pool is not there any more");
+            }
+        }
+    }
+}
+
+/// Locks the root's lock file. Tries for a moment: a process that has just ended
+/// may have left its handle to a child that is about to start another program.
+fn take(file: &File, path: &Path) -> Result<(), Error> {
+    for _ in 0..10 {
+        match file.try_lock() {
+            Ok(()) => return Ok(()),
+            Err(std::fs::TryLockError::WouldBlock) => {
+                std::thread::sleep(Duration::from_millis(50));
+            }
+            Err(std::fs::TryLockError::Error(e)) => return Err(e).doing("locking", path),
+        }
+    }
+    Err(Error::Locked {
+        path: path.to_owned(),
+    })
+}
+
+/// The directory of kubelet, opened, and what of `path` lies beneath it.
+pub(crate) fn below_kubelet(config: &Config, path: &Path) -> Result<(Dir, PathBuf), Error> {
+    let base = Dir::open_root(&config.kubelet_dir).doing("opening", &config.kubelet_dir)?;
+    let relative = path
+        .strip_prefix(&config.kubelet_dir)
+        .or_else(|_| path.strip_prefix(base.path()))
+        .ok()
+        .filter(|rest| {
+            rest.components().count() > 0
+                && rest
+                    .components()
+                    .all(|part| matches!(part, std::path::Component::Normal(_)))
+        })
+        .map(Path::to_owned)
+        .ok_or_else(|| {
+            Error::invalid(
+                "target",
+                path.display().to_string(),
+                format!("must lie below {}", config.kubelet_dir.display()),
+            )
+        })?;
+    Ok((base, relative))
+}

@@ -1,0 +1,199 @@
+//! The real system calls, as far as nix has safe names for them.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd};
+use std::path::Path;
+
+use nix::errno::Errno;
+use nix::mount::{MntFlags, MsFlags};
+use nix::sys::statvfs::{FsFlags, fstatvfs};
+
+use super::{Filesystem, Qgroup, Quotas, Sys, btrfs};
+use crate::dir::Dir;
+use crate::mountinfo::{self, MountEntry};
+
+/// Inode number of the root directory of every subvolume
+/// (`BTRFS_FIRST_FREE_OBJECTID`).
+const SUBVOLUME_ROOT_INODE: u64 = 256;
+
+/// Highest tree level that btrfs knows: a threshold of 8 switches off that large
+/// removals make quotas inconsistent.
+const NEVER_SKIP_ACCOUNTING: &[u8] = b"8";
+
+/// This machine.
+#[derive(Debug)]
+pub(crate) struct Linux;
+
+fn fd_path(fd: &impl AsFd) -> String {
+    format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd())
+}
+
+impl Sys for Linux {
+    fn mounts(&self) -> io::Result<Vec<MountEntry>> {
+        Ok(mountinfo::parse(&std::fs::read("/proc/self/mountinfo")?))
+    }
+
+    fn mount_of(&self, dir: &Dir) -> io::Result<MountEntry> {
+        let info = format!("/proc/self/fdinfo/{}", dir.as_fd().as_raw_fd());
+        let id = std::fs::read_to_string(info)?
+            .lines()
+            .find_map(|line| line.strip_prefix("mnt_id:")?.trim().parse::<u64>().ok())
+            .ok_or_else(|| io::Error::other("the kernel does not tell the mount of a handle"))?;
+        self.mounts()?
+            .into_iter()
+            .find(|mount| mount.id == id)
+            .ok_or_else(|| io::Error::other("its mount is not in the mount table any more"))
+    }
+
+    fn filesystem(&self, dir: &Dir) -> io::Result<Filesystem> {
+        let fstype = self.mount_of(dir)?.fstype;
+        let stat = fstatvfs(dir)?;
+        let unit = stat.fragment_size();
+        let uuid = if fstype == "btrfs" {
+            Some(btrfs::filesystem_uuid(dir)?)
+        } else {
+            None
+        };
+        Ok(Filesystem {
+            fstype,
+            uuid,
+            size: stat.blocks().saturating_mul(unit),
+            free: stat.blocks_available().saturating_mul(unit),
+            read_only: stat.flags().contains(FsFlags::ST_RDONLY),
+        })
+    }
+
+    fn bind(&self, source: &Dir, parent: &Dir, name: &str, read_only: bool) -> io::Result<()> {
+        let target = parent.open_place(name)?;
+        let tree = btrfs::detached_copy(source)?;
+        let mut remount = false;
+        if read_only {
+            // Before it is attached: a copy that propagates to the host takes the
+            // flag along, a later remount would not.
+            match btrfs::set_read_only(&tree) {
+                Ok(()) => {}
+                // Kernels before 5.12.
+                Err(e) if e.raw_os_error() == Some(Errno::ENOSYS as i32) => remount = true,
+                Err(e) => return Err(e),
+            }
+        }
+        btrfs::attach(&tree, &target)?;
+        if remount {
+            let attached = parent.open_place(name)?;
+            let flags = MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY;
+            let path = fd_path(&attached);
+            let none = None::<&Path>;
+            if let Err(e) = nix::mount::mount(none, path.as_str(), none, flags, none) {
+                drop(attached);
+                self.unmount(parent, name)?;
+                return Err(e.into());
+            }
+        }
+        Ok(())
+    }
+
+    fn unmount(&self, parent: &Dir, name: &str) -> io::Result<()> {
+        let path = format!("{}/{name}", fd_path(parent));
+        Ok(nix::mount::umount2(
+            path.as_str(),
+            MntFlags::UMOUNT_NOFOLLOW,
+        )?)
+    }
+
+    fn quotas(&self, dir: &Dir) -> io::Result<Quotas> {
+        btrfs::quotas(dir)
+    }
+
+    fn enable_quotas(&self, dir: &Dir) -> io::Result<()> {
+        btrfs::enable_quotas(dir)?;
+        btrfs::wait_for_rescan(dir)
+    }
+
+    fn keep_quotas(&self, dir: &Dir) -> io::Result<()> {
+        let uuid = btrfs::filesystem_uuid(dir)?;
+        let knob = format!("/sys/fs/btrfs/{uuid}/qgroups/drop_subtree_threshold");
+        // Kernels before 6.1 have no such knob, and always account.
+        if let Ok(mut file) = std::fs::OpenOptions::new().write(true).open(knob) {
+            io::Write::write_all(&mut file, NEVER_SKIP_ACCOUNTING)?;
+        }
+        let damaged = Quotas::Classic {
+            inconsistent: true,
+            scanning: false,
+        };
+        if btrfs::quotas(dir)? == damaged {
+            btrfs::rescan(dir)?;
+        }
+        Ok(())
+    }
+
+    fn qgroups(&self, dir: &Dir) -> io::Result<BTreeMap<u64, Qgroup>> {
+        btrfs::qgroups(dir, 0, u64::MAX)
+    }
+
+    fn qgroup(&self, dir: &Dir, subvolume: u64) -> io::Result<Option<Qgroup>> {
+        Ok(btrfs::qgroups(dir, subvolume, subvolume)?.remove(&subvolume))
+    }
+
+    fn limit(&self, dir: &Dir, subvolume: u64, bytes: u64) -> io::Result<()> {
+        btrfs::limit(dir, subvolume, bytes)
+    }
+
+    fn remove_qgroup(&self, dir: &Dir, subvolume: u64) -> io::Result<()> {
+        match btrfs::remove_qgroup(dir, subvolume) {
+            Err(e) if e.raw_os_error() == Some(Errno::ENOENT as i32) => Ok(()),
+            answer => answer,
+        }
+    }
+
+    fn create_subvolume(&self, parent: &Dir, name: &str) -> io::Result<u64> {
+        btrfs::create_subvolume(parent, name)?;
+        let made = parent.open(name, crate::dir::Mounts::Stay)?;
+        btrfs::subvolume_of(&made)
+    }
+
+    fn subvolume_id(&self, dir: &Dir) -> io::Result<Option<u64>> {
+        if nix::sys::stat::fstat(dir)?.st_ino != SUBVOLUME_ROOT_INODE {
+            return Ok(None);
+        }
+        btrfs::subvolume_of(dir).map(Some)
+    }
+
+    fn nested_subvolumes(&self, dir: &Dir, subvolume: u64) -> io::Result<Vec<u64>> {
+        btrfs::nested(dir, subvolume)
+    }
+
+    fn destroy_subvolume(&self, parent: &Dir, name: &str) -> io::Result<Vec<u64>> {
+        let doomed = parent.open(name, crate::dir::Mounts::Stay)?;
+        let id = btrfs::subvolume_of(&doomed)?;
+        let mut removed = btrfs::nested(&doomed, id)?;
+        for nested in &removed {
+            match btrfs::destroy_by_id(parent, *nested) {
+                Err(e) if e.kind() == io::ErrorKind::ReadOnlyFilesystem => {
+                    // A pod may have frozen the subvolume round it.
+                    btrfs::make_writable(parent, id)?;
+                    for frozen in &removed {
+                        match btrfs::make_writable(parent, *frozen) {
+                            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+                            _ => {}
+                        }
+                    }
+                    btrfs::destroy_by_id(parent, *nested)?;
+                }
+                answer => answer?,
+            }
+        }
+        drop(doomed);
+        btrfs::destroy(parent, name)?;
+        removed.push(id);
+        Ok(removed)
+    }
+
+    fn subvolume_exists(&self, dir: &Dir, subvolume: u64) -> io::Result<bool> {
+        btrfs::root_exists(dir, subvolume)
+    }
+
+    fn commit(&self, dir: &Dir) -> io::Result<()> {
+        btrfs::sync(dir)
+    }
+}
