@@ -1,0 +1,437 @@
+//! Carrying out one action of a plan, and reading the answer.
+
+use std::collections::BTreeMap;
+
+use berth_api::OrdinalSet;
+use berth_plan::set::{Action, ClaimOwners, Object, Refusal, TemplateCheck, Verdict};
+use k8s_openapi::api::{
+    apps::v1::ControllerRevision,
+    core::v1::{PersistentVolumeClaim, Pod},
+};
+use kube::{Api, Client, ResourceExt, api::Patch};
+use serde_json::json;
+
+use super::{
+    calls::{self, Condition},
+    memory::Wrote,
+};
+use crate::{
+    context::{CallError, bounded},
+    events::Kind,
+};
+
+/// What carrying out an action came to.
+#[derive(Default)]
+pub(super) struct Done {
+    /// Events to tell, in order.
+    pub(super) events: Vec<(Kind, &'static str, String)>,
+    /// Versions of what was written.
+    pub(super) wrote: Wrote,
+    /// The pod whose creation this was, with the refusal, if it was one.
+    pub(super) created: Option<(String, Option<Refusal>)>,
+    /// The dry run's answer.
+    pub(super) check: Option<TemplateCheck>,
+    /// What went wrong.
+    pub(super) error: Option<CallError>,
+    /// Another was faster; nothing is wrong.
+    pub(super) outrun: bool,
+}
+
+impl Done {
+    /// Somebody else's write came first, or nothing is wrong at all.
+    fn fail(&mut self, error: CallError) {
+        self.outrun = error.is_conflict() || error.is_already_exists();
+        self.error = Some(error);
+    }
+}
+
+/// Carries actions out for one set.
+pub(super) struct Hand<'a> {
+    pub(super) client: &'a Client,
+    pub(super) set: &'a OrdinalSet,
+    pub(super) namespace: &'a str,
+}
+
+impl Hand<'_> {
+    /// Carries one action out.
+    pub(super) async fn carry_out(&self, action: Action) -> Done {
+        let mut done = Done::default();
+        match action {
+            Action::CreatePod { claims, pod } => self.create_pod(claims, pod, &mut done).await,
+            Action::CreateClaims { claims } => {
+                self.create_claims(claims, "", &mut done).await;
+            }
+            Action::DeletePod {
+                name,
+                uid,
+                resource_version,
+                grace_seconds,
+            } => {
+                let condition = Condition {
+                    uid: &uid,
+                    resource_version: &resource_version,
+                    grace_seconds,
+                };
+                let what = format!("Pod {name}");
+                match calls::delete::<Pod>(self.client, self.namespace, &name, condition).await {
+                    Ok(Some(version)) => {
+                        done.wrote.pods = version;
+                        done.events.push(self.success("Delete", &what));
+                    }
+                    Ok(None) => {}
+                    Err(error) => self.failure("Delete", &what, error, &mut done),
+                }
+            }
+            Action::RepairPod {
+                name,
+                uid,
+                resource_version,
+                labels,
+            } => {
+                let patch = json!({"metadata": {
+                    "uid": uid, "resourceVersion": resource_version, "labels": labels,
+                }});
+                self.patch_pod(&name, Patch::Merge(patch), &mut done).await;
+            }
+            Action::AdoptPod { name, uid, owner } => {
+                if self.still_ours(&mut done).await {
+                    let patch = json!({"metadata": {"uid": uid, "ownerReferences": [owner]}});
+                    self.patch_pod(&name, Patch::Strategic(patch), &mut done)
+                        .await;
+                }
+            }
+            Action::ReleasePod {
+                name,
+                uid,
+                owner_uid,
+            } => {
+                let patch = json!({"metadata": {"uid": uid, "ownerReferences": [
+                    {"$patch": "delete", "uid": owner_uid},
+                ]}});
+                self.patch_pod(&name, Patch::Strategic(patch), &mut done)
+                    .await;
+            }
+            Action::UpdateClaimOwners { claims } => self.update_owners(claims, &mut done).await,
+            Action::CheckTemplate { revision, pod } => {
+                self.check(revision, pod, &mut done).await;
+            }
+            revision => self.revision(revision, &mut done).await,
+        }
+        done
+    }
+
+    async fn revision(&self, action: Action, done: &mut Done) {
+        let (client, namespace) = (self.client, self.namespace);
+        let answer = match action {
+            Action::CreateRevision {
+                name,
+                labels,
+                annotations,
+                owner,
+                revision,
+                data,
+            } => {
+                let metadata = json!({
+                    "name": name, "namespace": namespace, "labels": labels,
+                    "annotations": annotations, "ownerReferences": [owner],
+                });
+                let body = calls::revision_body(&metadata, revision, &data);
+                calls::create::<ControllerRevision>(client, namespace, &name, body).await
+            }
+            Action::RenumberRevision {
+                name,
+                resource_version,
+                revision,
+            } => {
+                let patch = json!({
+                    "metadata": {"resourceVersion": resource_version}, "revision": revision,
+                });
+                let patch = Patch::Merge(patch);
+                calls::patch::<ControllerRevision>(client, namespace, &name, patch).await
+            }
+            Action::AdoptRevision { name, uid, owner } => {
+                if !self.still_ours(done).await {
+                    return;
+                }
+                let patch = json!({"metadata": {"uid": uid, "ownerReferences": [owner]}});
+                let patch = Patch::Strategic(patch);
+                calls::patch::<ControllerRevision>(client, namespace, &name, patch).await
+            }
+            Action::DeleteRevision {
+                name,
+                uid,
+                resource_version,
+            } => {
+                let condition = Condition {
+                    uid: &uid,
+                    resource_version: &resource_version,
+                    grace_seconds: None,
+                };
+                let deleted =
+                    calls::delete::<ControllerRevision>(client, namespace, &name, condition).await;
+                deleted.map(Option::unwrap_or_default)
+            }
+            _ => return,
+        };
+        match answer {
+            Ok(version) => done.wrote.revisions = version,
+            Err(error) => done.fail(error),
+        }
+    }
+
+    async fn patch_pod(&self, name: &str, patch: Patch<serde_json::Value>, done: &mut Done) {
+        let what = format!("Pod {name}");
+        match calls::patch::<Pod>(self.client, self.namespace, name, patch).await {
+            Ok(version) => {
+                done.wrote.pods = version;
+                done.events.push(self.success("Update", &what));
+            }
+            // A pod that is gone needs no owner.
+            Err(error) if error.is_not_found() => {}
+            Err(error) => self.failure("Update", &what, error, done),
+        }
+    }
+
+    /// Whether the set, read from the API server itself, still is this one: a
+    /// set that is being deleted must not take new dependants.
+    async fn still_ours(&self, done: &mut Done) -> bool {
+        let api: Api<OrdinalSet> = Api::namespaced(self.client.clone(), self.namespace);
+        let name = self.set.name_any();
+        match bounded(format!("get OrdinalSet {name}"), api.get(&name)).await {
+            Ok(live) => {
+                let same = live.uid() == self.set.uid();
+                let ours = same && live.metadata.deletion_timestamp.is_none();
+                done.outrun = !ours;
+                ours
+            }
+            Err(error) => {
+                done.fail(error);
+                false
+            }
+        }
+    }
+
+    async fn create_pod(&self, claims: Vec<Object>, pod: Object, done: &mut Done) {
+        if !self.create_claims(claims, &pod.name, done).await {
+            return;
+        }
+        let what = format!("Pod {}", pod.name);
+        let body = pod.manifest.to_string().into_bytes();
+        match calls::create::<Pod>(self.client, self.namespace, &pod.name, body).await {
+            Ok(version) => {
+                done.wrote.pods = version;
+                done.events.push(self.success("Create", &what));
+                done.created = Some((pod.name, None));
+            }
+            Err(error) if error.is_already_exists() => {
+                // Ours, made by an earlier round that was not heard; or a
+                // stranger's, which the next view shows.
+                if let Err(error) = self.meet_stranger(&pod.name, done).await {
+                    done.fail(error);
+                }
+                done.outrun = true;
+            }
+            Err(error) => {
+                done.created = Some((pod.name, refusal(&error)));
+                self.failure("Create", &what, error, done);
+            }
+        }
+    }
+
+    async fn meet_stranger(&self, name: &str, done: &mut Done) -> Result<(), CallError> {
+        let found = calls::pod(self.client, self.namespace, name).await?;
+        let uid = self.set.uid();
+        let ours = found.owner_references().iter();
+        let ours = ours.into_iter().any(|o| Some(&o.uid) == uid.as_ref());
+        if !ours {
+            let note = format!("Pod {name} exists and does not belong to the set");
+            let reason = berth_api::names::reason::NAME_CONFLICT;
+            done.events.push((Kind::Warning, reason, note));
+        }
+        Ok(())
+    }
+
+    /// Whether all the claims exist and stay.
+    async fn create_claims(&self, claims: Vec<Object>, pod: &str, done: &mut Done) -> bool {
+        for claim in claims {
+            let name = claim.name;
+            let body = claim.manifest.to_string().into_bytes();
+            let made =
+                calls::create::<PersistentVolumeClaim>(self.client, self.namespace, &name, body);
+            match made.await {
+                Ok(version) => {
+                    done.wrote.claims = done.wrote.claims.max(version);
+                    let set = self.set.name_any();
+                    let note = format!("Create Claim {name} Pod {pod} in OrdinalSet {set} success");
+                    done.events.push((Kind::Normal, "SuccessfulCreate", note));
+                }
+                Err(error) if error.is_already_exists() => {
+                    match calls::claim(self.client, self.namespace, &name).await {
+                        Ok(found) if found.metadata.deletion_timestamp.is_none() => {}
+                        Ok(_) => {
+                            done.outrun = true;
+                            return false;
+                        }
+                        Err(error) => {
+                            done.fail(error);
+                            return false;
+                        }
+                    }
+                }
+                Err(error) => {
+                    done.created = Some((pod.to_owned(), refusal(&error)));
+                    self.failure("Create", &format!("Claim {name}"), error, done);
+                    return false;
+                }
+            }
+        }
+        true
+    }
+
+    async fn update_owners(&self, claims: Vec<ClaimOwners>, done: &mut Done) {
+        for claim in claims {
+            let patch = json!({"metadata": {
+                "uid": claim.uid,
+                "resourceVersion": claim.resource_version,
+                "ownerReferences": claim.owners,
+            }});
+            let what = format!("Claim {}", claim.name);
+            let patch = Patch::Merge(patch);
+            let patched = calls::patch::<PersistentVolumeClaim>(
+                self.client,
+                self.namespace,
+                &claim.name,
+                patch,
+            );
+            match patched.await {
+                Ok(version) => {
+                    done.wrote.claims = done.wrote.claims.max(version);
+                    done.events.push(self.success("Update", &what));
+                }
+                Err(error) if error.is_not_found() => {}
+                Err(error) => self.failure("Update", &what, error, done),
+            }
+        }
+    }
+
+    async fn check(&self, revision: String, pod: Object, done: &mut Done) {
+        let body = pod.manifest.to_string().into_bytes();
+        let answer = calls::try_pod(self.client, self.namespace, &pod.name, body).await;
+        let verdict = match answer {
+            Ok(()) => Verdict::Passed,
+            Err(error) => match verdict(&error) {
+                Some(verdict) => verdict,
+                None => return done.fail(error),
+            },
+        };
+        done.check = Some(TemplateCheck { revision, verdict });
+    }
+
+    fn success(&self, verb: &str, what: &str) -> (Kind, &'static str, String) {
+        let reason = match verb {
+            "Create" => "SuccessfulCreate",
+            "Delete" => "SuccessfulDelete",
+            _ => "SuccessfulUpdate",
+        };
+        let set = self.set.name_any();
+        let note = format!("{verb} {what} in OrdinalSet {set} successful");
+        (Kind::Normal, reason, note)
+    }
+
+    fn failure(&self, verb: &str, what: &str, error: CallError, done: &mut Done) {
+        done.fail(error);
+        let Some(error) = done.error.as_ref().filter(|_| !done.outrun) else {
+            return;
+        };
+        let reason = match verb {
+            "Create" => "FailedCreate",
+            "Delete" => "FailedDelete",
+            _ => "FailedUpdate",
+        };
+        let set = self.set.name_any();
+        let why = error.chain();
+        let note = format!("{verb} {what} in OrdinalSet {set} failed error: {why}");
+        done.events.push((Kind::Warning, reason, note));
+    }
+}
+
+/// What a failed creation says about the template, if the API server refused it.
+/// What it could not answer for now (429, 5xx, silence) is no refusal.
+fn refusal(error: &CallError) -> Option<Refusal> {
+    let status = error.status()?;
+    let template = matches!(status.code, 400 | 422);
+    (template || status.code == 403).then(|| Refusal {
+        message: status.message.clone(),
+        template,
+    })
+}
+
+/// What a failed dry run says; `None` when the API server said nothing.
+fn verdict(error: &CallError) -> Option<Verdict> {
+    let status = error.status()?;
+    let message = status.message.clone();
+    // A name that is taken is looked at last: everything else has passed.
+    if error.is_already_exists() {
+        return Some(Verdict::Passed);
+    }
+    let quota = message.contains("exceeded quota");
+    let webhook = message.contains("does not support dry run");
+    Some(match status.code {
+        400 | 403 | 422 if !quota && !webhook => Verdict::Refused(message),
+        _ => Verdict::Unknown(message),
+    })
+}
+
+/// Refusals of a round: those that were answered replace what was known.
+pub(super) fn note_refusals(known: &mut BTreeMap<String, Refusal>, done: &Done) {
+    if let Some((pod, refusal)) = &done.created {
+        match refusal {
+            Some(refusal) => known.insert(pod.clone(), refusal.clone()),
+            None => known.remove(pod),
+        };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::core::Status;
+
+    use super::*;
+
+    fn error(code: u16, reason: &str, message: &str) -> CallError {
+        CallError::Api {
+            call: "create".into(),
+            source: Box::new(kube::Error::Api(Box::new(
+                Status::failure(message, reason).with_code(code),
+            ))),
+        }
+    }
+
+    #[test]
+    fn dry_runs_are_read_as_the_rules_say() {
+        let read = |code, reason: &str, message: &str| verdict(&error(code, reason, message));
+        let refused = |text: &str| Some(Verdict::Refused(text.to_owned()));
+        let unknown = |text: &str| Some(Verdict::Unknown(text.to_owned()));
+        assert_eq!(read(409, "AlreadyExists", "there"), Some(Verdict::Passed));
+        assert_eq!(read(422, "Invalid", "bad"), refused("bad"));
+        assert_eq!(read(403, "Forbidden", "policy"), refused("policy"));
+        let quota = "exceeded quota: small";
+        assert_eq!(read(403, "Forbidden", quota), unknown(quota));
+        let webhook = "admission webhook \"x\" does not support dry run";
+        assert_eq!(read(400, "BadRequest", webhook), unknown(webhook));
+        assert_eq!(read(503, "ServiceUnavailable", "later"), unknown("later"));
+        let silence = CallError::Unknown {
+            call: "create".into(),
+        };
+        assert_eq!(verdict(&silence), None);
+    }
+
+    #[test]
+    fn only_answers_are_refusals() {
+        let template = |code| refusal(&error(code, "", "text")).map(|r| r.template);
+        assert_eq!(template(422), Some(true));
+        assert_eq!(template(403), Some(false));
+        assert_eq!(template(500), None);
+        assert_eq!(template(429), None);
+    }
+}

@@ -1,0 +1,265 @@
+//! What a round leaves for the next one of its set. All of it can be lost: it
+//! saves writes and words, and safety does not rest on it.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use berth_plan::set::{Refusal, TemplateCheck, Verdict, WaitReason};
+
+use super::cache::Caches;
+
+/// How long a round waits for its caches to show the last round's writes. After
+/// that something else happened to the objects, and the caches are believed.
+const CATCH_UP_LIMIT: Duration = Duration::from_secs(15);
+
+/// First and longest pause after failed writes.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(60));
+
+/// A refused template is tried again after this: the policy may have changed.
+const REFUSAL_AGE: Duration = Duration::from_secs(60);
+
+/// First and longest pause between status writes of one set while it is busy.
+const STATUS_PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
+
+/// Status writes further apart than this begin again with the first pause.
+const STATUS_CALM: Duration = Duration::from_secs(10);
+
+/// What one set left.
+#[derive(Default)]
+pub(super) struct Memory {
+    uid: String,
+    generation: i64,
+    /// Versions that own writes were answered with.
+    pub(super) wrote: Wrote,
+    /// Refused creations, by pod name.
+    pub(super) refusals: BTreeMap<String, Refusal>,
+    check: Option<(TemplateCheck, Instant)>,
+    failures: u32,
+    /// No creations (or nothing at all) before this moment.
+    hold: Option<Hold>,
+    status_written: Option<Instant>,
+    status_pause: Duration,
+    /// Waits that were told in events.
+    pub(super) told: Vec<(Option<i32>, WaitReason)>,
+    /// Notices that were told in events.
+    pub(super) noticed: Vec<String>,
+}
+
+/// A pause after failed writes.
+#[derive(Clone, Copy)]
+pub(super) struct Hold {
+    pub(super) until: Instant,
+    /// Only creations pause.
+    pub(super) creations: bool,
+}
+
+/// Highest versions of own writes, by kind.
+#[derive(Default)]
+pub(super) struct Wrote {
+    pub(super) set: u64,
+    pub(super) pods: u64,
+    pub(super) claims: u64,
+    pub(super) revisions: u64,
+    last: Option<Instant>,
+}
+
+impl Wrote {
+    /// A write was answered now.
+    pub(super) fn touch(&mut self, now: Instant) {
+        self.last = Some(now);
+    }
+
+    /// The caches show every own write, or too long ago to tell.
+    pub(super) fn is_seen(&self, caches: &Caches, set: u64, now: Instant) -> bool {
+        let long_ago = self
+            .last
+            .is_none_or(|at| now.duration_since(at) > CATCH_UP_LIMIT);
+        long_ago
+            || (set >= self.set
+                && caches.pods.seen() >= self.pods
+                && caches.claims.seen() >= self.claims
+                && caches.revisions.seen() >= self.revisions)
+    }
+}
+
+impl Memory {
+    /// Forgets what an earlier set of the name, or an earlier spec, left.
+    pub(super) fn meet(&mut self, uid: &str, generation: i64) {
+        if self.uid != uid {
+            *self = Memory {
+                uid: uid.to_owned(),
+                ..Memory::default()
+            };
+        }
+        if self.generation != generation {
+            self.generation = generation;
+            self.refusals.clear();
+            self.hold = None;
+            self.failures = 0;
+        }
+    }
+
+    /// The last dry run, unless it is time for another.
+    pub(super) fn check(&self, now: Instant) -> Option<TemplateCheck> {
+        let (check, at) = self.check.as_ref()?;
+        let refused = matches!(check.verdict, Verdict::Refused(_));
+        let old = refused && now.duration_since(*at) > REFUSAL_AGE;
+        (!old).then(|| check.clone())
+    }
+
+    /// Remembers a dry run.
+    pub(super) fn checked(&mut self, check: TemplateCheck, now: Instant) {
+        self.check = Some((check, now));
+    }
+
+    /// When a refused template is due for another try.
+    pub(super) fn recheck(&self, now: Instant) -> Option<Duration> {
+        let (check, at) = self.check.as_ref()?;
+        let refused = matches!(check.verdict, Verdict::Refused(_));
+        refused.then(|| (*at + REFUSAL_AGE).saturating_duration_since(now))
+    }
+
+    /// A round's writes failed: pause, longer each time.
+    pub(super) fn failed(&mut self, creations: bool, now: Instant) {
+        let pause = BACKOFF.0.saturating_mul(1 << self.failures.min(16));
+        self.failures += 1;
+        self.hold = Some(Hold {
+            until: now + pause.min(BACKOFF.1),
+            creations,
+        });
+    }
+
+    /// A round's writes succeeded.
+    pub(super) fn succeeded(&mut self) {
+        self.failures = 0;
+        self.hold = None;
+    }
+
+    /// The pause that still runs.
+    pub(super) fn hold(&self, now: Instant) -> Option<Hold> {
+        self.hold.filter(|hold| hold.until > now)
+    }
+
+    /// How long a status write should still wait, so that a burst of changes
+    /// becomes few writes.
+    pub(super) fn status_due(&self, now: Instant) -> Duration {
+        match self.status_written {
+            Some(at) => (at + self.status_pause).saturating_duration_since(now),
+            None => Duration::ZERO,
+        }
+    }
+
+    /// A status was written.
+    pub(super) fn status_was_written(&mut self, now: Instant) {
+        let calm = self
+            .status_written
+            .is_none_or(|at| now.duration_since(at) > STATUS_CALM);
+        self.status_pause = if calm {
+            STATUS_PAUSE.0
+        } else {
+            (self.status_pause * 2).min(STATUS_PAUSE.1)
+        };
+        self.status_written = Some(now);
+    }
+}
+
+/// The memories of all sets.
+#[derive(Default)]
+pub(super) struct Memories(Mutex<BTreeMap<(String, String), Memory>>);
+
+impl Memories {
+    /// Takes a set's memory out; the same set has no second round meanwhile.
+    pub(super) fn take(&self, namespace: &str, name: &str) -> Memory {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.remove(&(namespace.to_owned(), name.to_owned()))
+            .unwrap_or_default()
+    }
+
+    /// Puts it back.
+    pub(super) fn put(&self, namespace: &str, name: &str, memory: Memory) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.insert((namespace.to_owned(), name.to_owned()), memory);
+    }
+
+    /// The set is gone.
+    pub(super) fn forget(&self, namespace: &str, name: &str) {
+        self.take(namespace, name);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_and_a_new_spec_ends_them() {
+        let now = Instant::now();
+        let mut memory = Memory::default();
+        memory.meet("a", 1);
+        let mut last = Duration::ZERO;
+        for _ in 0..20 {
+            memory.failed(true, now);
+            let pause = memory.hold(now).unwrap().until - now;
+            assert!(pause >= last && pause <= BACKOFF.1);
+            last = pause;
+        }
+        assert_eq!(last, BACKOFF.1);
+        memory.meet("a", 2);
+        assert!(memory.hold(now).is_none());
+        memory.failed(true, now);
+        assert_eq!(memory.hold(now).unwrap().until - now, BACKOFF.0);
+    }
+
+    #[test]
+    fn status_writes_of_a_busy_set_spread_out() {
+        let mut now = Instant::now();
+        let mut memory = Memory::default();
+        assert_eq!(memory.status_due(now), Duration::ZERO);
+        let mut pauses = Vec::new();
+        for _ in 0..7 {
+            memory.status_was_written(now);
+            pauses.push(memory.status_due(now).as_millis());
+            now += memory.status_due(now);
+        }
+        assert_eq!(pauses, [100, 200, 400, 800, 1600, 2000, 2000]);
+        now += STATUS_CALM * 2;
+        memory.status_was_written(now);
+        assert_eq!(memory.status_due(now), STATUS_PAUSE.0);
+    }
+
+    #[test]
+    fn own_writes_are_waited_for_but_not_for_ever() {
+        let now = Instant::now();
+        let caches = Caches::default();
+        let mut wrote = Wrote {
+            pods: 7,
+            ..Wrote::default()
+        };
+        wrote.touch(now);
+        assert!(!wrote.is_seen(&caches, 0, now));
+        assert!(wrote.is_seen(&caches, 0, now + CATCH_UP_LIMIT * 2));
+        wrote.pods = 0;
+        assert!(wrote.is_seen(&caches, 0, now));
+        wrote.set = 9;
+        assert!(!wrote.is_seen(&caches, 8, now));
+        assert!(wrote.is_seen(&caches, 9, now));
+    }
+
+    #[test]
+    fn a_refused_template_is_tried_again_later() {
+        let now = Instant::now();
+        let mut memory = Memory::default();
+        let check = |verdict| TemplateCheck {
+            revision: "web-1".into(),
+            verdict,
+        };
+        memory.checked(check(Verdict::Refused("no".into())), now);
+        assert!(memory.check(now).is_some());
+        assert!(memory.check(now + REFUSAL_AGE * 2).is_none());
+        memory.checked(check(Verdict::Passed), now);
+        assert!(memory.check(now + REFUSAL_AGE * 2).is_some());
+    }
+}

@@ -1,0 +1,180 @@
+//! From a change to the sets that it concerns.
+
+use std::sync::Arc;
+
+use berth_api::OrdinalSet;
+use futures::{Stream, StreamExt, channel::mpsc::UnboundedSender};
+use kube::{
+    Api, ResourceExt,
+    runtime::{
+        WatchStreamExt,
+        reflector::{ObjectRef, Store, store::Writer},
+        watcher::{self, Event},
+    },
+};
+use tokio::{sync::broadcast::error::RecvError, task::JoinSet};
+
+use super::{Shell, cache::Cached};
+
+type Queue = UnboundedSender<ObjectRef<OrdinalSet>>;
+
+/// Seconds after which a watch is begun anew, so that a dead connection is
+/// noticed in about a minute.
+const WATCH_SECONDS: u32 = 60;
+
+/// Starts a watch per kind. Each ends at shutdown.
+pub(super) fn spawn(
+    tasks: &mut JoinSet<()>,
+    shell: &Arc<Shell>,
+    sets: &Store<OrdinalSet>,
+    writer: Writer<OrdinalSet>,
+    queue: &Queue,
+) {
+    tasks.spawn(watch_sets(shell.clone(), writer, queue.clone()));
+    let ask = |map: fn(&str) -> Vec<String>| {
+        let (queue, sets) = (queue.clone(), sets.clone());
+        move |namespace: &str, name: &str| {
+            for set in map(name) {
+                let set = ObjectRef::new(&set).within(namespace);
+                if sets.get(&set).is_some() {
+                    // The receiver is gone only when the loop is ending.
+                    let _ = queue.unbounded_send(set);
+                }
+            }
+        }
+    };
+    tasks.spawn(feed(shell.clone(), |s| &s.caches.pods, ask(parent)));
+    tasks.spawn(feed(
+        shell.clone(),
+        |s| &s.caches.claims,
+        ask(claim_parents),
+    ));
+    tasks.spawn(feed(shell.clone(), |s| &s.caches.revisions, ask(parent)));
+    tasks.spawn(watch_waits(
+        shell.clone(),
+        sets.clone(),
+        queue.clone(),
+        ask(claim_parents),
+    ));
+}
+
+fn events<K>(shell: &Shell) -> impl Stream<Item = Event<K>> + Send + use<K>
+where
+    K: kube::Resource<DynamicType = ()>
+        + Clone
+        + std::fmt::Debug
+        + serde::de::DeserializeOwned
+        + Send
+        + 'static,
+{
+    let config = watcher::Config::default().timeout(WATCH_SECONDS);
+    let stop = shell.ctx.shutdown.clone();
+    watcher::watcher(Api::<K>::all(shell.ctx.client.clone()), config)
+        .default_backoff()
+        .filter_map(|event| async move {
+            event
+                .inspect_err(|error| {
+                    tracing::warn!(%error, kind = %K::kind(&()), "watch failed, begun anew");
+                })
+                .ok()
+        })
+        .take_until(stop.cancelled_owned())
+}
+
+async fn feed<T>(
+    shell: Arc<Shell>,
+    cache: fn(&Shell) -> &super::cache::Cache<T>,
+    ask: impl Fn(&str, &str),
+) where
+    T: Cached,
+    T::Source: kube::Resource<DynamicType = ()>
+        + Clone
+        + std::fmt::Debug
+        + serde::de::DeserializeOwned
+        + Send
+        + 'static,
+{
+    let mut events = std::pin::pin!(events::<T::Source>(&shell));
+    while let Some(event) = events.next().await {
+        for changed in cache(&shell).take(event) {
+            let (namespace, name) = changed.key();
+            ask(namespace, name);
+        }
+    }
+}
+
+async fn watch_sets(shell: Arc<Shell>, mut writer: Writer<OrdinalSet>, queue: Queue) {
+    let mut events = std::pin::pin!(events::<OrdinalSet>(&shell));
+    while let Some(mut event) = events.next().await {
+        if let Event::Apply(set) | Event::InitApply(set) = &mut event {
+            // Never read here, and as large as the rest of the object.
+            set.managed_fields_mut().clear();
+        }
+        writer.apply_watcher_event(&event);
+        match event {
+            Event::Apply(set) | Event::InitApply(set) => {
+                let _ = queue.unbounded_send(ObjectRef::from_obj(&set));
+            }
+            Event::Delete(set) => {
+                let namespace = set.namespace().unwrap_or_default();
+                shell.memories.forget(&namespace, &set.name_any());
+            }
+            Event::Init | Event::InitDone => {}
+        }
+    }
+}
+
+/// The storage loop says why claims wait.
+async fn watch_waits(
+    shell: Arc<Shell>,
+    sets: Store<OrdinalSet>,
+    queue: Queue,
+    ask: impl Fn(&str, &str),
+) {
+    let mut changes = shell.ctx.waits.subscribe();
+    loop {
+        let change = tokio::select! {
+            change = changes.recv() => change,
+            () = shell.ctx.shutdown.cancelled() => return,
+        };
+        match change {
+            Ok((namespace, claim)) => ask(&namespace, &claim),
+            Err(RecvError::Lagged(_)) => {
+                for set in sets.state() {
+                    let _ = queue.unbounded_send(ObjectRef::from_obj(&*set));
+                }
+            }
+            Err(RecvError::Closed) => return,
+        }
+    }
+}
+
+/// The set of a pod or revision: what stands before the last `-`.
+fn parent(name: &str) -> Vec<String> {
+    let parent = name.rsplit_once('-');
+    parent.map(|(set, _)| set.to_owned()).into_iter().collect()
+}
+
+/// The sets that a claim may belong to: templates and sets may both have `-` in
+/// their names, so `a-b-c-0` may be of `b-c` or of `c`.
+fn claim_parents(name: &str) -> Vec<String> {
+    let Some((stem, _)) = name.rsplit_once('-') else {
+        return Vec::new();
+    };
+    stem.match_indices('-')
+        .map(|(at, _)| stem[at + 1..].to_owned())
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_lead_to_sets() {
+        assert_eq!(parent("my-web-12"), ["my-web"]);
+        assert!(parent("web").is_empty());
+        assert_eq!(claim_parents("data-my-web-0"), ["my-web", "web"]);
+        assert!(claim_parents("data-0").is_empty());
+    }
+}
