@@ -38,6 +38,9 @@ pub struct Want {
     pub backend: Option<BackendKind>,
     /// Directory tree or block device.
     pub mode: VolumeMode,
+    /// Pools that hold a tombstone of the claim from an earlier attempt: it
+    /// cannot be made there again.
+    pub avoid: BTreeSet<String>,
 }
 
 /// The claims of one pod that are placed together.
@@ -161,7 +164,9 @@ impl Search<'_> {
         let mut candidates: Vec<_> = self
             .pools
             .iter()
-            .filter(|(_, room)| carries(room, want.backend, want.mode))
+            .filter(|(id, room)| {
+                carries(room, want.backend, want.mode) && !want.avoid.contains(**id)
+            })
             .filter_map(|(id, room)| {
                 let placed = &self.order[..depth];
                 let here = placed.iter().filter(|i| self.chosen[**i] == *id);
@@ -232,8 +237,11 @@ fn why_not(want: &Want, near: &[(&String, &Room)]) -> Option<String> {
     }
     let able: Vec<_> = near
         .iter()
-        .filter(|(_, room)| carries(room, want.backend, want.mode))
+        .filter(|(id, room)| carries(room, want.backend, want.mode) && !want.avoid.contains(*id))
         .collect();
+    if able.is_empty() && !want.avoid.is_empty() {
+        return Some("tried every pool here before; delete the claim and make it again".to_owned());
+    }
     if able.is_empty() {
         return Some(match (want.mode, want.backend) {
             (VolumeMode::Block, _) => "no pool can carry a block device".to_owned(),

@@ -1,24 +1,263 @@
-//! Storage: pools, claims, volumes and capacity.
+//! Storage: pools are granted, claims placed, volumes carried through their
+//! life, and the scheduler told about room.
+//!
+//! One loop owns all knowledge ([`world`]). Changes come from watches and from
+//! the answers to own writes; each round decides about what they touch, with the
+//! pure functions of `berth-plan`, and hands the writes to tasks ([`apply`]). At
+//! most one write per object is under way, and what it answers is known before
+//! the object is looked at again.
 
-use std::sync::Arc;
+mod apply;
+mod cache;
+mod explain;
+mod round;
+mod slim;
+mod watch;
+mod world;
 
-use kube::Client;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use crate::context::Ctx;
+use futures::{FutureExt, StreamExt};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use tokio::{
+    sync::Semaphore,
+    task::{JoinError, JoinSet},
+};
+
+use self::{
+    apply::{Failure, Put, Work},
+    world::World,
+};
+use crate::{
+    context::Ctx,
+    metrics::{Loop as LoopName, Outcome},
+};
+
+pub use explain::explain;
+
+/// Writes under way at once; the API server's own fairness governs beyond that.
+const AT_ONCE: usize = 64;
+
+/// Longest pause between two tries of one object.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+/// Changes taken in before a round, at most: a flood must not keep decisions off.
+const BATCH: usize = 1000;
+
+/// What one write answered, with the object's key.
+struct Answer {
+    key: String,
+    result: Result<Vec<Put>, Failure>,
+}
+
+/// The loop's state beside its knowledge.
+struct Loop {
+    ctx: Arc<Ctx>,
+    world: World,
+    owner: Option<OwnerReference>,
+    permits: Arc<Semaphore>,
+    tasks: JoinSet<Answer>,
+    /// Keys whose write is under way.
+    busy: BTreeSet<String>,
+    /// Failed tries in a row, by key.
+    attempts: BTreeMap<String, u32>,
+    /// When to look at a key again.
+    timers: BTreeSet<(Instant, String)>,
+    /// Volumes whose claims wait for room.
+    waiting: BTreeSet<String>,
+    /// When the scheduler was asked again for a claim, and how often.
+    asked: BTreeMap<String, (Instant, u32)>,
+    /// When a Pool's figures were last written.
+    figures: BTreeMap<String, Instant>,
+    /// When more room was last told to the scheduler.
+    raised: Option<Instant>,
+    /// Pools and labels are to be compared again.
+    pools_due: bool,
+    /// Capacity objects are to be compared again.
+    capacities_due: bool,
+}
 
 /// Runs until `ctx.shutdown`.
 ///
 /// # Errors
-/// What ended it.
+/// A task that panicked, or watches that ended.
 pub async fn run(ctx: Arc<Ctx>) -> anyhow::Result<()> {
-    ctx.shutdown.cancelled().await;
+    let mut news = watch::all(&ctx);
+    let owner = apply::deployment_owner(&ctx).await;
+    let mut state = Loop::new(ctx.clone(), owner);
+    loop {
+        let timer = state.next_timer();
+        tokio::select! {
+            () = ctx.shutdown.cancelled() => break,
+            item = news.next() => match item {
+                Some(item) => state.world.take(item),
+                None => anyhow::bail!("the watches of storage ended"),
+            },
+            Some(answer) = state.tasks.join_next() => state.answered(answer)?,
+            () = sleep_until(timer) => {}
+        }
+        for _ in 0..BATCH {
+            if let Some(Some(item)) = news.next().now_or_never() {
+                state.world.take(item);
+            } else if let Some(answer) = state.tasks.try_join_next() {
+                state.answered(answer)?;
+            } else {
+                break;
+            }
+        }
+        if state.world.is_ready() {
+            let started = Instant::now();
+            state.wake(started);
+            state.round();
+            let seconds = started.elapsed().as_secs_f64();
+            ctx.metrics.round(LoopName::Storage, seconds);
+        }
+    }
+    // What has begun is ended: an intent without its PV would only be found later.
+    while state.tasks.join_next().await.is_some() {}
     Ok(())
 }
 
-/// Where the claim would be placed now, and why.
-///
-/// # Errors
-/// The claim cannot be read.
-pub async fn explain(_client: Client, namespace: &str, name: &str) -> anyhow::Result<String> {
-    anyhow::bail!("not built yet: {namespace}/{name}")
+async fn sleep_until(timer: Option<Instant>) {
+    match timer {
+        Some(at) => tokio::time::sleep_until(at.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+impl Loop {
+    fn new(ctx: Arc<Ctx>, owner: Option<OwnerReference>) -> Self {
+        Self {
+            ctx,
+            owner,
+            world: World::default(),
+            permits: Arc::new(Semaphore::new(AT_ONCE)),
+            tasks: JoinSet::new(),
+            busy: BTreeSet::new(),
+            attempts: BTreeMap::new(),
+            timers: BTreeSet::new(),
+            waiting: BTreeSet::new(),
+            asked: BTreeMap::new(),
+            figures: BTreeMap::new(),
+            raised: None,
+            pools_due: true,
+            capacities_due: true,
+        }
+    }
+
+    fn next_timer(&self) -> Option<Instant> {
+        self.timers.first().map(|(at, _)| *at)
+    }
+
+    /// Looks at `key` again at `at`.
+    fn look_again(&mut self, key: &str, at: Instant) {
+        self.timers.insert((at, key.to_owned()));
+    }
+
+    /// Marks what is due at `now`.
+    fn wake(&mut self, now: Instant) {
+        while let Some((at, key)) = self.timers.first().cloned() {
+            if at > now {
+                break;
+            }
+            self.timers.remove(&(at, key.clone()));
+            match key.split_once(':') {
+                Some(("pool" | "node", _)) => self.pools_due = true,
+                Some(("capacity", _)) => self.capacities_due = true,
+                _ => {
+                    self.world.dirty.insert(key);
+                }
+            }
+        }
+    }
+
+    /// Starts a write for `key`, which is not looked at until it is answered.
+    fn start(&mut self, key: String, work: Work) {
+        let (ctx, permits) = (self.ctx.clone(), self.permits.clone());
+        self.busy.insert(key.clone());
+        self.tasks.spawn(async move {
+            let _permit = permits.acquire().await;
+            let result = apply::apply(&ctx, work).await;
+            Answer { key, result }
+        });
+    }
+
+    fn answered(&mut self, answer: Result<Answer, JoinError>) -> anyhow::Result<()> {
+        let Answer { key, result } = answer?;
+        self.busy.remove(&key);
+        let outcome = match &result {
+            Ok(_) => Outcome::Done,
+            Err(failure) if failure.is_conflict() => Outcome::Conflict,
+            Err(_) => Outcome::Failed,
+        };
+        self.ctx.metrics.wrote(LoopName::Storage, outcome);
+        match result {
+            Ok(puts) => {
+                self.attempts.remove(&key);
+                for put in puts {
+                    self.put(put);
+                }
+            }
+            Err(failure) => {
+                // What we assumed to be placed is not, as far as we know.
+                if self.world.assumed.remove(&key).is_some() {
+                    self.world.rooms_dirty = true;
+                }
+                let attempts = self.attempts.entry(key.clone()).or_default();
+                *attempts += 1;
+                let pause = pause(*attempts);
+                if failure.is_conflict() {
+                    tracing::debug!(key, reason = failure.chain(), "decided anew");
+                } else {
+                    tracing::warn!(
+                        key,
+                        error = failure.chain(),
+                        ?pause,
+                        "not done; tried again"
+                    );
+                }
+                self.look_again(&key, Instant::now() + pause);
+            }
+        }
+        // Changes that came while the write was under way were put off.
+        match key.split_once(':') {
+            Some(("pool" | "node", _)) => self.pools_due = true,
+            Some(("capacity", _)) => self.capacities_due = true,
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn put(&mut self, put: Put) {
+        match put {
+            Put::Volume(object) => self.world.put_volume(*object),
+            Put::Pv(object) => self.world.put_pv(*object),
+            Put::Claim(object) => self.world.put_claim(*object),
+            Put::Pool(object) => self.world.put_pool(*object),
+            Put::Node(object) => self.world.put_node(*object),
+            Put::Capacity(object) => self.world.put_capacity(*object),
+        }
+    }
+}
+
+/// Pause after the n-th failure in a row: 100 ms, doubling.
+fn pause(attempts: u32) -> Duration {
+    let factor = 1u32 << attempts.saturating_sub(1).min(16);
+    (Duration::from_millis(100) * factor).min(LONGEST_PAUSE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_to_a_limit() {
+        assert_eq!(pause(1), Duration::from_millis(100));
+        assert_eq!(pause(4), Duration::from_millis(800));
+        assert_eq!(pause(99), LONGEST_PAUSE);
+    }
 }

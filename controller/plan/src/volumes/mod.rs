@@ -258,6 +258,11 @@ fn with_claim(view: &View, volume: &Volume, claim: &PersistentVolumeClaim) -> De
     let status = volume.status.clone().unwrap_or_default();
     let says = status.message.clone().unwrap_or_default();
     let node = &volume.spec.node;
+    let waits_for_pod = view.class.is_some_and(|c| !c.immediate);
+    if !exposed && waits_for_pod && claim::selected_node(claim) != Some(node) {
+        // The scheduler was asked again, since the pod cannot run there.
+        return orphaned(volume);
+    }
     match status.phase {
         VolumePhase::Ready => expose(view, volume, claim, exposed),
         VolumePhase::NoRoom if !exposed => {

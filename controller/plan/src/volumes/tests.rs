@@ -237,6 +237,23 @@ fn refusals_of_the_agent_send_the_claim_elsewhere() {
 }
 
 #[test]
+fn a_volume_on_a_node_that_is_no_longer_chosen_goes() {
+    for node in [json!(null), json!("n2")] {
+        let mut world = World::new();
+        world.claim(json!({"metadata": {"annotations": {names::SELECTED_NODE: node}}}));
+        world.volume(VolumePhase::Ready, false);
+        let proof = Proof::NeverExposed;
+        assert_eq!(world.decide().step, Step::Erase { proof });
+        // Unless pods may have seen it, or nobody asked a scheduler.
+        world.volume(VolumePhase::Ready, true);
+        assert!(matches!(world.decide().step, Step::Expose { .. }));
+        world.volume(VolumePhase::Ready, false);
+        world.class.immediate = true;
+        assert!(matches!(world.decide().step, Step::Expose { .. }));
+    }
+}
+
+#[test]
 fn what_was_exposed_is_never_erased_because_something_vanished() {
     // Neither PV nor claim: retained.
     let mut world = World::new();

@@ -1,0 +1,128 @@
+//! `explain pvc/<name>`: the same planner on live state, without doing anything.
+
+use std::fmt::Write as _;
+
+use anyhow::Context as _;
+use berth_api::{Bytes, names};
+use berth_plan::{
+    place::{self, Placement, carries},
+    volumes::claim,
+};
+use kube::{Api, Client, Resource, ResourceExt, api::ListParams, runtime::watcher::Event};
+use serde::de::DeserializeOwned;
+
+use super::{slim, watch::News, world::World};
+
+async fn list<K>(
+    world: &mut World,
+    api: Api<K>,
+    wrap: impl Fn(Event<K>) -> News,
+) -> anyhow::Result<()>
+where
+    K: Resource + Clone + DeserializeOwned + std::fmt::Debug,
+{
+    let list = api.list(&ListParams::default()).await?;
+    world.take(wrap(Event::Init));
+    for object in list.items {
+        world.take(wrap(Event::InitApply(object)));
+    }
+    world.take(wrap(Event::InitDone));
+    Ok(())
+}
+
+/// What would be done about the claim now, and why.
+///
+/// # Errors
+/// The claim, or what the decision depends on, cannot be read.
+pub async fn explain(client: Client, namespace: &str, name: &str) -> anyhow::Result<String> {
+    let mut world = World::default();
+    let all = || client.clone();
+    list(&mut world, Api::all(all()), News::Node).await?;
+    list(&mut world, Api::all(all()), News::Class).await?;
+    list(&mut world, Api::all(all()), News::Pool).await?;
+    list(&mut world, Api::all(all()), News::Report).await?;
+    list(&mut world, Api::all(all()), News::Volume).await?;
+    list(&mut world, Api::all(all()), News::Pv).await?;
+    list(&mut world, Api::all(all()), News::Claim).await?;
+    list(&mut world, slim::api(all()), News::Pod).await?;
+    world.refresh();
+    let claim = world
+        .claims
+        .get(namespace, name)
+        .cloned()
+        .with_context(|| format!("there is no claim {name} in namespace {namespace}"))?;
+    Ok(told(&world, &claim))
+}
+
+fn told(
+    world: &World,
+    claim: &std::sync::Arc<k8s_openapi::api::core::v1::PersistentVolumeClaim>,
+) -> String {
+    let mut out = String::new();
+    let volume = names::volume_name(claim::uid(claim));
+    let (decision, _) = world.decide(&volume);
+    // Writing to a String does not fail.
+    let _ = writeln!(
+        out,
+        "claim   {}/{} wants {}, class {}",
+        claim.namespace().unwrap_or_default(),
+        claim.name_any(),
+        claim::size(claim).map_or("nothing".to_owned(), |s| Bytes(s).human()),
+        claim::class_name(claim).unwrap_or("none"),
+    );
+    let _ = writeln!(out, "volume  {volume}");
+    let _ = writeln!(
+        out,
+        "node    {}",
+        claim::selected_node(claim).unwrap_or("not chosen by the scheduler yet")
+    );
+    let _ = writeln!(out, "next    {:?}", decision.step);
+    if let Some(wait) = decision.wait {
+        let _ = writeln!(out, "waits   {wait}");
+    }
+    if let Some(error) = world.class_error(claim) {
+        let _ = writeln!(out, "refused {error}");
+    }
+    let Some(class) = world.class_of(claim) else {
+        let _ = writeln!(out, "the class is not Berth's, or not valid: left alone");
+        return out;
+    };
+    if claim::volume_name(claim).is_some() {
+        return out;
+    }
+    let node = claim::selected_node(claim).filter(|_| !class.immediate);
+    let group = match world.group(claim, class, node) {
+        Ok(group) => group,
+        Err(wait) => {
+            let _ = writeln!(out, "waits   {wait}");
+            return out;
+        }
+    };
+    let members: Vec<_> = group.members.iter().map(|m| m.name_any()).collect();
+    let _ = writeln!(out, "placed together: {}", members.join(", "));
+    let set = group.request.set.as_ref();
+    let mode = claim::mode(claim);
+    for (id, room) in &world.rooms {
+        let others = room.others(set, group.request.ordinal);
+        let able = if carries(room, class.backend, mode) {
+            ""
+        } else {
+            ", cannot carry it"
+        };
+        let _ = writeln!(
+            out,
+            "pool    {id} on {}: {}, {} free of {}, {others} other ordinals of the set{able}",
+            room.node,
+            room.standing.reason(),
+            Bytes(room.free()).human(),
+            Bytes(room.capacity).human(),
+        );
+    }
+    let _ = match place::place(&group.request, &world.rooms) {
+        Placement::Placed { node, pools } => {
+            writeln!(out, "answer  {node}: {}", pools.join(", "))
+        }
+        Placement::NoRoom { claim, text } => writeln!(out, "answer  no room for {claim}: {text}"),
+    };
+    out
+}

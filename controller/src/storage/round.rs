@@ -1,0 +1,593 @@
+//! One round: decide about everything that a change touched.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use berth_api::{Volume, VolumeState, names, names::reason};
+use berth_plan::{
+    capacity,
+    place::{self, Placement, Request, Want},
+    pools,
+    room::SetKey,
+    volumes::{self, Class, Decision, Notice, Peers, Step, claim, pv},
+};
+use jiff::Timestamp;
+use k8s_openapi::{
+    api::{
+        core::v1::{ObjectReference, PersistentVolumeClaim},
+        storage::v1::CSIStorageCapacity,
+    },
+    apimachinery::pkg::apis::meta::v1::LabelSelector,
+};
+use kube::{Resource, ResourceExt};
+use serde_json::json;
+
+use super::{
+    Loop,
+    apply::{self, Work},
+    slim,
+    world::World,
+};
+use crate::events::Kind;
+
+/// Figures of a Pool are written at most this often; grants at once.
+const FIGURES: Duration = Duration::from_secs(1);
+
+/// More room is told to the scheduler at most this often; less room at once.
+const RAISE: Duration = Duration::from_millis(500);
+
+/// The claims of one pod that are to be placed now, and how.
+pub(super) struct Group {
+    pub(super) members: Vec<Arc<PersistentVolumeClaim>>,
+    pub(super) request: Request,
+}
+
+impl World {
+    /// The claim that decides about a volume: the one that its PV is bound to,
+    /// else the one that it was made for.
+    fn claim_for(&self, name: &str) -> Option<Arc<PersistentVolumeClaim>> {
+        let pvs = self.pvs_of(name);
+        let reference = pvs.first().map(|pv| pv::claim_ref(pv));
+        let uid = match reference {
+            Some(Some(reference)) => reference.uid,
+            // A PV that a person took the claim from.
+            Some(None) => return None,
+            None => name.strip_prefix("pvc-")?.to_owned(),
+        };
+        self.claim_of_uid(&uid).cloned()
+    }
+
+    /// The next write for one volume, and the claim behind it.
+    pub(super) fn decide(&self, name: &str) -> (Decision, Option<Arc<PersistentVolumeClaim>>) {
+        let claim = self.claim_for(name);
+        let pvs = self.pvs_of(name);
+        if pvs.len() > 1 {
+            let all: Vec<_> = pvs.iter().map(|pv| pv.name_any()).collect();
+            let text = format!("{} name one volume; delete all but one", all.join(" and "));
+            let decision = Decision {
+                step: Step::Nothing,
+                wait: Some(text.clone()),
+                notice: Some(Notice {
+                    warning: true,
+                    reason: reason::NAME_CONFLICT,
+                    text,
+                }),
+            };
+            return (decision, claim);
+        }
+        let class = claim.as_deref().and_then(|c| self.class_of(c));
+        let peers = match (&claim, pvs.is_empty()) {
+            (Some(claim), true) => self.peers_state(claim),
+            _ => Peers::Ready,
+        };
+        let decision = volumes::decide(&volumes::View {
+            claim: claim.as_deref(),
+            pv: pvs.first().map(|pv| &**pv),
+            volume: self.volumes.get("", name).map(|v| &**v),
+            class,
+            grants: &self.grants,
+            rooms: &self.rooms,
+            nodes: &self.labels,
+            peers: &peers,
+        });
+        (decision, claim)
+    }
+
+    /// The open claims of the claim's pod, once all of them are due. The error
+    /// says what is waited for.
+    pub(super) fn group(
+        &self,
+        first: &Arc<PersistentVolumeClaim>,
+        class: &Class,
+        asked_node: Option<&str>,
+    ) -> Result<Group, String> {
+        let namespace = first.namespace().unwrap_or_default();
+        let pod = self
+            .pods_of(&namespace, &first.name_any())
+            .into_iter()
+            .next();
+        let pod = pod.as_deref().map(slim::facts);
+        let mut members = vec![first.clone()];
+        let mut node = asked_node.map(str::to_owned);
+        for peer in self.peers(first) {
+            let Some(class_of_peer) = self.class_of(&peer) else {
+                continue;
+            };
+            let name = names::volume_name(claim::uid(&peer));
+            let volume = self.volumes.get("", &name).map(|v| &**v);
+            match volume.or_else(|| self.assumed.get(&name)) {
+                Some(volume) if volume.spec.state == VolumeState::Deleted => {
+                    return Err(format!(
+                        "waiting for the old volume of {} to go",
+                        peer.name_any()
+                    ));
+                }
+                // What is bound, or on its way, holds the pod to its node.
+                Some(volume) => node = node.or_else(|| Some(volume.spec.node.clone())),
+                None if claim::volume_name(&peer).is_some() => {}
+                None if asked_node.is_none() && !class.immediate => members.push(peer),
+                None if claim::refusal(&peer).is_some() => {
+                    return Err(format!(
+                        "waiting for the pod's other claim {}",
+                        peer.name_any()
+                    ));
+                }
+                None if claim::is_due(&peer, class_of_peer) => members.push(peer),
+                None => {
+                    return Err(format!(
+                        "waiting for the pod's other claim {}",
+                        peer.name_any()
+                    ));
+                }
+            }
+        }
+        let owner = claim::owner(first, pod.as_ref());
+        let set: Option<SetKey> = owner
+            .as_ref()
+            .map(|o| (namespace.clone(), o.kind.clone(), o.name.clone()));
+        let wants = members
+            .iter()
+            .map(|member| Want {
+                claim: member.name_any(),
+                size: claim::size(member).unwrap_or_default(),
+                backend: self.class_of(member).and_then(|c| c.backend),
+                mode: claim::mode(member),
+                avoid: self
+                    .burned
+                    .get(claim::uid(member))
+                    .cloned()
+                    .unwrap_or_default(),
+            })
+            .collect();
+        let request = Request {
+            node,
+            nodes: class.allowed(&self.labels),
+            set,
+            ordinal: owner.as_ref().map(|o| o.ordinal),
+            wants,
+        };
+        Ok(Group { members, request })
+    }
+
+    /// The spec of a member's volume.
+    fn intent(&self, member: &PersistentVolumeClaim, node: &str, pool: &str) -> Option<Volume> {
+        let namespace = member.namespace().unwrap_or_default();
+        let pod = self
+            .pods_of(&namespace, &member.name_any())
+            .into_iter()
+            .next();
+        let owner = claim::owner(member, pod.as_deref().map(slim::facts).as_ref());
+        let class = self.class_of(member)?;
+        let spec = pv::placed(member, owner, class, node, pool);
+        Some(pv::volume(&names::volume_name(claim::uid(member)), spec))
+    }
+}
+
+impl Loop {
+    /// Decides about everything that is dirty and starts the writes.
+    pub(super) fn round(&mut self) {
+        let refreshed = self.world.refresh();
+        self.pools_due |= refreshed.pools;
+        self.capacities_due |= refreshed.rooms | self.world.capacities_dirty;
+        if refreshed.rooms || std::mem::take(&mut self.world.capacities_dirty) {
+            self.world.dirty.extend(std::mem::take(&mut self.waiting));
+        }
+        for (namespace, name) in std::mem::take(&mut self.world.gone) {
+            self.ctx.waits.set(&namespace, &name, None);
+        }
+        let dirty = std::mem::take(&mut self.world.dirty);
+        let (busy, due): (BTreeSet<_>, BTreeSet<_>) =
+            dirty.into_iter().partition(|name| self.busy.contains(name));
+        self.world.dirty = busy;
+        for name in due {
+            // A group that was placed in this round covers several.
+            if !self.busy.contains(&name) {
+                self.decide(&name);
+            }
+        }
+        // Placements of this round count for the next one.
+        let placed = self.world.refresh();
+        self.pools_due |= placed.pools;
+        self.capacities_due |= placed.rooms;
+        if std::mem::take(&mut self.pools_due) {
+            self.pools();
+        }
+        if std::mem::take(&mut self.capacities_due) {
+            self.capacities();
+        }
+        let metrics = &self.ctx.metrics;
+        metrics.volumes.set(self.world.volumes.len() as i64);
+        metrics.claims_waiting.set(self.waiting.len() as i64);
+    }
+
+    fn decide(&mut self, name: &str) {
+        let (decision, claim) = self.world.decide(name);
+        let volume = self.world.volumes.get("", name).cloned();
+        let pv = self.world.pvs_of(name).into_iter().next();
+        if decision.step == Step::Nothing {
+            self.attempts.remove(name);
+        }
+        // Without a volume, the text comes from looking for room, below.
+        if let Some(claim) = claim.as_ref().filter(|_| volume.is_some() || pv.is_some()) {
+            self.wait(claim, decision.wait.as_deref());
+        }
+        if let Some(notice) = &decision.notice {
+            self.tell(claim.as_deref(), volume.as_deref(), notice);
+        }
+        let key = name.to_owned();
+        let work = match (decision.step, volume, pv) {
+            (Step::Nothing, volume, pv) => {
+                if let Some(claim) = claim.filter(|_| volume.is_none() && pv.is_none()) {
+                    let found = self.undecided(name, &claim);
+                    self.wait(&claim, decision.wait.or(found).as_deref());
+                }
+                return;
+            }
+            (Step::Place, _, _) => {
+                if let Some(claim) = claim {
+                    self.place(name, &claim);
+                }
+                return;
+            }
+            (Step::Adopt { spec }, _, Some(pv)) => {
+                tracing::info!(volume = name, pool = %spec.pool, "Volume made again from its PersistentVolume");
+                let volume = pv::volume(name, *spec);
+                Work::Adopt { volume, pv }
+            }
+            (Step::Expose { mark, pv }, Some(volume), _) => {
+                self.asked.remove(name);
+                Work::Expose { volume, mark, pv }
+            }
+            (Step::MoveTo { node }, Some(volume), _) => Work::PatchVolume {
+                volume,
+                spec: json!({"node": node}),
+            },
+            (Step::Grow { size }, Some(volume), _) => Work::PatchVolume {
+                volume,
+                spec: json!({"size": berth_api::Bytes(size)}),
+            },
+            (Step::Erase { proof }, Some(volume), _) => Work::Erase { volume, proof },
+            (Step::DropVolume { refused }, Some(volume), _) => {
+                if let Some(size) = refused {
+                    let ceilings = &mut self.world.ceilings;
+                    let ceiling = ceilings.entry(volume.spec.pool.clone()).or_insert(size);
+                    *ceiling = size.min(*ceiling);
+                    self.world.rooms_dirty = true;
+                }
+                Work::DropVolume {
+                    volume,
+                    claim: None,
+                }
+            }
+            (Step::Reschedule, Some(volume), _) => {
+                let uid = volume.spec.claim.uid.clone();
+                let pools = self.world.burned.entry(uid).or_default();
+                pools.insert(volume.spec.pool.clone());
+                let claim = claim.filter(|c| claim::selected_node(c).is_some());
+                Work::DropVolume { volume, claim }
+            }
+            (Step::DeletePv, _, Some(pv)) => Work::DeletePv(pv),
+            (Step::DropFinalizer, _, Some(pv)) => Work::DropFinalizer(pv),
+            (Step::PvCapacity { size }, _, Some(pv)) => Work::PvCapacity { pv, size },
+            (Step::ClaimCapacity { size }, _, _) => match claim {
+                Some(claim) => Work::ClaimCapacity { claim, size },
+                None => return,
+            },
+            (step, _, _) => {
+                tracing::error!(
+                    volume = name,
+                    ?step,
+                    "decided about an object that is not there"
+                );
+                return;
+            }
+        };
+        self.start(key, work);
+    }
+
+    /// An open claim that is not due: why it waits, and why a scheduler finds no
+    /// node for it.
+    fn undecided(&mut self, name: &str, claim: &Arc<PersistentVolumeClaim>) -> Option<String> {
+        if claim::volume_name(claim).is_some() {
+            return None;
+        }
+        if let Some(error) = self.world.class_error(claim).map(str::to_owned) {
+            self.warn(claim, reason::PROVISIONING_FAILED, error.clone());
+            return Some(error);
+        }
+        let class = self.world.class_of(claim).cloned()?;
+        let namespace = claim.namespace().unwrap_or_default();
+        let used = !self.world.pods_of(&namespace, &claim.name_any()).is_empty();
+        if class.immediate || !used || claim::refusal(claim).is_some() {
+            return None;
+        }
+        self.waiting.insert(name.to_owned());
+        let group = self.world.group(claim, &class, None).ok()?;
+        match place::place(&group.request, &self.world.rooms) {
+            Placement::Placed { .. } => None,
+            Placement::NoRoom { text, .. } => {
+                self.warn(claim, reason::NO_ROOM, format!("no node has room: {text}"));
+                Some(text)
+            }
+        }
+    }
+
+    fn place(&mut self, name: &str, claim: &Arc<PersistentVolumeClaim>) {
+        let Some(class) = self.world.class_of(claim).cloned() else {
+            return;
+        };
+        let node = claim::selected_node(claim).filter(|_| !class.immediate);
+        let group = match self.world.group(claim, &class, node) {
+            Ok(group) => group,
+            Err(wait) => return self.wait(claim, Some(&wait)),
+        };
+        let keys = group
+            .members
+            .iter()
+            .map(|m| names::volume_name(claim::uid(m)));
+        if keys.clone().any(|key| self.busy.contains(&key)) {
+            // Its answer brings us back here.
+            self.world.dirty.insert(name.to_owned());
+            return;
+        }
+        match place::place(&group.request, &self.world.rooms) {
+            Placement::Placed { node, pools } => {
+                for (member, pool) in group.members.iter().zip(pools) {
+                    self.intend(member, &group.request, &node, &pool);
+                }
+            }
+            Placement::NoRoom { text, .. } => self.no_room(&group, &text),
+        }
+    }
+
+    fn intend(
+        &mut self,
+        member: &Arc<PersistentVolumeClaim>,
+        request: &Request,
+        node: &str,
+        pool: &str,
+    ) {
+        let Some(volume) = self.world.intent(member, node, pool) else {
+            return;
+        };
+        let name = volume.name_any();
+        self.waiting.remove(&name);
+        if let Some(room) = self.world.rooms.get_mut(pool) {
+            room.take(volume.spec.size.0, request.set.as_ref(), request.ordinal);
+        }
+        self.world.rooms_dirty = true;
+        self.world.assumed.insert(name.clone(), volume.clone());
+        self.wait(member, Some(&format!("waiting for the agent on {node}")));
+        let notice = Notice {
+            warning: false,
+            reason: reason::PROVISIONING,
+            text: format!("volume {name} goes to pool {pool} on {node}"),
+        };
+        self.tell(Some(member), None, &notice);
+        tracing::info!(volume = %name, pool, node, "placed");
+        self.start(name, Work::CreateVolume(volume));
+    }
+
+    /// No pool on the node: the scheduler is asked again, once it can know.
+    fn no_room(&mut self, group: &Group, text: &str) {
+        let now = Instant::now();
+        for member in &group.members {
+            let name = names::volume_name(claim::uid(member));
+            self.wait(member, Some(text));
+            self.waiting.insert(name.clone());
+            let Some(node) = claim::selected_node(member).map(str::to_owned) else {
+                self.warn(member, reason::NO_ROOM, format!("no node has room: {text}"));
+                continue;
+            };
+            let note = format!("node {node}: {text}; the scheduler is asked for another node");
+            self.warn(member, reason::NO_ROOM, note);
+            // Less room is told first, or the scheduler would choose the node again.
+            if !self.is_told(member, &node) {
+                self.capacities_due = true;
+                continue;
+            }
+            let (last, times) = self.asked.get(&name).copied().unwrap_or((now, 0));
+            let due = last + ask_pause(times);
+            if due > now {
+                self.look_again(&name, due);
+                continue;
+            }
+            self.asked.insert(name.clone(), (now, times + 1));
+            self.start(name, Work::Unselect(member.clone()));
+        }
+    }
+
+    /// Whether the scheduler can see that the node has no more room than it has.
+    fn is_told(&self, claim: &PersistentVolumeClaim, node: &str) -> bool {
+        let Some(class) = self.world.class_of(claim) else {
+            return true;
+        };
+        let wanted = capacity::capacities([class], &self.world.rooms);
+        let key = (class.name.clone(), node.to_owned());
+        let largest = wanted.get(&key).map_or(0, |c| c.largest);
+        let name = capacity::object_name(&class.name, node);
+        let object = self.world.capacities.get(&self.ctx.namespace, &name);
+        let told = object.map_or(Some(0), |o| largest_told(o));
+        told.is_some_and(|told| told <= largest)
+    }
+
+    fn pools(&mut self) {
+        let (world, now) = (&self.world, Instant::now());
+        let view = world.pools_view();
+        let writes = pools::writes(&view, &world.grants, &world.rooms, Timestamp::now());
+        let ready = world.grants.values().filter(|g| g.standing.is_ready());
+        self.ctx.metrics.pools_ready.set(ready.count() as i64);
+        for write in writes {
+            let (key, there) = match &write {
+                pools::Write::Create { id } | pools::Write::Status { id, .. } => {
+                    (format!("pool:{id}"), self.world.pools.get("", id).cloned())
+                }
+                pools::Write::Labels { node, .. } => (format!("node:{node}"), None),
+            };
+            if self.busy.contains(&key) || self.is_pausing(&key) {
+                continue;
+            }
+            if let (pools::Write::Status { id, status, moved }, Some(there)) = (&write, &there) {
+                let old = there.status.as_ref();
+                let urgent = *moved || old.map(|s| &s.conditions) != Some(&status.conditions);
+                let last = self.figures.get(id).copied();
+                if !urgent && let Some(last) = last.filter(|last| now < *last + FIGURES) {
+                    self.look_again(&key, last + FIGURES);
+                    continue;
+                }
+                self.figures.insert(id.clone(), now);
+                if urgent {
+                    let node = status.node.as_deref().unwrap_or("-");
+                    let reason = status.conditions.first().map(|c| c.reason.clone());
+                    tracing::info!(pool = %id, node, epoch = status.epoch, ?reason, "pool");
+                }
+            }
+            self.start(key, Work::Pool { write, there });
+        }
+    }
+
+    fn capacities(&mut self) {
+        let now = Instant::now();
+        let classes = self.world.parsed.values().filter_map(|c| c.as_ref().ok());
+        let wanted = capacity::capacities(classes, &self.world.rooms);
+        let mut unneeded: BTreeMap<String, _> = self
+            .world
+            .capacities
+            .values()
+            .map(|o| (o.name_any(), o.clone()))
+            .collect();
+        let may_raise = self.raised.is_none_or(|at| now >= at + RAISE);
+        let mut raises = false;
+        for ((class, node), figures) in wanted {
+            let name = capacity::object_name(&class, &node);
+            let there = unneeded.remove(&name);
+            let told = there.as_deref().and_then(largest_told);
+            let total = there.as_deref().and_then(total_told);
+            if told == Some(figures.largest) && total == Some(figures.total) {
+                continue;
+            }
+            let key = format!("capacity:{name}");
+            if self.busy.contains(&key) || self.is_pausing(&key) {
+                continue;
+            }
+            let raise = there.is_some() && told.is_none_or(|told| told <= figures.largest);
+            raises |= raise;
+            if raise && !may_raise {
+                continue;
+            }
+            let wanted = CSIStorageCapacity {
+                metadata: apply::capacity_meta(&self.ctx, name, self.owner.as_ref()),
+                storage_class_name: class,
+                node_topology: Some(LabelSelector {
+                    match_labels: Some([(names::TOPOLOGY_NODE.to_owned(), node)].into()),
+                    match_expressions: None,
+                }),
+                capacity: Some(apply::quantity(figures.total)),
+                maximum_volume_size: Some(apply::quantity(figures.largest)),
+            };
+            let work = Work::Capacity {
+                wanted: Box::new(wanted),
+                there: there.is_some(),
+            };
+            self.start(key, work);
+        }
+        if raises {
+            match self.raised.filter(|_| !may_raise) {
+                Some(at) => self.look_again("capacity:", at + RAISE),
+                None => self.raised = Some(now),
+            }
+        }
+        for (name, object) in unneeded {
+            let key = format!("capacity:{name}");
+            if !self.busy.contains(&key) && !self.is_pausing(&key) {
+                self.start(key, Work::DropCapacity(object));
+            }
+        }
+    }
+
+    /// A failed write whose next try is still to come.
+    fn is_pausing(&self, key: &str) -> bool {
+        self.attempts.contains_key(key) && self.timers.iter().any(|(_, k)| k == key)
+    }
+
+    fn wait(&self, claim: &PersistentVolumeClaim, text: Option<&str>) {
+        let namespace = claim.namespace().unwrap_or_default();
+        let text = text.map(str::to_owned);
+        self.ctx.waits.set(&namespace, &claim.name_any(), text);
+    }
+
+    fn warn(&self, claim: &PersistentVolumeClaim, reason: &'static str, text: String) {
+        let notice = Notice {
+            warning: true,
+            reason,
+            text,
+        };
+        self.tell(Some(claim), None, &notice);
+    }
+
+    fn tell(
+        &self,
+        claim: Option<&PersistentVolumeClaim>,
+        volume: Option<&Volume>,
+        notice: &Notice,
+    ) {
+        let about: ObjectReference = match (claim, volume) {
+            (Some(claim), _) => claim.object_ref(&()),
+            (None, Some(volume)) => volume.object_ref(&()),
+            (None, None) => return,
+        };
+        let kind = match notice.warning {
+            true => Kind::Warning,
+            false => Kind::Normal,
+        };
+        let events = &self.ctx.events;
+        events.publish(about, kind, notice.reason, &notice.text);
+    }
+}
+
+/// Pause before the scheduler is asked again for the n-th time: none, then one
+/// second, doubling to a minute.
+fn ask_pause(times: u32) -> Duration {
+    match times {
+        0 => Duration::ZERO,
+        n => Duration::from_secs(1u64 << (n - 1).min(6)).min(Duration::from_secs(60)),
+    }
+}
+
+fn bytes(
+    quantity: Option<&k8s_openapi::apimachinery::pkg::api::resource::Quantity>,
+) -> Option<u64> {
+    let bytes: berth_api::Bytes = quantity?.0.parse().ok()?;
+    Some(bytes.0)
+}
+
+fn largest_told(object: &CSIStorageCapacity) -> Option<u64> {
+    bytes(object.maximum_volume_size.as_ref())
+}
+
+fn total_told(object: &CSIStorageCapacity) -> Option<u64> {
+    bytes(object.capacity.as_ref())
+}

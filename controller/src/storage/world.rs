@@ -1,0 +1,454 @@
+//! Everything that the loop knows, and what a change touches.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use berth_api::{NodeStorage, Pool, Volume, names};
+use berth_plan::{
+    pools::{self, Grant},
+    room::{self, Room},
+    volumes::{Class, Peers, claim, class, pv},
+};
+use k8s_openapi::api::{
+    core::v1::{Node, PersistentVolume, PersistentVolumeClaim},
+    storage::v1::{CSIStorageCapacity, StorageClass},
+};
+use kube::{ResourceExt, core::PartialObjectMeta};
+
+use super::{
+    cache::{Cache, Key},
+    slim::{self, SlimPod},
+    watch::News,
+};
+
+/// The loop's knowledge.
+#[derive(Default)]
+pub(super) struct World {
+    pub(super) claims: Cache<PersistentVolumeClaim>,
+    pub(super) pvs: Cache<PersistentVolume>,
+    pub(super) classes: Cache<StorageClass>,
+    pub(super) nodes: Cache<PartialObjectMeta<Node>>,
+    pub(super) pools: Cache<Pool>,
+    pub(super) volumes: Cache<Volume>,
+    pub(super) reports: Cache<NodeStorage>,
+    pub(super) pods: Cache<SlimPod>,
+    pub(super) capacities: Cache<CSIStorageCapacity>,
+
+    claims_by_uid: BTreeMap<String, Key>,
+    pvs_by_handle: BTreeMap<String, BTreeSet<String>>,
+    pods_by_claim: BTreeMap<Key, BTreeSet<String>>,
+
+    /// Volumes (by name) to look at.
+    pub(super) dirty: BTreeSet<String>,
+    /// Claims that are gone, so that nothing is told of them any more.
+    pub(super) gone: Vec<Key>,
+    /// Grants are to be computed anew.
+    pub(super) grants_dirty: bool,
+    /// Room is to be computed anew.
+    pub(super) rooms_dirty: bool,
+    /// A capacity object changed that we did not write.
+    pub(super) capacities_dirty: bool,
+
+    pub(super) grants: BTreeMap<String, Grant>,
+    pub(super) rooms: BTreeMap<String, Room>,
+    pub(super) labels: BTreeMap<String, BTreeMap<String, String>>,
+    pub(super) parsed: BTreeMap<String, Result<Class, String>>,
+
+    /// Volumes whose creation is under way, so that their room is not given twice.
+    pub(super) assumed: BTreeMap<String, Volume>,
+    /// Sizes that an agent refused since it last reported, by pool.
+    pub(super) ceilings: BTreeMap<String, u64>,
+    /// Pools with a tombstone of a claim (by UID).
+    pub(super) burned: BTreeMap<String, BTreeSet<String>>,
+}
+
+/// What [`World::refresh`] computed anew.
+#[derive(Default)]
+pub(super) struct Refreshed {
+    /// Pool objects and node labels are to be compared with the grants.
+    pub(super) pools: bool,
+    /// Room is not what it was.
+    pub(super) rooms: bool,
+}
+
+impl World {
+    /// Whether every watch has listed once.
+    pub(super) fn is_ready(&self) -> bool {
+        self.claims.is_ready()
+            && self.pvs.is_ready()
+            && self.classes.is_ready()
+            && self.nodes.is_ready()
+            && self.pools.is_ready()
+            && self.volumes.is_ready()
+            && self.reports.is_ready()
+            && self.pods.is_ready()
+            && self.capacities.is_ready()
+    }
+
+    /// Takes in what a watch said.
+    pub(super) fn take(&mut self, news: News) {
+        match news {
+            News::Claim(event) => {
+                for (old, new) in self.claims.take(event) {
+                    self.claim_changed(old.as_deref(), new.as_deref());
+                }
+            }
+            News::Pv(event) => {
+                for (old, new) in self.pvs.take(event) {
+                    self.pv_changed(old.as_deref(), new.as_deref());
+                }
+            }
+            News::Volume(event) => {
+                for (old, new) in self.volumes.take(event) {
+                    self.volume_changed(old.as_deref(), new.as_deref());
+                }
+            }
+            News::Pod(event) => {
+                for (old, new) in self.pods.take(event) {
+                    self.pod_changed(old.as_deref(), new.as_deref());
+                }
+            }
+            News::Class(event) => {
+                for (old, new) in self.classes.take(event) {
+                    self.class_changed(old.as_deref(), new.as_deref());
+                }
+            }
+            News::Node(event) => {
+                for (old, new) in self.nodes.take(event) {
+                    self.node_changed(old.as_deref(), new.as_deref());
+                }
+            }
+            News::Pool(event) => self.grants_dirty |= !self.pools.take(event).is_empty(),
+            News::Report(event) => {
+                for (_, new) in self.reports.take(event) {
+                    self.grants_dirty = true;
+                    let status = new.as_ref().and_then(|r| r.status.as_ref());
+                    for pool in status.into_iter().flat_map(|s| &s.pools) {
+                        // The agent's own figure is news; what it refused is old.
+                        self.ceilings.remove(pool.id.as_deref().unwrap_or_default());
+                    }
+                }
+            }
+            News::Capacity(event) => {
+                self.capacities_dirty |= !self.capacities.take(event).is_empty();
+            }
+        }
+    }
+
+    /// Takes in the answer to our own write of a Volume.
+    pub(super) fn put_volume(&mut self, volume: Volume) {
+        if let Some((old, new)) = self.volumes.put(volume) {
+            self.volume_changed(old.as_deref(), new.as_deref());
+        }
+    }
+
+    /// Takes in the answer to our own write of a PV.
+    pub(super) fn put_pv(&mut self, pv: PersistentVolume) {
+        if let Some((old, new)) = self.pvs.put(pv) {
+            self.pv_changed(old.as_deref(), new.as_deref());
+        }
+    }
+
+    /// Takes in the answer to our own write of a Pool.
+    pub(super) fn put_pool(&mut self, pool: Pool) {
+        self.grants_dirty |= self.pools.put(pool).is_some();
+    }
+
+    /// Takes in the answer to our own write of a Node's labels.
+    pub(super) fn put_node(&mut self, node: PartialObjectMeta<Node>) {
+        if let Some((old, new)) = self.nodes.put(node) {
+            self.node_changed(old.as_deref(), new.as_deref());
+        }
+    }
+
+    /// Takes in the answer to our own write of a capacity object.
+    pub(super) fn put_capacity(&mut self, object: CSIStorageCapacity) {
+        self.capacities_dirty |= self.capacities.put(object).is_some();
+    }
+
+    /// Takes in the answer to our own write of a claim.
+    pub(super) fn put_claim(&mut self, claim: PersistentVolumeClaim) {
+        if let Some((old, new)) = self.claims.put(claim) {
+            self.claim_changed(old.as_deref(), new.as_deref());
+        }
+    }
+
+    fn claim_changed(
+        &mut self,
+        old: Option<&PersistentVolumeClaim>,
+        new: Option<&PersistentVolumeClaim>,
+    ) {
+        if let Some(old) = old
+            && new.is_none_or(|new| new.metadata.uid != old.metadata.uid)
+        {
+            self.claims_by_uid.remove(claim::uid(old));
+            self.burned.remove(claim::uid(old));
+            let key = (old.namespace().unwrap_or_default(), old.name_any());
+            self.gone.push(key);
+        }
+        if let Some(new) = new {
+            let key = (new.namespace().unwrap_or_default(), new.name_any());
+            self.claims_by_uid.insert(claim::uid(new).to_owned(), key);
+        }
+        for claim in [old, new].into_iter().flatten() {
+            self.dirty.insert(names::volume_name(claim::uid(claim)));
+            if let Some(pv) = claim::volume_name(claim)
+                && let Some(handle) = self.pvs.get("", pv).and_then(|pv| pv::handle(pv))
+            {
+                self.dirty.insert(handle.to_owned());
+            }
+            let namespace = claim.namespace().unwrap_or_default();
+            self.touch_peers(&namespace, &claim.name_any());
+        }
+    }
+
+    fn pv_changed(&mut self, old: Option<&PersistentVolume>, new: Option<&PersistentVolume>) {
+        if let Some(old) = old
+            && let Some(handle) = pv::handle(old)
+        {
+            self.dirty.insert(handle.to_owned());
+            if let Some(names) = self.pvs_by_handle.get_mut(handle) {
+                names.remove(&old.name_any());
+                if names.is_empty() {
+                    self.pvs_by_handle.remove(handle);
+                }
+            }
+        }
+        if let Some(new) = new
+            && let Some(handle) = pv::handle(new)
+        {
+            self.dirty.insert(handle.to_owned());
+            let names = self.pvs_by_handle.entry(handle.to_owned()).or_default();
+            names.insert(new.name_any());
+        }
+    }
+
+    fn volume_changed(&mut self, old: Option<&Volume>, new: Option<&Volume>) {
+        self.rooms_dirty = true;
+        if let Some(volume) = new.or(old) {
+            let name = volume.name_any();
+            self.assumed.remove(&name);
+            self.dirty.insert(name);
+            let claim = &volume.spec.claim;
+            self.touch_peers(&claim.namespace.clone(), &claim.name.clone());
+        }
+    }
+
+    fn pod_changed(&mut self, old: Option<&SlimPod>, new: Option<&SlimPod>) {
+        for (pod, there) in [(old, false), (new, true)] {
+            let Some(pod) = pod else { continue };
+            let namespace = pod.namespace().unwrap_or_default();
+            for name in slim::claims(pod) {
+                let key = (namespace.clone(), name);
+                let pods = self.pods_by_claim.entry(key.clone()).or_default();
+                if there {
+                    pods.insert(pod.name_any());
+                } else {
+                    pods.remove(&pod.name_any());
+                }
+                if pods.is_empty() {
+                    self.pods_by_claim.remove(&key);
+                }
+                self.touch_claim(&key.0, &key.1);
+            }
+        }
+    }
+
+    fn class_changed(&mut self, old: Option<&StorageClass>, new: Option<&StorageClass>) {
+        self.capacities_dirty = true;
+        let Some(name) = new.or(old).map(ResourceExt::name_any) else {
+            return;
+        };
+        match new.and_then(class::class) {
+            Some(parsed) => self.parsed.insert(name.clone(), parsed),
+            None => self.parsed.remove(&name),
+        };
+        let touched: Vec<_> = self
+            .claims
+            .values()
+            .filter(|c| claim::class_name(c) == Some(&name) && claim::volume_name(c).is_none())
+            .map(|c| names::volume_name(claim::uid(c)))
+            .collect();
+        self.dirty.extend(touched);
+    }
+
+    fn node_changed(
+        &mut self,
+        old: Option<&PartialObjectMeta<Node>>,
+        new: Option<&PartialObjectMeta<Node>>,
+    ) {
+        let Some(name) = new.or(old).map(ResourceExt::name_any) else {
+            return;
+        };
+        let labels = new.map(|n| n.labels().clone());
+        let changed = self.labels.get(&name) != labels.as_ref();
+        match labels {
+            Some(labels) => self.labels.insert(name.clone(), labels),
+            None => self.labels.remove(&name),
+        };
+        if changed {
+            self.grants_dirty = true;
+            let touched: Vec<_> = self
+                .volumes
+                .values()
+                .filter(|v| v.spec.node == name)
+                .map(|v| v.name_any())
+                .collect();
+            self.dirty.extend(touched);
+        }
+    }
+
+    fn touch_claim(&mut self, namespace: &str, name: &str) {
+        if let Some(claim) = self.claims.get(namespace, name)
+            && claim::volume_name(claim).is_none()
+        {
+            let name = names::volume_name(claim::uid(claim));
+            self.dirty.insert(name);
+        }
+    }
+
+    /// The other claims of the pods that use a claim: they are placed together.
+    fn touch_peers(&mut self, namespace: &str, name: &str) {
+        for pod in self.pods_of(namespace, name) {
+            for peer in slim::claims(&pod) {
+                if peer != name {
+                    self.touch_claim(namespace, &peer);
+                }
+            }
+        }
+    }
+
+    /// Pods that use a claim.
+    pub(super) fn pods_of(&self, namespace: &str, name: &str) -> Vec<Arc<SlimPod>> {
+        let key = (namespace.to_owned(), name.to_owned());
+        let pods = self.pods_by_claim.get(&key).into_iter().flatten();
+        pods.filter_map(|pod| self.pods.get(namespace, pod).cloned())
+            .collect()
+    }
+
+    /// The claim with a UID.
+    pub(super) fn claim_of_uid(&self, uid: &str) -> Option<&Arc<PersistentVolumeClaim>> {
+        let (namespace, name) = self.claims_by_uid.get(uid)?;
+        self.claims.get(namespace, name)
+    }
+
+    /// PVs with a volume handle; more than one is a person's mistake.
+    pub(super) fn pvs_of(&self, handle: &str) -> Vec<Arc<PersistentVolume>> {
+        let names = self.pvs_by_handle.get(handle).into_iter().flatten();
+        names
+            .filter_map(|name| self.pvs.get("", name).cloned())
+            .collect()
+    }
+
+    /// The claim's class, where it is a valid one of ours.
+    pub(super) fn class_of(&self, claim: &PersistentVolumeClaim) -> Option<&Class> {
+        let parsed = self.parsed.get(claim::class_name(claim)?)?;
+        parsed.as_ref().ok()
+    }
+
+    /// What is wrong with the claim's class, where it is ours.
+    pub(super) fn class_error(&self, claim: &PersistentVolumeClaim) -> Option<&str> {
+        let parsed = self.parsed.get(claim::class_name(claim)?)?;
+        parsed.as_ref().err().map(String::as_str)
+    }
+
+    /// The other claims of the claim's pods.
+    pub(super) fn peers(&self, claim: &PersistentVolumeClaim) -> Vec<Arc<PersistentVolumeClaim>> {
+        let namespace = claim.namespace().unwrap_or_default();
+        let name = claim.name_any();
+        let mut peers = BTreeSet::new();
+        for pod in self.pods_of(&namespace, &name) {
+            peers.extend(slim::claims(&pod).into_iter().filter(|peer| *peer != name));
+        }
+        let peers = peers.iter();
+        peers
+            .filter_map(|peer| self.claims.get(&namespace, peer).cloned())
+            .collect()
+    }
+
+    /// Whether the other claims of the claim's pods are ready for its PV.
+    pub(super) fn peers_state(&self, claim: &PersistentVolumeClaim) -> Peers {
+        if self.class_of(claim).is_none_or(|c| c.immediate) {
+            return Peers::Ready;
+        }
+        for peer in self.peers(claim) {
+            let ours = claim::class_name(&peer).is_some_and(|c| self.parsed.contains_key(c));
+            if !ours || claim::volume_name(&peer).is_some() {
+                continue;
+            }
+            let volume = self.volumes.get("", &names::volume_name(claim::uid(&peer)));
+            let status = volume.and_then(|v| v.status.as_ref());
+            if status.is_none_or(|s| s.phase != berth_api::VolumePhase::Ready) {
+                return Peers::Waiting(peer.name_any());
+            }
+        }
+        Peers::Ready
+    }
+
+    /// Computes grants and room anew where something changed.
+    pub(super) fn refresh(&mut self) -> Refreshed {
+        let mut refreshed = Refreshed::default();
+        if std::mem::take(&mut self.grants_dirty) {
+            let grants = pools::grant(&self.pools_view());
+            for (id, grant) in &grants {
+                let same = self
+                    .grants
+                    .get(id)
+                    .is_some_and(|old| (&old.node, old.standing) == (&grant.node, grant.standing));
+                if !same {
+                    let touched = self.volumes.values().filter(|v| v.spec.pool == *id);
+                    let touched: Vec<_> = touched.map(|v| v.name_any()).collect();
+                    self.dirty.extend(touched);
+                    self.touch_unadopted(id);
+                }
+            }
+            refreshed.pools = true;
+            self.grants = grants;
+            self.rooms_dirty = true;
+        }
+        if std::mem::take(&mut self.rooms_dirty) {
+            let known = self.volumes.values().map(|v| &**v);
+            let rooms = room::rooms(
+                &self.grants,
+                known.chain(self.assumed.values()),
+                &self.ceilings,
+            );
+            refreshed.rooms = rooms != self.rooms;
+            refreshed.pools |= refreshed.rooms;
+            self.rooms = rooms;
+        }
+        refreshed
+    }
+
+    /// PVs of a pool that have no Volume object yet.
+    fn touch_unadopted(&mut self, pool: &str) {
+        let touched: Vec<_> = self
+            .pvs
+            .values()
+            .filter(|pv| pv::pool(pv) == Some(pool))
+            .filter_map(|pv| pv::handle(pv))
+            .filter(|handle| self.volumes.get("", handle).is_none())
+            .map(str::to_owned)
+            .collect();
+        self.dirty.extend(touched);
+    }
+
+    /// What the planner of grants sees.
+    pub(super) fn pools_view(&self) -> pools::View {
+        pools::View {
+            pools: self
+                .pools
+                .values()
+                .map(|p| (p.name_any(), Pool::clone(p)))
+                .collect(),
+            reports: self
+                .reports
+                .values()
+                .map(|r| (r.name_any(), r.status.clone().unwrap_or_default()))
+                .collect(),
+            nodes: self.labels.clone(),
+        }
+    }
+}
