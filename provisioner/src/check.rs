@@ -260,7 +260,7 @@ impl Check<'_> {
                     .get(id)
                     .is_some_and(|state| state.trash.contains_key(name))
             });
-            if known || crate::dir::is_moved_aside(&name) {
+            if known || crate::removal::is_moved_aside(&name) {
                 self.find(
                     FindingKind::Trash,
                     Some(id),

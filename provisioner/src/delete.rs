@@ -59,6 +59,14 @@ impl Provisioner {
         let _shared = gate
             .read()
             .unwrap_or_else(std::sync::PoisonError::into_inner);
+        if let Some(other) = inner.home(id)
+            && other != *pool
+        {
+            return Err(Error::AlreadyExists {
+                id: id.to_owned(),
+                difference: format!("it is in pool {other}, not {pool}"),
+            });
+        }
         let open = inner.open_pool(pool, Need::Write)?;
         inner.refuse_mounted(&open, id)?;
         let entry = lock(&inner.state)

@@ -36,7 +36,7 @@ pub fn init_pool(config: &Config, dir: &str, options: &InitOptions) -> Result<Po
 #[derive(Debug)]
 struct Candidate {
     seen: Observed,
-    /// Names in it.
+    /// Names in it, but for what an interrupted call left.
     names: Vec<String>,
     quotas: Quotas,
     /// It is the top of its filesystem, and that has no subvolumes.
@@ -147,12 +147,19 @@ pub(crate) fn init(
 fn look(sys: &dyn Sys, pools: &Dir, dir: &Dir, remembered: bool) -> Result<Candidate, Error> {
     let path = dir.path();
     let seen = pool::observe(sys, pools, dir)?;
-    let names = dir
-        .names()
-        .doing("listing", path)?
-        .into_iter()
-        .map(|name| name.to_string_lossy().into_owned())
-        .collect();
+    let mut names = Vec::new();
+    for name in dir.names().doing("listing", path)? {
+        let name = name.to_string_lossy().into_owned();
+        // An earlier call that died half-way leaves these, and empty.
+        let half_made = [VOLUMES, TRASH, TOMBSTONES].contains(&name.as_str())
+            && dir
+                .open(&name, Mounts::Stay)
+                .and_then(|part| part.names())
+                .is_ok_and(|inside| inside.is_empty());
+        if !half_made {
+            names.push(name);
+        }
+    }
     let (quotas, pristine) = if seen.filesystem.fstype == "btrfs" {
         let quotas = sys.quotas(dir).doing("reading the quotas of", path)?;
         let top = sys.subvolume_id(dir).doing("looking at", path)? == Some(TOP);

@@ -38,17 +38,23 @@ mod load;
 mod locks;
 pub mod mountinfo;
 mod names;
+mod place;
 mod pool;
 mod provisioner;
 mod publish;
 mod record;
+mod removal;
 mod remover;
 mod report;
+mod scan;
 mod seal;
 mod sys;
 #[cfg(feature = "testing")]
 pub mod testing;
+#[cfg(test)]
+mod tests;
 mod types;
+mod uses;
 mod volumes;
 
 pub use error::Error;

@@ -7,15 +7,13 @@ use std::sync::{Arc, Mutex, RwLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crate::dir::{Dir, Kind, Mounts};
 use crate::error::{Doing, Error};
 use crate::ledger::Ledger;
 use crate::locks::{NamedLocks, lock};
-use crate::pool::{self, Need, Observed, Pool};
-use crate::record::{Identity, VolumeRecord};
+use crate::record::VolumeRecord;
 use crate::remover::{self, Signal};
 use crate::sys::Sys;
-use crate::types::{Config, Health, InitOptions, KnownPool, PoolId, PoolReport};
+use crate::types::{Config, InitOptions, KnownPool, PoolId, PoolReport};
 
 /// File under the root that the one process that changes things has locked.
 const LOCK: &str = "agent.lock";
@@ -35,7 +33,8 @@ pub(crate) struct Inner {
     lock: Option<File>,
     pub(crate) state: Mutex<State>,
     pub(crate) volume_locks: NamedLocks,
-    rescan: Mutex<()>,
+    /// One look at all pools at a time.
+    pub(crate) rescan: Mutex<()>,
     pub(crate) signal: Signal,
 }
 
@@ -240,232 +239,9 @@ impl Inner {
             .ok_or_else(|| Error::PoolMissing { pool: id.clone() })
     }
 
-    /// Opens a pool for one operation, after making sure that it is still there
-    /// and still the same.
-    pub(crate) fn open_pool(&self, id: &PoolId, need: Need) -> Result<Pool, Error> {
-        let name = lock(&self.state)
-            .pools
-            .get(id)
-            .map(|pool| pool.dir.clone())
-            .ok_or_else(|| Error::PoolMissing { pool: id.clone() })?;
-        let pools = pool::open_pools(&self.config.root)?;
-        let path = self.path_of(&name);
-        let dir = match pools.open(&name, Mounts::Cross) {
-            Ok(dir) => dir,
-            Err(e) => {
-                return Err(Error::LostMount {
-                    path,
-                    why: e.to_string(),
-                });
-            }
-        };
-        let seen = pool::observe(self.sys.as_ref(), &pools, &dir)?;
-        let known = lock(&self.state).known.get(&name).cloned();
-        let verdict = pool::judge(&seen, known.as_ref());
-        let usable = match verdict.health {
-            Health::Healthy => true,
-            Health::ReadOnly => need == Need::Read,
-            _ => false,
-        };
-        if !usable {
-            return Err(match verdict.health {
-                Health::ReadOnly => Error::ReadOnly { path },
-                Health::Uninitialized | Health::LostMount => Error::LostMount {
-                    path,
-                    why: verdict.message,
-                },
-                _ => Error::DamagedPool {
-                    path,
-                    why: verdict.message,
-                },
-            });
-        }
-        match self.opened(name, dir, seen)? {
-            Some(pool) if pool.identity.id == *id => Ok(pool),
-            _ => Err(Error::LostMount {
-                path,
-                why: format!("another pool is in the place of {id}"),
-            }),
-        }
-    }
-
-    fn opened(&self, name: String, dir: Dir, seen: Observed) -> Result<Option<Pool>, Error> {
-        let Ok(Some(identity)) = seen.identity else {
-            return Ok(None);
-        };
-        let mount = self
-            .sys
-            .mount_of(&dir)
-            .doing("looking at the mount of", dir.path())?;
-        Ok(Some(Pool {
-            dir,
-            name,
-            identity,
-            filesystem: seen.filesystem,
-            mount,
-        }))
-    }
-
     /// The path of a pool's directory, as people know it.
     pub(crate) fn path_of(&self, dir: &str) -> PathBuf {
         self.config.root.join("pools").join(dir)
-    }
-
-    pub(crate) fn scan(&self, create: bool) -> Result<Vec<PoolReport>, Error> {
-        let _one = lock(&self.rescan);
-        let pools = pool::open_pools(&self.config.root)?;
-        let mut names: BTreeSet<String> = lock(&self.state).known.keys().cloned().collect();
-        for name in pools.names().doing("listing", pools.path())? {
-            let here = pools.kind(&name).doing("looking at", pools.path())?;
-            // Links are listed too: they are refused by name, not overlooked.
-            if matches!(here, Some(Kind::Directory | Kind::Link))
-                && let Ok(name) = name.into_string()
-                && !name.starts_with('.')
-                && name != "lost+found"
-            {
-                names.insert(name);
-            }
-        }
-        let mut claimed = BTreeSet::new();
-        // A pool that is still where it was goes before a copy of it elsewhere.
-        let mut names: Vec<String> = names.into_iter().collect();
-        let homes: BTreeSet<String> = lock(&self.state)
-            .pools
-            .values()
-            .map(|pool| pool.dir.clone())
-            .collect();
-        names.sort_by_key(|name| !homes.contains(name));
-        let mut reports = Vec::new();
-        for name in &names {
-            let report = self.scan_one(&pools, name, create, &mut claimed);
-            reports.push(report);
-        }
-        self.forget_absent(&claimed);
-        reports.sort_by(|a, b| a.dir.cmp(&b.dir));
-        Ok(reports)
-    }
-
-    fn scan_one(
-        &self,
-        pools: &Dir,
-        name: &str,
-        create: bool,
-        claimed: &mut BTreeSet<PoolId>,
-    ) -> PoolReport {
-        let known = lock(&self.state).known.get(name).cloned();
-        let dir = match pools.open(name, Mounts::Cross) {
-            Ok(dir) => dir,
-            Err(e) => return self.report_unopened(name, known.as_ref(), &e),
-        };
-        let mut seen = match pool::observe(self.sys.as_ref(), pools, &dir) {
-            Ok(seen) => seen,
-            Err(e) => return self.report_failed(name, known.as_ref(), &e.to_string()),
-        };
-        let mut verdict = pool::judge(&seen, known.as_ref());
-        if create && verdict.health == Health::Uninitialized && seen.mount_point {
-            let options = InitOptions::default();
-            match crate::init::init(self.sys.as_ref(), &self.config, name, &options, false) {
-                Ok(id) => {
-                    tracing::info!(pool = %id, dir = name, "pool made");
-                    if let Ok(again) = pool::observe(self.sys.as_ref(), pools, &dir) {
-                        seen = again;
-                        verdict = pool::judge(&seen, known.as_ref());
-                    }
-                }
-                Err(e) => verdict.message = e.to_string(),
-            }
-        }
-        if let Some(id) = verdict.id.clone()
-            && matches!(verdict.health, Health::Healthy | Health::ReadOnly)
-        {
-            if !claimed.insert(id.clone()) {
-                let why = format!(
-                    "pool {id} is here twice, as a copy or a second mount of one disk; unmount one"
-                );
-                verdict.health = Health::Damaged(why.clone());
-                verdict.message = why;
-                return self.report_pool(name, &seen, &verdict, None);
-            }
-            let uuid = seen.filesystem.uuid.clone();
-            return match self.opened(name.to_owned(), dir, seen) {
-                Ok(Some(pool)) => self.take_up(pool, verdict, uuid),
-                Ok(None) => self.report_failed(name, known.as_ref(), "its identity vanished"),
-                Err(e) => self.report_failed(name, known.as_ref(), &e.to_string()),
-            };
-        }
-        self.report_pool(name, &seen, &verdict, None)
-    }
-
-    /// A pool is there and can be used: reads it if it was not there before.
-    fn take_up(&self, pool: Pool, verdict: pool::Verdict, uuid: Option<String>) -> PoolReport {
-        let id = pool.identity.id.clone();
-        let name = pool.name.clone();
-        let fresh = lock(&self.state)
-            .pools
-            .get(&id)
-            .is_none_or(|state| !state.usable || state.dir != name);
-        if fresh {
-            let gate = self.gate(&id).unwrap_or_default();
-            let _alone = gate
-                .write()
-                .unwrap_or_else(std::sync::PoisonError::into_inner);
-            match self.load(&pool, Arc::clone(&gate)) {
-                Ok(loaded) => {
-                    let mut state = lock(&self.state);
-                    state.pools.insert(id.clone(), loaded);
-                    state.known.insert(
-                        name.clone(),
-                        KnownPool {
-                            dir: name.clone(),
-                            id: id.clone(),
-                            fs_uuid: uuid,
-                        },
-                    );
-                }
-                Err(e) => {
-                    let why = e.to_string();
-                    return self.report_opened(
-                        &pool,
-                        &pool::Verdict {
-                            health: Health::Damaged(why.clone()),
-                            message: why,
-                            id: Some(id),
-                        },
-                    );
-                }
-            }
-            if self.manages() {
-                self.link_pool(&id);
-            }
-            tracing::info!(pool = %id, dir = name, "pool taken up");
-            self.signal.wake();
-        }
-        if self.manages()
-            && verdict.health == Health::Healthy
-            && pool.filesystem.fstype == "btrfs"
-            && let Err(e) = self.sys.keep_quotas(&pool.dir)
-        {
-            tracing::warn!(pool = %id, error = %e, "quotas cannot be kept consistent");
-        }
-        self.set_capacity(&pool.identity, pool.filesystem.size);
-        self.report_opened(&pool, &verdict)
-    }
-
-    fn set_capacity(&self, identity: &Identity, size: u64) {
-        let capacity = crate::ledger::capacity(size, identity.capacity);
-        if let Some(pool) = lock(&self.state).pools.get_mut(&identity.id) {
-            pool.ledger.set_capacity(capacity);
-        }
-    }
-
-    /// Marks pools that were not seen; they are read anew when they return.
-    fn forget_absent(&self, seen: &BTreeSet<PoolId>) {
-        for (id, pool) in &mut lock(&self.state).pools {
-            if !seen.contains(id) && pool.usable {
-                pool.usable = false;
-                tracing::warn!(pool = %id, dir = pool.dir, "pool is not there any more");
-            }
-        }
     }
 }
 
@@ -484,28 +260,4 @@ fn take(file: &File, path: &Path) -> Result<(), Error> {
     Err(Error::Locked {
         path: path.to_owned(),
     })
-}
-
-/// The directory of kubelet, opened, and what of `path` lies beneath it.
-pub(crate) fn below_kubelet(config: &Config, path: &Path) -> Result<(Dir, PathBuf), Error> {
-    let base = Dir::open_root(&config.kubelet_dir).doing("opening", &config.kubelet_dir)?;
-    let relative = path
-        .strip_prefix(&config.kubelet_dir)
-        .or_else(|_| path.strip_prefix(base.path()))
-        .ok()
-        .filter(|rest| {
-            rest.components().count() > 0
-                && rest
-                    .components()
-                    .all(|part| matches!(part, std::path::Component::Normal(_)))
-        })
-        .map(Path::to_owned)
-        .ok_or_else(|| {
-            Error::invalid(
-                "target",
-                path.display().to_string(),
-                format!("must lie below {}", config.kubelet_dir.display()),
-            )
-        })?;
-    Ok((base, relative))
 }

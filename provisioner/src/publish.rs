@@ -2,63 +2,20 @@
 //! read from the mount table each time, so calls may be repeated, overlap a
 //! restart, or follow a crash.
 
-use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use nix::errno::Errno;
 
 use crate::dir::{Dir, Kind};
 use crate::error::{Doing, Error};
 use crate::locks::lock;
-use crate::mountinfo::{self, MountEntry};
+use crate::mountinfo;
+use crate::place::Place;
 use crate::pool::{Need, Pool};
-use crate::provisioner::{Inner, Provisioner, below_kubelet};
+use crate::provisioner::{Inner, Provisioner};
 use crate::record::{DATA, TRASH, VOLUMES};
-use crate::types::{Publication, Publish};
-
-/// One mount of a volume, or of something inside it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Use {
-    pub(crate) target: PathBuf,
-    pub(crate) pod_uid: String,
-    pub(crate) readonly: bool,
-    /// Of the whole volume, not of a directory inside.
-    pub(crate) whole: bool,
-    /// A staging mount, not a pod's.
-    pub(crate) staging: bool,
-    /// Below kubelet's directory.
-    pub(crate) kubelets: bool,
-}
-
-impl Use {
-    pub(crate) fn publication(self) -> Publication {
-        Publication {
-            pod_uid: self.pod_uid,
-            target: self.target,
-            readonly: self.readonly,
-        }
-    }
-}
-
-impl fmt::Display for Use {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.pod_uid.is_empty() {
-            write!(f, "{}", self.target.display())
-        } else {
-            write!(f, "pod {} at {}", self.pod_uid, self.target.display())
-        }
-    }
-}
-
-/// Where a mount is to be, or is.
-struct Place {
-    parent: Dir,
-    name: String,
-    /// As the mount table shows it.
-    real: PathBuf,
-    /// As the caller says it.
-    said: PathBuf,
-}
+use crate::types::Publish;
+use crate::uses::Use;
 
 impl Provisioner {
     /// Mounts a volume at a staging path, once per node; repeated calls change
@@ -189,75 +146,7 @@ fn is_other(using: &Use, request: &Publish, target: &Path) -> bool {
     }
 }
 
-impl Place {
-    fn conflict(&self, why: impl Into<String>) -> Error {
-        Error::TargetConflict {
-            target: self.said.clone(),
-            why: why.into(),
-        }
-    }
-}
-
 impl Inner {
-    /// Every mount of a volume, or of a directory inside it. Without its pool they
-    /// are told by the path inside the filesystem, and only below kubelet's
-    /// directory.
-    pub(crate) fn uses(&self, pool: Option<&Pool>, id: &str, table: &[MountEntry]) -> Vec<Use> {
-        let kubelet = self.config.kubelet_dir.canonicalize().unwrap_or_default();
-        let (pods, staging) = {
-            let state = lock(&self.state);
-            (state.pods.clone(), state.staging.clone())
-        };
-        let relative = format!("{VOLUMES}/{id}/{DATA}");
-        let root = pool.map(|pool| pool.inside(&relative));
-        table
-            .iter()
-            .filter_map(|mount| {
-                let kubelets = mount.point.starts_with(&kubelet);
-                let whole = match (pool, &root) {
-                    (Some(pool), Some(root)) => {
-                        if mount.device != pool.mount.device || !mount.root.starts_with(root) {
-                            return None;
-                        }
-                        mount.root == *root
-                    }
-                    _ => {
-                        if !kubelets || !mount.root.ends_with(&relative) {
-                            return None;
-                        }
-                        true
-                    }
-                };
-                let pod_uid = pod_in(&kubelet, &mount.point)
-                    .or_else(|| pods.get(&mount.point).cloned())
-                    .unwrap_or_default();
-                Some(Use {
-                    staging: mount.point.starts_with(kubelet.join("plugins"))
-                        || staging.contains(&mount.point),
-                    target: mount.point.clone(),
-                    pod_uid,
-                    readonly: mount.read_only,
-                    whole,
-                    kubelets,
-                })
-            })
-            .collect()
-    }
-
-    fn place(&self, path: &Path) -> Result<Place, Error> {
-        let (base, relative) = below_kubelet(&self.config, path)?;
-        place_in(&base, &relative, path)?.ok_or_else(|| Error::TargetConflict {
-            target: path.to_owned(),
-            why: "the directory that it should be made in does not exist".into(),
-        })
-    }
-
-    /// `None` when the directory that it would be in is gone.
-    fn place_if_there(&self, path: &Path) -> Result<Option<Place>, Error> {
-        let (base, relative) = below_kubelet(&self.config, path)?;
-        place_in(&base, &relative, path)
-    }
-
     fn mount_at(
         &self,
         pool: &Pool,
@@ -351,57 +240,9 @@ fn is_volume(root: &Path, id: &str) -> bool {
         && parts.next().is_some_and(|part| part == TRASH)
 }
 
-/// The UID in `<kubelet>/pods/<uid>/…`.
-fn pod_in(kubelet: &Path, point: &Path) -> Option<String> {
-    let mut parts = point.strip_prefix(kubelet).ok()?.components();
-    if parts.next()?.as_os_str() != "pods" {
-        return None;
-    }
-    Some(parts.next()?.as_os_str().to_str()?.to_owned())
-}
-
-fn place_in(base: &Dir, relative: &Path, said: &Path) -> Result<Option<Place>, Error> {
-    let name = relative
-        .file_name()
-        .and_then(|name| name.to_str())
-        .ok_or_else(|| {
-            Error::invalid(
-                "target",
-                said.display().to_string(),
-                "its last part must be valid text",
-            )
-        })?;
-    let parent = relative.parent().filter(|p| !p.as_os_str().is_empty());
-    let opened = base.open_place(parent.unwrap_or(Path::new(".")));
-    let parent = match opened {
-        Ok(parent) => parent,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(e) => return Err(e).doing("opening the directory of", said),
-    };
-    Ok(Some(Place {
-        parent,
-        name: name.to_owned(),
-        real: base.path().join(relative),
-        said: said.to_owned(),
-    }))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn pods_are_told_from_their_paths() {
-        let kubelet = Path::new("/var/lib/kubelet");
-        let uid = |point: &str| pod_in(kubelet, Path::new(point));
-        assert_eq!(
-            uid("/var/lib/kubelet/pods/u-1/volumes/kubernetes.io~csi/pv/mount"),
-            Some("u-1".into())
-        );
-        assert_eq!(uid("/var/lib/kubelet/plugins/kubernetes.io/csi/x"), None);
-        assert_eq!(uid("/elsewhere/pods/u-1"), None);
-        assert_eq!(uid("/var/lib/kubelet/pods"), None);
-    }
 
     #[test]
     fn only_the_volumes_own_mounts_are_taken_off() {

@@ -108,9 +108,11 @@ fn run(inner: &Weak<Inner>) {
             match inner.erase(&pool, &name) {
                 Ok(true) => inner.signal.wake(),
                 Ok(false) => {}
-                Err(e) => {
+                // Now and then only: it may take long until somebody repairs it.
+                Err(e) if (tries + 1).is_power_of_two() => {
                     tracing::warn!(pool = %pool, trash = name, error = %e, "cannot be erased yet");
                 }
+                Err(_) => {}
             }
             let mine = FIRST_PAUSE
                 .saturating_mul(1 << tries.min(10))

@@ -73,9 +73,7 @@ impl Provisioner {
             .unwrap_or_else(std::sync::PoisonError::into_inner);
         let (pool, record) = inner.sound(id, Need::Write)?;
         inner.open_data(&pool, &record)?;
-        if size > record.size {
-            inner.grow(&pool, record, size)?;
-        }
+        inner.grow(&pool, record, size)?;
         drop(pool);
         inner
             .report_volumes(&home, Some(id))
@@ -204,28 +202,19 @@ impl Inner {
         want: &VolumeSpec,
     ) -> Result<(Backend, &'static dyn Driver), Error> {
         let fitting = backend::candidates(want.mode);
+        let wanted = match &want.backend {
+            Some(demanded) => std::slice::from_ref(demanded),
+            None => fitting,
+        };
         let mut refusal = None;
-        for candidate in Backend::ALL {
-            let wanted = match want.backend {
-                Some(demanded) => demanded == candidate,
-                None => fitting.contains(&candidate),
-            };
-            if !wanted {
-                continue;
-            }
-            let answer = if fitting.contains(&candidate) || want.backend.is_some() {
+        for &candidate in wanted {
+            let answer = if fitting.contains(&candidate) {
                 backend::driver(candidate, self.sys.as_ref(), &pool.dir, &pool.filesystem)
             } else {
                 Err(format!("it makes no {:?} volumes", want.mode))
             };
             match answer {
-                Ok(driver) if fitting.contains(&candidate) => return Ok((candidate, driver)),
-                Ok(_) => {
-                    refusal.get_or_insert(Error::Unsupported {
-                        backend: candidate,
-                        why: format!("it makes no {:?} volumes", want.mode),
-                    });
-                }
+                Ok(driver) => return Ok((candidate, driver)),
                 Err(why) => {
                     refusal.get_or_insert(Error::Unsupported {
                         backend: candidate,
@@ -234,10 +223,7 @@ impl Inner {
                 }
             }
         }
-        Err(refusal.unwrap_or_else(|| Error::Unsupported {
-            backend: Backend::Image,
-            why: format!("no backend makes {:?} volumes", want.mode),
-        }))
+        Err(refusal.expect("every mode has a candidate, and it was refused"))
     }
 
     fn admit(&self, pool: &Pool, holder: &Holder, bytes: u64) -> Result<(), Error> {
@@ -297,17 +283,23 @@ impl Inner {
     }
 
     fn grow(&self, pool: &Pool, mut record: VolumeRecord, size: u64) -> Result<(), Error> {
+        let path = pool.dir.path().join(VOLUMES).join(&record.id);
         let driver = backend::of(record.backend).map_err(|why| Error::Unsupported {
             backend: record.backend,
             why,
         })?;
+        if size <= record.size {
+            // An earlier call may have recorded the size and failed at the limit.
+            return driver
+                .limit(self.sys.as_ref(), &pool.dir, &record)
+                .doing("setting the limit of", &path);
+        }
         let holder = Holder::Volume(record.id.clone());
         record.size = size;
         // A volume that was rounded up may hold the new size already.
         let before = record.enforced;
         record.enforced = before.max(driver.round_up(size));
         self.admit(pool, &holder, record.enforced)?;
-        let path = pool.dir.path().join(VOLUMES).join(&record.id);
         // The record first: a limit that a crash left behind it is set at start.
         let written = pool
             .volumes()?

@@ -9,6 +9,8 @@ use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags};
 use nix::sys::statvfs::{FsFlags, fstatvfs};
 
+use super::raw::btrfs as raw;
+use super::raw::mount;
 use super::{Filesystem, Qgroup, Quotas, Sys, btrfs};
 use crate::dir::Dir;
 use crate::mountinfo::{self, MountEntry};
@@ -51,7 +53,7 @@ impl Sys for Linux {
         let stat = fstatvfs(dir)?;
         let unit = stat.fragment_size();
         let uuid = if fstype == "btrfs" {
-            Some(btrfs::filesystem_uuid(dir)?)
+            Some(raw::filesystem_uuid(dir)?)
         } else {
             None
         };
@@ -66,19 +68,19 @@ impl Sys for Linux {
 
     fn bind(&self, source: &Dir, parent: &Dir, name: &str, read_only: bool) -> io::Result<()> {
         let target = parent.open_place(name)?;
-        let tree = btrfs::detached_copy(source)?;
+        let tree = mount::detached_copy(source)?;
         let mut remount = false;
         if read_only {
             // Before it is attached: a copy that propagates to the host takes the
             // flag along, a later remount would not.
-            match btrfs::set_read_only(&tree) {
+            match mount::set_read_only(&tree) {
                 Ok(()) => {}
                 // Kernels before 5.12.
                 Err(e) if e.raw_os_error() == Some(Errno::ENOSYS as i32) => remount = true,
                 Err(e) => return Err(e),
             }
         }
-        btrfs::attach(&tree, &target)?;
+        mount::attach(&tree, &target)?;
         if remount {
             let attached = parent.open_place(name)?;
             let flags = MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY;
@@ -106,12 +108,12 @@ impl Sys for Linux {
     }
 
     fn enable_quotas(&self, dir: &Dir) -> io::Result<()> {
-        btrfs::enable_quotas(dir)?;
-        btrfs::wait_for_rescan(dir)
+        raw::enable_quotas(dir)?;
+        raw::wait_for_rescan(dir)
     }
 
     fn keep_quotas(&self, dir: &Dir) -> io::Result<()> {
-        let uuid = btrfs::filesystem_uuid(dir)?;
+        let uuid = raw::filesystem_uuid(dir)?;
         let knob = format!("/sys/fs/btrfs/{uuid}/qgroups/drop_subtree_threshold");
         // Kernels before 6.1 have no such knob, and always account.
         if let Ok(mut file) = std::fs::OpenOptions::new().write(true).open(knob) {
@@ -122,7 +124,7 @@ impl Sys for Linux {
             scanning: false,
         };
         if btrfs::quotas(dir)? == damaged {
-            btrfs::rescan(dir)?;
+            raw::rescan(dir)?;
         }
         Ok(())
     }
@@ -136,27 +138,27 @@ impl Sys for Linux {
     }
 
     fn limit(&self, dir: &Dir, subvolume: u64, bytes: u64) -> io::Result<()> {
-        btrfs::limit(dir, subvolume, bytes)
+        raw::limit(dir, subvolume, bytes)
     }
 
     fn remove_qgroup(&self, dir: &Dir, subvolume: u64) -> io::Result<()> {
-        match btrfs::remove_qgroup(dir, subvolume) {
+        match raw::remove_qgroup(dir, subvolume) {
             Err(e) if e.raw_os_error() == Some(Errno::ENOENT as i32) => Ok(()),
             answer => answer,
         }
     }
 
     fn create_subvolume(&self, parent: &Dir, name: &str) -> io::Result<u64> {
-        btrfs::create_subvolume(parent, name)?;
+        raw::create_subvolume(parent, name)?;
         let made = parent.open(name, crate::dir::Mounts::Stay)?;
-        btrfs::subvolume_of(&made)
+        raw::subvolume_of(&made)
     }
 
     fn subvolume_id(&self, dir: &Dir) -> io::Result<Option<u64>> {
         if nix::sys::stat::fstat(dir)?.st_ino != SUBVOLUME_ROOT_INODE {
             return Ok(None);
         }
-        btrfs::subvolume_of(dir).map(Some)
+        raw::subvolume_of(dir).map(Some)
     }
 
     fn nested_subvolumes(&self, dir: &Dir, subvolume: u64) -> io::Result<Vec<u64>> {
@@ -165,10 +167,10 @@ impl Sys for Linux {
 
     fn destroy_subvolume(&self, parent: &Dir, name: &str) -> io::Result<Vec<u64>> {
         let doomed = parent.open(name, crate::dir::Mounts::Stay)?;
-        let id = btrfs::subvolume_of(&doomed)?;
+        let id = raw::subvolume_of(&doomed)?;
         let mut removed = btrfs::nested(&doomed, id)?;
         for nested in &removed {
-            match btrfs::destroy_by_id(parent, *nested) {
+            match raw::destroy_by_id(parent, *nested) {
                 Err(e) if e.kind() == io::ErrorKind::ReadOnlyFilesystem => {
                     // A pod may have frozen the subvolume round it.
                     btrfs::make_writable(parent, id)?;
@@ -178,13 +180,13 @@ impl Sys for Linux {
                             _ => {}
                         }
                     }
-                    btrfs::destroy_by_id(parent, *nested)?;
+                    raw::destroy_by_id(parent, *nested)?;
                 }
                 answer => answer?,
             }
         }
         drop(doomed);
-        btrfs::destroy(parent, name)?;
+        raw::destroy(parent, name)?;
         removed.push(id);
         Ok(removed)
     }
@@ -194,6 +196,6 @@ impl Sys for Linux {
     }
 
     fn commit(&self, dir: &Dir) -> io::Result<()> {
-        btrfs::sync(dir)
+        raw::sync(dir)
     }
 }

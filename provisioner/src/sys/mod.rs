@@ -4,8 +4,12 @@
 
 #[cfg(target_os = "linux")]
 mod btrfs;
+#[cfg(test)]
+pub(crate) mod fake;
 #[cfg(target_os = "linux")]
 mod linux;
+#[cfg(target_os = "linux")]
+mod raw;
 
 use std::collections::BTreeMap;
 use std::io;

@@ -1,0 +1,247 @@
+//! A machine that exists in memory, for tests of everything round the system
+//! calls: directories are real, in a temporary one; filesystems, subvolumes,
+//! quotas and mounts are told. Any call can be made to fail.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use super::{Filesystem, Qgroup, Quotas, Sys};
+use crate::dir::{Dir, Kind, Mounts};
+use crate::locks::lock;
+use crate::mountinfo::MountEntry;
+
+/// Shared, so that a test keeps hold of it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Fake(Arc<Mutex<Machine>>);
+
+#[derive(Debug, Default)]
+struct Machine {
+    filesystems: BTreeMap<PathBuf, Filesystem>,
+    mounts: Vec<MountEntry>,
+    subvolumes: BTreeMap<u64, u64>,
+    qgroups: BTreeMap<u64, Qgroup>,
+    freeing: BTreeSet<u64>,
+    quotas_off: bool,
+    ids: u64,
+    calls: Vec<&'static str>,
+    fail: Option<(&'static str, u32)>,
+}
+
+impl Fake {
+    /// "Mounts" a btrfs on a directory.
+    pub(crate) fn disk(&self, at: &Path, uuid: &str, size: u64) {
+        let mut machine = lock(&self.0);
+        machine.filesystems.insert(
+            at.to_owned(),
+            Filesystem {
+                fstype: "btrfs".into(),
+                uuid: Some(uuid.into()),
+                size,
+                free: size,
+                read_only: false,
+            },
+        );
+        machine.mount(at, &format!("9:{}", uuid.len()), "/", false);
+    }
+
+    /// Changes what a disk says of itself.
+    pub(crate) fn change(&self, at: &Path, change: impl FnOnce(&mut Filesystem)) {
+        change(lock(&self.0).filesystems.get_mut(at).unwrap());
+    }
+
+    /// Makes the `nth` call of this name from now on fail.
+    pub(crate) fn fail(&self, call: &'static str, nth: u32) {
+        lock(&self.0).fail = Some((call, nth));
+    }
+
+    /// Holds the space of removed subvolumes back, or lets it go.
+    pub(crate) fn free_all(&self) {
+        lock(&self.0).freeing.clear();
+    }
+
+    pub(crate) fn switch_quotas_off(&self) {
+        lock(&self.0).quotas_off = true;
+    }
+
+    pub(crate) fn limits(&self) -> Vec<Option<u64>> {
+        lock(&self.0).qgroups.values().map(|g| g.limit).collect()
+    }
+
+    fn call(&self, name: &'static str) -> io::Result<std::sync::MutexGuard<'_, Machine>> {
+        let mut machine = lock(&self.0);
+        machine.calls.push(name);
+        if let Some((failing, left)) = &mut machine.fail
+            && *failing == name
+        {
+            if *left == 1 {
+                machine.fail = None;
+                return Err(io::Error::other("made to fail"));
+            }
+            *left -= 1;
+        }
+        Ok(machine)
+    }
+}
+
+impl Machine {
+    fn mount(&mut self, at: &Path, device: &str, root: &str, read_only: bool) {
+        self.ids += 1;
+        self.mounts.push(MountEntry {
+            id: self.ids,
+            device: device.into(),
+            root: root.into(),
+            point: at.into(),
+            read_only,
+            fstype: "btrfs".into(),
+        });
+    }
+
+    fn under(&self, path: &Path) -> MountEntry {
+        let root = MountEntry {
+            id: 0,
+            device: "8:1".into(),
+            root: "/".into(),
+            point: "/".into(),
+            read_only: false,
+            fstype: "ext4".into(),
+        };
+        self.mounts
+            .iter()
+            .filter(|mount| path.starts_with(&mount.point))
+            .max_by_key(|mount| mount.point.as_os_str().len())
+            .cloned()
+            .unwrap_or(root)
+    }
+}
+
+/// Inode numbers stand for subvolumes: a rename keeps them.
+fn inode(dir: &Dir) -> io::Result<u64> {
+    Ok(nix::sys::stat::fstat(dir)?.st_ino)
+}
+
+impl Sys for Fake {
+    fn mounts(&self) -> io::Result<Vec<MountEntry>> {
+        Ok(self.call("mounts")?.mounts.clone())
+    }
+
+    fn mount_of(&self, dir: &Dir) -> io::Result<MountEntry> {
+        Ok(self.call("mount_of")?.under(dir.path()))
+    }
+
+    fn filesystem(&self, dir: &Dir) -> io::Result<Filesystem> {
+        let machine = self.call("filesystem")?;
+        let mount = machine.under(dir.path());
+        Ok(machine
+            .filesystems
+            .get(&mount.point)
+            .cloned()
+            .unwrap_or(Filesystem {
+                fstype: mount.fstype,
+                uuid: None,
+                size: 1 << 40,
+                free: 1 << 40,
+                read_only: false,
+            }))
+    }
+
+    fn bind(&self, source: &Dir, parent: &Dir, name: &str, read_only: bool) -> io::Result<()> {
+        let mut machine = self.call("bind")?;
+        let from = machine.under(source.path());
+        let root = from.path_inside(source.path()).unwrap();
+        let root = root.to_str().unwrap().to_owned();
+        machine.mount(&parent.path().join(name), &from.device, &root, read_only);
+        Ok(())
+    }
+
+    fn unmount(&self, parent: &Dir, name: &str) -> io::Result<()> {
+        let mut machine = self.call("unmount")?;
+        let point = parent.path().join(name);
+        let at = machine.mounts.iter().rposition(|m| m.point == point);
+        machine.mounts.remove(at.unwrap());
+        Ok(())
+    }
+
+    fn quotas(&self, _dir: &Dir) -> io::Result<Quotas> {
+        Ok(if self.call("quotas")?.quotas_off {
+            Quotas::Off
+        } else {
+            Quotas::Classic {
+                inconsistent: false,
+                scanning: false,
+            }
+        })
+    }
+
+    fn enable_quotas(&self, _dir: &Dir) -> io::Result<()> {
+        self.call("enable_quotas")?.quotas_off = false;
+        Ok(())
+    }
+
+    fn keep_quotas(&self, _dir: &Dir) -> io::Result<()> {
+        self.call("keep_quotas").map(drop)
+    }
+
+    fn qgroups(&self, _dir: &Dir) -> io::Result<BTreeMap<u64, Qgroup>> {
+        Ok(self.call("qgroups")?.qgroups.clone())
+    }
+
+    fn qgroup(&self, _dir: &Dir, subvolume: u64) -> io::Result<Option<Qgroup>> {
+        Ok(self.call("qgroup")?.qgroups.get(&subvolume).copied())
+    }
+
+    fn limit(&self, _dir: &Dir, subvolume: u64, bytes: u64) -> io::Result<()> {
+        let mut machine = self.call("limit")?;
+        machine.qgroups.entry(subvolume).or_default().limit = Some(bytes);
+        Ok(())
+    }
+
+    fn remove_qgroup(&self, _dir: &Dir, subvolume: u64) -> io::Result<()> {
+        self.call("remove_qgroup")?.qgroups.remove(&subvolume);
+        Ok(())
+    }
+
+    fn create_subvolume(&self, parent: &Dir, name: &str) -> io::Result<u64> {
+        let mut machine = self.call("create_subvolume")?;
+        assert!(parent.make(name, 0o755)?);
+        let inode = inode(&parent.open(name, Mounts::Stay)?)?;
+        machine.ids += 1;
+        let id = 256 + machine.ids;
+        machine.subvolumes.insert(inode, id);
+        machine.qgroups.insert(id, Qgroup::default());
+        Ok(id)
+    }
+
+    fn subvolume_id(&self, dir: &Dir) -> io::Result<Option<u64>> {
+        let machine = self.call("subvolume_id")?;
+        if machine.filesystems.contains_key(dir.path()) {
+            return Ok(Some(5));
+        }
+        Ok(machine.subvolumes.get(&inode(dir)?).copied())
+    }
+
+    fn nested_subvolumes(&self, _dir: &Dir, _subvolume: u64) -> io::Result<Vec<u64>> {
+        self.call("nested_subvolumes").map(|_| Vec::new())
+    }
+
+    fn destroy_subvolume(&self, parent: &Dir, name: &str) -> io::Result<Vec<u64>> {
+        let mut machine = self.call("destroy_subvolume")?;
+        assert_eq!(parent.kind(name)?, Some(Kind::Directory));
+        let inode = inode(&parent.open(name, Mounts::Stay)?)?;
+        parent.remove_tree(name.as_ref(), &mut || true)?;
+        let id = machine.subvolumes.remove(&inode).unwrap();
+        machine.freeing.insert(id);
+        Ok(vec![id])
+    }
+
+    fn subvolume_exists(&self, _dir: &Dir, subvolume: u64) -> io::Result<bool> {
+        let machine = self.call("subvolume_exists")?;
+        Ok(machine.freeing.contains(&subvolume)
+            || machine.subvolumes.values().any(|id| *id == subvolume))
+    }
+
+    fn commit(&self, _dir: &Dir) -> io::Result<()> {
+        self.call("commit").map(drop)
+    }
+}
