@@ -64,11 +64,8 @@ pub async fn run(ctx: Arc<Ctx>) -> anyhow::Result<()> {
     drop(queue);
     tokio::select! {
         () = ready(&shell, &sets) => {}
-        ended = watches.join_next() => {
-            if let Some(Err(error)) = ended {
-                return Err(error.into());
-            }
-        }
+        error = broken_watch(&ctx, &mut watches) => return Err(error),
+        () = ctx.shutdown.cancelled() => return Ok(()),
     }
     tracing::info!(sets = sets.state().len(), "sets are known");
     let rounds = applier(
@@ -85,14 +82,27 @@ pub async fn run(ctx: Arc<Ctx>) -> anyhow::Result<()> {
     );
     // The watches end at shutdown, and with them the queue; rounds that have
     // begun are ended first.
-    rounds
-        .for_each(|result| async move {
-            if let Err(kube::runtime::controller::Error::ReconcilerFailed(error, set)) = result {
-                tracing::error!(%set, %error, "round failed");
-            }
-        })
-        .await;
-    Ok(())
+    let rounds = rounds.for_each(|result| async move {
+        if let Err(kube::runtime::controller::Error::ReconcilerFailed(error, set)) = result {
+            tracing::error!(%set, %error, "round failed");
+        }
+    });
+    tokio::select! {
+        () = rounds => Ok(()),
+        error = broken_watch(&ctx, &mut watches) => Err(error),
+    }
+}
+
+/// Without one of its watches the loop would work on old news: better to end.
+async fn broken_watch(ctx: &Ctx, watches: &mut JoinSet<()>) -> anyhow::Error {
+    while let Some(ended) = watches.join_next().await {
+        match ended {
+            Err(error) => return error.into(),
+            Ok(()) if ctx.shutdown.is_cancelled() => {}
+            Ok(()) => return anyhow::anyhow!("a watch ended by itself"),
+        }
+    }
+    std::future::pending().await
 }
 
 async fn ready(shell: &Shell, sets: &Store<OrdinalSet>) {

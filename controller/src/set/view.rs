@@ -1,12 +1,19 @@
 //! From what the watches have seen to what the planner sees.
 
-use std::{collections::BTreeMap, time::Instant};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Instant,
+};
 
 use berth_api::OrdinalSet;
 use berth_plan::set::{Set, View};
 use jiff::Timestamp;
 
 use super::{Shell, memory::Memory};
+
+/// Ordinals without a pod that one round looks at: some more than it creates. A
+/// claim beyond it would be created in vain, which does no harm.
+const NEXT_ORDINALS: usize = 1000;
 
 /// The view of one set.
 pub(super) fn build(shell: &Shell, set: &OrdinalSet, memory: &Memory) -> View {
@@ -15,10 +22,13 @@ pub(super) fn build(shell: &Shell, set: &OrdinalSet, memory: &Memory) -> View {
     let prefix = format!("{}-", set.name);
     let mut pods = shell.caches.pods.with_prefix(&namespace, &prefix);
     pods.retain(|pod| set.ordinal(&pod.name).is_some());
-    // Claims of the wanted ordinals and of those that still have a pod.
-    let existing = pods.iter().filter_map(|pod| set.ordinal(&pod.name));
-    let mut ordinals: Vec<i32> = existing.filter(|o| !set.wanted().contains(o)).collect();
-    ordinals.extend(set.wanted());
+    // Claims of the ordinals that have a pod, and of those that get one next.
+    let mut ordinals: BTreeSet<i32> = (pods.iter())
+        .filter_map(|pod| set.ordinal(&pod.name))
+        .collect();
+    let missing = set.wanted().filter(|o| !ordinals.contains(o));
+    let missing: Vec<i32> = missing.take(NEXT_ORDINALS).collect();
+    ordinals.extend(missing);
     let mut claims = BTreeMap::new();
     let mut claim_waits = BTreeMap::new();
     if !set.spec.volume_claim_templates.is_empty() {

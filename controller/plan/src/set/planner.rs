@@ -111,8 +111,8 @@ fn template_refused(view: &View, message: &str) -> Wait {
     let mut wait = Wait::new(
         0,
         WaitReason::TemplateRefused,
-        format!("{set}: the API server refuses the template ({message})"),
-        "no pod was taken down for it; correct spec.template",
+        format!("{set}: template refused ({})", waits::essence(message)),
+        "so says the API server; no pod was taken down for it; correct spec.template",
     );
     wait.ordinal = None;
     wait
@@ -204,12 +204,15 @@ fn missing(round: &mut Round<'_>, members: &Members, revisions: &Revisions, ordi
         let (reason, what_to_do) = if refusal.template {
             (
                 WaitReason::TemplateRefused,
-                "correct spec.template or volumeClaimTemplates",
+                "so says the API server; correct spec.template or volumeClaimTemplates",
             )
         } else {
-            (WaitReason::CreateRefused, "it is tried again")
+            (
+                WaitReason::CreateRefused,
+                "so says the API server; it is tried again",
+            )
         };
-        let short = format!("{name}: refused by the API server ({})", refusal.message);
+        let short = format!("{name}: refused ({})", waits::essence(&refusal.message));
         round
             .waits
             .push(Wait::new(ordinal, reason, short, what_to_do));

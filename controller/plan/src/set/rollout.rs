@@ -55,10 +55,8 @@ pub(super) fn run(
         return Vec::new();
     }
     let claimed = |pod: &Pod| set.status.disrupting.iter().any(|d| d.uid == pod.uid);
-    let up = wanted.clone().filter(|ordinal| {
-        let pod = members.pods.get(ordinal);
-        pod.is_some_and(|p| p.available(view) && !round.has_acted(*ordinal))
-    });
+    let up = (members.pods.range(wanted.clone()))
+        .filter(|(ordinal, pod)| pod.available(view) && !round.has_acted(**ordinal));
     let down = i64::from(set.replicas()) - i64::try_from(up.count()).unwrap_or(i64::MAX);
     let mut budget = i64::from(set.max_unavailable()) - down;
     let mut victims = Vec::new();

@@ -105,6 +105,15 @@ impl Wait {
     }
 }
 
+/// What the API server objects to, without the object's name, which stands
+/// before it already: `Pod "web-0" is invalid: spec…` is `spec…`.
+pub(super) fn essence(message: &str) -> &str {
+    let cut = [" is invalid: ", " is forbidden: "].into_iter();
+    let rest = cut.filter_map(|c| message.split_once(c)).map(|(_, r)| r);
+    rest.min_by_key(|r| std::cmp::Reverse(r.len()))
+        .unwrap_or(message)
+}
+
 /// `text`, cut to `limit` characters.
 pub(super) fn clip(text: String, limit: usize) -> String {
     match text.char_indices().nth(limit) {

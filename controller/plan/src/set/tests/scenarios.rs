@@ -275,7 +275,7 @@ fn a_refused_pod_quotes_the_api_server() {
         policy: OrderedReady; RollingUpdate from the top down to ordinal 0, at most 1 unavailable; claims are kept on scale-down, kept with the set
         do: create claim data-web-0, then pod web-0 at web-76b697b479
             because web-0 is wanted and does not exist
-        wait: web-0: refused by the API server (Pod "web-0" is invalid: spec.containers[0].image: Required value); correct spec.template or volumeClaimTemplates (TemplateRefused)
+        wait: web-0: refused (spec.containers[0].image: Required value); so says the API server; correct spec.template or volumeClaimTemplates (TemplateRefused)
     "#]].assert_eq(&world.explain());
     let status = plan(&world.view).status;
     let refused = status
@@ -461,4 +461,26 @@ fn selectors_are_read_and_written() {
         Some("app=web,tier notin (a,b),!old,app")
     );
     assert_eq!(status.replicas, 3);
+}
+
+/// However many replicas are asked for, a round stays small.
+#[test]
+fn a_huge_set_is_made_in_pieces() {
+    let mut world = World::new(json!({"replicas": i32::MAX, "podManagementPolicy": "Parallel"}));
+    world.step();
+    assert_eq!(world.step().steps.len(), 500);
+    world.kubelets();
+    world.image("two");
+    assert_eq!(world.step().steps.len(), 1, "the revision");
+    assert_eq!(world.step().steps.len(), 500);
+}
+
+#[test]
+fn a_refusal_is_told_without_its_preamble() {
+    let essence = crate::set::waits::essence;
+    let invalid = "Pod \"web-0\" is invalid: spec.x: Required value";
+    assert_eq!(essence(invalid), "spec.x: Required value");
+    let quota = "pods \"web-0\" is forbidden: exceeded quota: q";
+    assert_eq!(essence(quota), "exceeded quota: q");
+    assert_eq!(essence("no"), "no");
 }
