@@ -15,12 +15,18 @@ use crate::progress;
 use crate::run::Run;
 use crate::teardown;
 
+/// The state directory of the engine that builds; no instance can have such a name.
+const BUILDER: &str = "+builder";
+
+/// The state directory of the engine that holds just the finished node image.
+pub(crate) const PREPARE: &str = "+prepare";
+
 /// Runs `work` with a building engine; a private one is stopped afterwards.
 pub(crate) fn with<T>(kind: engine::Kind, work: impl FnOnce(&Engine) -> Result<T>) -> Result<T> {
     match kind {
         engine::Kind::Machine => work(&Engine::machine()),
         engine::Kind::Private => {
-            let layout = Layout::at(state_root().join("+builder"));
+            let layout = Layout::at(state_root().join(BUILDER));
             with_private(&layout, &cache_dir().join("builder/docker"), work)
         }
     }
@@ -36,20 +42,38 @@ pub(crate) fn with_private<T>(
         progress::say(format!("waiting for {holder}, which builds images"));
     })?;
     // What a killed run may have left; the lock says that nobody uses it.
-    teardown::private_engine(layout)?;
-    let name = layout
-        .root()
-        .file_name()
-        .map(|n| n.to_string_lossy().replace('+', ""));
-    let cgroup = format!("berth-{}", name.unwrap_or_default());
-    let result = engine::start_private(layout, data_root, &cgroup, Vec::new(), None)
+    remove(layout)?;
+    let result = engine::start_private(layout, data_root, &cgroup(layout), Vec::new(), None)
         .and_then(|engine| work(&engine));
-    let stopped = teardown::private_engine(layout)
-        .and_then(|()| teardown::cgroups(&cgroup))
-        .and_then(|()| cache::remove(layout.root()));
+    let removed = remove(layout);
     let value = result?;
-    stopped?;
+    removed?;
     Ok(value)
+}
+
+/// Removes the builders that killed runs left, but none that somebody uses.
+pub(crate) fn clean_up() -> Result<()> {
+    for name in [BUILDER, PREPARE] {
+        let layout = Layout::at(state_root().join(name));
+        if layout.root().exists()
+            && let Ok(_lock) = Lock::try_take(&layout.lock())?
+        {
+            remove(&layout)?;
+        }
+    }
+    Ok(())
+}
+
+fn remove(layout: &Layout) -> Result<()> {
+    teardown::private_engine(layout)?;
+    teardown::cgroups(&cgroup(layout))?;
+    cache::remove(layout.root())
+}
+
+/// The cgroup of a builder's containers.
+fn cgroup(layout: &Layout) -> String {
+    let name = layout.root().file_name().unwrap_or_default();
+    format!("berth{}", name.to_string_lossy().replace('+', "-"))
 }
 
 /// A `docker build` command without a network; the caller adds tags and the context.
@@ -79,11 +103,25 @@ pub(crate) fn import_root(engine: &Engine, root: &Root) -> Result<String> {
 }
 
 /// A scratch directory in the cache, on the filesystem where built programs lie.
+///
+/// Those of killed runs are removed: a directory's name tells its process.
 pub(crate) fn scratch() -> Result<TempDir> {
     let dir = cache_dir();
     make_dir(&dir)?;
+    for entry in std::fs::read_dir(&dir)
+        .map_err(Error::io("cannot list", &dir))?
+        .flatten()
+    {
+        let name = entry.file_name();
+        let pid = name
+            .to_str()
+            .and_then(|n| n.strip_prefix("scratch-")?.split('-').next());
+        if pid.is_some_and(|pid| !Path::new("/proc").join(pid).exists()) {
+            cache::remove(&entry.path())?;
+        }
+    }
     tempfile::Builder::new()
-        .prefix("scratch-")
+        .prefix(&format!("scratch-{}-", std::process::id()))
         .tempdir_in(&dir)
         .map_err(Error::io("cannot make a directory in", dir))
 }

@@ -65,6 +65,10 @@ enum Cmd {
     Partition { node: String },
     /// Put a partitioned node back.
     Heal { node: String },
+    /// Unmount a pool in its node, as when a disk is missing after a boot.
+    UnmountPool { node: String, pool: String },
+    /// Mount an unmounted pool in its node again.
+    MountPool { node: String, pool: String },
     /// Load an image archive into every node.
     Load { archive: PathBuf },
     /// Print the variables with which docker, kind and kubectl mean this cluster, for `eval`.
@@ -89,7 +93,8 @@ enum Cmd {
         processes: usize,
     },
     /// Print what clusters have on this machine: containers, mounts, loop devices,
-    /// networks, cgroups, processes. Nothing is printed where nothing is left.
+    /// networks, cgroups, processes. Nothing is printed where nothing is left. With
+    /// --name, of that instance only.
     Residue,
 }
 
@@ -135,12 +140,13 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode> {
         }
         Cmd::Down { all } => {
             as_root()?;
-            if all {
-                for name in berth_cluster::instances()? {
-                    Cluster::down(Some(&name))?;
-                }
+            let names = if all {
+                berth_cluster::instances()?.into_iter().map(Some).collect()
             } else {
-                Cluster::down(name)?;
+                vec![cli.name]
+            };
+            for name in names {
+                Cluster::down(name.as_deref())?;
             }
         }
         Cmd::Status => print!("{}", view(name)?.status()?),
@@ -172,6 +178,8 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode> {
         }
         Cmd::Partition { node } => hold(name)?.partition(&node)?,
         Cmd::Heal { node } => hold(name)?.heal(&node)?,
+        Cmd::UnmountPool { node, pool } => hold(name)?.unmount_pool(&node, &pool)?,
+        Cmd::MountPool { node, pool } => hold(name)?.mount_pool(&node, &pool)?,
         Cmd::Load { archive } => hold(name)?.load_image(&archive)?,
         Cmd::Env => {
             for (key, value) in view(name)?.env() {
@@ -187,7 +195,7 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode> {
         }
         Cmd::Residue => {
             as_root()?;
-            for line in residue::lines()? {
+            for line in residue::lines(name)? {
                 println!("{line}");
             }
         }
@@ -263,7 +271,7 @@ fn as_root() -> Result<()> {
         bail!("a cluster needs root for its loop devices, and there is no sudo; run this as root");
     }
     eprintln!("a cluster needs root for its loop devices; asking sudo");
-    let keep = "--preserve-env=PATH,HOME,BERTH_CACHE,BERTH_STATE,BERTH_CLUSTER,BERTH_NODE_IMAGE,\
+    let keep = "--preserve-env=PATH,HOME,BERTH_CACHE,BERTH_STATE,BERTH_CLUSTER,BERTH_NODE_IMAGE,BERTH_ENGINE,\
                 XDG_CACHE_HOME,CARGO_MANIFEST_DIR,GOPROXY,GOFLAGS,GOPATH,GOMODCACHE,GOCACHE";
     let me = std::env::current_exe().context("cannot find this program's own file")?;
     replace(

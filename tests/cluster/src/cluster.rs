@@ -14,7 +14,7 @@ use crate::options::{Filesystem, Options, POOLS_DIR, Record, disks};
 use crate::paths::{self, Layout, make_dir, read, write};
 use crate::run::Run;
 use crate::wait::wait_for;
-use crate::{cni, engine_init, node_image, preflight, progress, teardown};
+use crate::{builder, cni, engine_init, limits, node_image, preflight, progress, teardown};
 
 /// How long nodes may take to register and to become ready.
 const NODES_PATIENCE: Duration = Duration::from_secs(240);
@@ -92,21 +92,8 @@ impl Cluster {
         teardown::instance(&instance)?;
         let go = Go::here()?;
         let kind = engine::choose_here();
-        let image = match std::env::var("BERTH_NODE_IMAGE") {
-            Ok(image) if !image.is_empty() => image,
-            _ => node_image::tag(&go),
-        };
-        let own_image = image == node_image::tag(&go);
-        if !own_image && kind == Kind::Private {
-            return Err(Error::Unexpected(
-                "BERTH_NODE_IMAGE needs the machine's own Docker engine; the private one cannot pull"
-                    .to_owned(),
-            ));
-        }
         let programs = Programs::get(&go)?;
-        if own_image {
-            node_image::ensure(kind, &go)?;
-        }
+        let image = node_image::choose(kind, &go)?;
         let workers = (1..=options.workers).map(|n| instance.worker(n)).collect();
         let mut cluster = Self {
             engine: Engine::of(kind, &layout),
@@ -146,13 +133,17 @@ impl Cluster {
         let lock = hold(&instance)?;
         teardown::instance(&instance)?;
         drop(lock);
-        forget_lock(&instance)
+        forget_lock(&instance)?;
+        // A run that was killed while it built images left a builder.
+        builder::clean_up()?;
+        limits::restore()
     }
 
     /// Removes this cluster with all that belongs to it.
     pub fn remove(self) -> Result<()> {
         teardown::instance(&self.instance)?;
-        forget_lock(&self.instance)
+        forget_lock(&self.instance)?;
+        limits::restore()
     }
 
     /// The administrator's kubeconfig.
@@ -300,6 +291,7 @@ impl Cluster {
     fn make(&mut self, go: &Go) -> Result<()> {
         make_dir(&self.layout.root().join("logs"))?;
         self.save_record()?;
+        limits::raise()?;
         let pools = progress::step("making the workers' disks", || self.make_disks())?;
         let routes = Run::new("ip")
             .args(["-4", "route", "show", "table", "all"])
@@ -380,7 +372,10 @@ impl Cluster {
         let config = self.layout.root().join("kind.yaml");
         let text = kind_config::render(&self.record.options, &cluster, &self.record.image, &mounts);
         write(&config, text)?;
-        Run::new(&self.programs.kind)
+        // kind must not go on making nodes when this process is killed.
+        Run::new("setpriv")
+            .args(["--pdeathsig", "KILL", "--"])
+            .arg(&self.programs.kind)
             .args(["create", "cluster", "--retain", "--config"])
             .arg(&config)
             .arg("--kubeconfig")
@@ -470,7 +465,7 @@ pub fn build_all() -> Result<()> {
     crate::reexec::check()?;
     let go = Go::here()?;
     Programs::get(&go)?;
-    node_image::ensure(engine::choose_here(), &go)
+    node_image::choose(engine::choose_here(), &go).map(drop)
 }
 
 /// The instance of a name, or the checkout's own.

@@ -44,8 +44,13 @@ pub(crate) fn choose(machine_answers: bool, root: bool, sys_resource: bool) -> K
     }
 }
 
-/// Looks at this machine and decides.
+/// Looks at this machine and decides; `$BERTH_ENGINE`, `machine` or `private`, overrules.
 pub(crate) fn choose_here() -> Kind {
+    match std::env::var("BERTH_ENGINE").as_deref() {
+        Ok("machine") => return Kind::Machine,
+        Ok("private") => return Kind::Private,
+        _ => {}
+    }
     let answers = Run::new("docker")
         .args(["info", "--format", "{{.ServerVersion}}"])
         .output()

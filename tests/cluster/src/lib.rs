@@ -27,6 +27,7 @@ mod engine_init;
 mod error;
 pub mod image;
 mod kind_config;
+mod limits;
 mod lock;
 mod loopdev;
 mod mountinfo;

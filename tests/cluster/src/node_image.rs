@@ -102,9 +102,51 @@ pub(crate) fn prepared(go: &Go) -> PathBuf {
     cache::entry(&cache_dir(), "node-image", &key(&go.version))
 }
 
+/// The image to make nodes of, there once this returns.
+///
+/// `$BERTH_NODE_IMAGE` if it is set; with the machine's engine, kind's own image of
+/// this version if it can be pulled; else the one built here.
+pub(crate) fn choose(kind: engine::Kind, go: &Go) -> Result<String> {
+    let wanted = std::env::var("BERTH_NODE_IMAGE")
+        .ok()
+        .filter(|i| !i.is_empty());
+    match (kind, wanted) {
+        (engine::Kind::Machine, Some(image)) => return Ok(image),
+        (engine::Kind::Private, Some(_)) => {
+            return Err(Error::Unexpected(
+                "BERTH_NODE_IMAGE needs the machine's own Docker engine; the private one cannot pull"
+                    .to_owned(),
+            ));
+        }
+        (engine::Kind::Machine, None) => {
+            let engine = Engine::machine();
+            let image = format!("kindest/node:{KUBERNETES}");
+            let there = engine.has_image(&tag(go));
+            if !there && (engine.has_image(&image) || pull(&engine, &image)?) {
+                return Ok(image);
+            }
+        }
+        (engine::Kind::Private, None) => {}
+    }
+    ensure(kind, go)?;
+    Ok(tag(go))
+}
+
+/// Whether the image could be pulled; no registry at hand is an answer.
+fn pull(engine: &Engine, image: &str) -> Result<bool> {
+    progress::step(&format!("pulling {image}"), || {
+        let pulled = engine.docker(["pull", "-q", image]).output()?;
+        if !pulled.status.success() {
+            let why = String::from_utf8_lossy(&pulled.stderr);
+            progress::say(format!("{}; building the node image instead", why.trim()));
+        }
+        Ok(pulled.status.success())
+    })
+}
+
 /// Makes sure that the image exists: in the machine's engine, or as a prepared
 /// data root from which private engines start.
-pub(crate) fn ensure(kind: engine::Kind, go: &Go) -> Result<()> {
+fn ensure(kind: engine::Kind, go: &Go) -> Result<()> {
     let tag = tag(go);
     match kind {
         engine::Kind::Machine => {
@@ -116,7 +158,7 @@ pub(crate) fn ensure(kind: engine::Kind, go: &Go) -> Result<()> {
         }
         engine::Kind::Private => cache::get(&cache_dir(), "node-image", &key(&go.version), |dir| {
             builder::with(kind, |builder| {
-                let layout = Layout::at(state_root().join("+prepare"));
+                let layout = Layout::at(state_root().join(builder::PREPARE));
                 builder::with_private(&layout, &dir.join("docker"), |target| {
                     make(builder, target, go, &tag)
                 })

@@ -22,6 +22,7 @@ const GO: (u32, u32) = (1, 26);
 
 /// Programs that must be there and the Debian package of each.
 const PROGRAMS: [(&str, &str); 9] = [
+    ("setpriv", "util-linux"),
     ("dockerd", "docker.io"),
     ("docker", "docker.io"),
     ("mmdebstrap", "mmdebstrap"),
@@ -30,7 +31,6 @@ const PROGRAMS: [(&str, &str); 9] = [
     ("ip", "iproute2"),
     ("iptables", "iptables"),
     ("cc", "gcc"),
-    ("cp", "coreutils"),
 ];
 
 /// The facts that the verdict rests on.

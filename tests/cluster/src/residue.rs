@@ -9,9 +9,30 @@ use crate::paths::state_root;
 use crate::run::Run;
 use crate::{engine, reexec};
 
-/// Everything of every instance: state, containers, mounts, loop devices, links,
-/// routes, cgroups, processes.
-pub fn lines() -> Result<Vec<String>> {
+/// Everything of every instance, or of one: state, containers, networks, mounts,
+/// loop devices, links, routes, cgroups, processes.
+pub fn lines(instance: Option<&str>) -> Result<Vec<String>> {
+    let mut lines = all()?;
+    if let Some(id) = instance {
+        lines.retain(|line| belongs(line, id));
+    }
+    Ok(lines)
+}
+
+/// Whether a line is about the instance: it has the id as a whole word after one
+/// of the prefixes that every name of an instance carries.
+fn belongs(line: &str, id: &str) -> bool {
+    let root = format!("{}/", state_root().display());
+    let prefixes = ["state ", "berth-", "bh-", root.as_str()];
+    prefixes.iter().any(|prefix| {
+        line.match_indices(prefix).any(|(at, _)| {
+            let rest = line[at + prefix.len()..].strip_prefix(id);
+            rest.is_some_and(|r| !r.starts_with(|c: char| c.is_ascii_alphanumeric()))
+        })
+    })
+}
+
+fn all() -> Result<Vec<String>> {
     let mut lines = Vec::new();
     lines.extend(
         names_in(&state_root())?
@@ -139,15 +160,42 @@ fn processes() -> Result<Vec<String>> {
         if engine || cgroup.contains("/berth-") {
             let line = String::from_utf8_lossy(&words).replace('\0', " ");
             let short: String = line.trim().chars().take(100).collect();
-            lines.push(format!("process {short}"));
+            let of = cgroup_name(&cgroup).unwrap_or("engine");
+            lines.push(format!("process {of} {short}"));
         }
     }
     Ok(lines)
 }
 
+/// The rig's cgroup in the content of /proc/PID/cgroup.
+fn cgroup_name(cgroup: &str) -> Option<&str> {
+    let from = cgroup.find("/berth-")? + 1;
+    cgroup[from..].split(['/', '\n']).next()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn lines_are_told_apart_by_instance() {
+        assert!(belongs("cgroup /sys/fs/cgroup/cpu/berth-ab", "ab"));
+        assert!(belongs(
+            "route 10.64.0.0/25 via 10.64.0.254 dev bh-ab",
+            "ab"
+        ));
+        assert!(belongs("container berth-ab-worker2", "ab"));
+        assert!(belongs("state ab", "ab"));
+        assert!(!belongs("cgroup /sys/fs/cgroup/cpu/berth-abc", "ab"));
+        assert!(!belongs("state b", "ab"));
+    }
+
+    #[test]
+    fn a_process_is_named_by_its_cgroup() {
+        let text = "9:cpu:/berth-x/0123\n8:pids:/berth-x/0123\n";
+        assert_eq!(cgroup_name(text), Some("berth-x"));
+        assert_eq!(cgroup_name("0::/user.slice\n"), None);
+    }
 
     #[test]
     fn only_routes_of_our_links_count() {
