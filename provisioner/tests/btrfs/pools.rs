@@ -7,7 +7,7 @@ use berth_provisioner::{
     Backend, Error, Health, InitOptions, KnownPool, PoolId, Provisioner, VolumeHealth, init_pool,
 };
 
-use crate::help::{GIB, MIB, btrfs, node, publish, want};
+use crate::help::{GIB, MIB, PATIENCE, btrfs, commit, node, publish, subvolumes, want};
 
 #[test]
 fn an_unmounted_pool_is_refused_and_nothing_is_written_beneath() {
@@ -214,4 +214,45 @@ fn removing_large_volumes_does_not_switch_limits_off() {
         Ok(level) => assert_eq!(level.trim(), "8"),
         Err(e) => assert_eq!(e.kind(), std::io::ErrorKind::NotFound),
     }
+}
+
+#[test]
+fn quotas_that_became_inconsistent_are_counted_again() {
+    let (node, _disk, p, pool) = node();
+    let volume = p.create(&pool, &want("v", 64 * MIB)).unwrap();
+    fs::write(volume.path.join("file"), vec![7; 4 * MIB as usize]).unwrap();
+    let at = node.pool_dir("disk0");
+    commit(&at);
+    let complaint = || {
+        let output = std::process::Command::new("btrfs")
+            .args(["qgroup", "show"])
+            .arg(&at)
+            .output()
+            .unwrap();
+        String::from_utf8_lossy(&output.stderr).contains("inconsistent")
+    };
+    // Data that two subvolumes share cannot be added to a group without counting.
+    let snapshot = std::process::Command::new("btrfs")
+        .args(["subvolume", "snapshot"])
+        .args([&volume.path, &at.join("snapshot")])
+        .status()
+        .unwrap();
+    assert!(snapshot.success());
+    commit(&at);
+    btrfs(&["qgroup", "create", "1/9"], &at);
+    let list = subvolumes(&at);
+    let id = list.split_whitespace().nth(1).unwrap();
+    let member = format!("0/{id}");
+    btrfs(&["qgroup", "assign", "--no-rescan", &member, "1/9"], &at);
+    assert!(complaint(), "{list}");
+    let end = std::time::Instant::now() + PATIENCE;
+    loop {
+        assert_eq!(p.rescan().unwrap()[0].health, Health::Healthy);
+        if !complaint() {
+            break;
+        }
+        assert!(std::time::Instant::now() < end, "never counted again");
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    assert!(p.stats("v").unwrap().used >= 4 * MIB);
 }
