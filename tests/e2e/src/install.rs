@@ -93,13 +93,24 @@ pub async fn init_pools(ctx: &Ctx, node: &str) -> Result<String> {
     ctx.agent(node, &["pools", "init", "--all"]).await
 }
 
+async fn has_uninitialized(ctx: &Ctx, node: &str) -> Result<bool> {
+    Ok(pools_of(ctx, node)
+        .await?
+        .iter()
+        .any(|pool| pool["id"].is_null()))
+}
+
+async fn pools_of(ctx: &Ctx, node: &str) -> Result<Vec<Value>> {
+    Ok(serde_json::from_str(
+        &ctx.agent(node, &["pools", "--output", "json"]).await?,
+    )?)
+}
+
 /// Nodes whose agents see at least one directory that can be a pool.
 pub async fn nodes_with_pools(ctx: &Ctx) -> Result<Vec<String>> {
     let mut nodes = Vec::new();
     for node in ctx.storage_nodes().await? {
-        let list: Value =
-            serde_json::from_str(&ctx.agent(&node, &["pools", "--output", "json"]).await?)?;
-        if list.as_array().is_some_and(|pools| !pools.is_empty()) {
+        if !pools_of(ctx, &node).await?.is_empty() {
             nodes.push(node);
         }
     }
@@ -115,7 +126,9 @@ pub async fn init_all_pools(ctx: &Ctx) -> Result<Vec<String>> {
         "no node has a disk mounted below /var/lib/berth/pools: mount one per pool and try again"
     );
     for node in &nodes {
-        init_pools(ctx, node).await?;
+        if has_uninitialized(ctx, node).await? {
+            init_pools(ctx, node).await?;
+        }
     }
     let pools: Api<berth_api::Pool> = Api::all(ctx.client.clone());
     until("the pools to be granted", async || {

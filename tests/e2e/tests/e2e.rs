@@ -1,8 +1,10 @@
 //! Every promise on a real cluster: cluster up, a group that runs side by side,
 //! a group that breaks things one at a time, cluster down.
 //!
-//! `cargo test -p berth-e2e --test e2e -- <filter>` runs some of them;
-//! `BERTH_KEEP=1` leaves the cluster running for a look.
+//! `cargo test -p berth-e2e --test e2e -- <filter>` runs some of them.
+//! `BERTH_KEEP=1` leaves the cluster running for a look;
+//! `BERTH_E2E_CLUSTER=<name>` runs on a cluster that has Berth and pools, and
+//! leaves it.
 
 use std::{pin::Pin, process::ExitCode, sync::Arc};
 
@@ -16,6 +18,9 @@ use berth_e2e::{
 };
 use libtest_mimic::{Arguments, Failed, Trial};
 use tokio::runtime::Runtime;
+
+/// Names a cluster to use instead of a new one.
+const EXISTING: &str = "BERTH_E2E_CLUSTER";
 
 /// What a test gets: the cluster, and a namespace of its own.
 struct World {
@@ -89,7 +94,7 @@ fn main() -> ExitCode {
     let first = run(&world, &args, SIDE_BY_SIDE, args.test_threads.unwrap_or(6));
     let second = run(&world, &args, ONE_AT_A_TIME, 1);
     let world = Arc::into_inner(world).expect("the trials are over");
-    if std::env::var_os("BERTH_KEEP").is_some() {
+    if std::env::var_os("BERTH_KEEP").is_some() || std::env::var_os(EXISTING).is_some() {
         eprintln!("kept: cargo cluster --name {} status", world.cluster.name());
     } else if let Err(error) = world.cluster.remove() {
         eprintln!("error: the cluster did not go away: {error:#}");
@@ -117,7 +122,10 @@ fn wanted(args: &Arguments, name: &str) -> bool {
 impl World {
     fn build() -> Result<Self> {
         let runtime = Runtime::new()?;
-        let cluster = berth_e2e::rig::up("t")?;
+        let cluster = match std::env::var(EXISTING) {
+            Ok(name) => Cluster::attach(Some(&name))?,
+            Err(_) => berth_e2e::rig::up("t")?,
+        };
         let (ctx, nodes) = runtime.block_on(async {
             let ctx =
                 Ctx::connect(Kubectl::new(cluster.kubectl_path(), cluster.kubeconfig())).await?;
