@@ -1,1 +1,15 @@
-//! .
+//! Berth's agent: the CSI driver for host directories on one node, the writer of
+//! that node's part of the API, and the tool to look at its disks.
+
+pub mod cli;
+pub mod csi;
+pub mod install;
+pub mod metrics;
+pub mod node;
+pub mod privileges;
+pub mod readiness;
+pub mod reconcile;
+pub mod registration;
+pub mod run;
+#[cfg(test)]
+mod testdata;

@@ -8,7 +8,6 @@ use crate::types::{Backend, PoolId};
 /// Why an operation was refused or failed. Messages name the thing, what is
 /// wrong, and what to do.
 #[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
 pub enum Error {
     /// The caller's request cannot be carried out as it is written.
     #[error("{what} {value:?}: {why}")]

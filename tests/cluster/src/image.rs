@@ -30,7 +30,9 @@ pub fn build(output: &Path, base: Option<&str>) -> Result<()> {
 pub fn programs(dir: &Path) -> Result<()> {
     let checkout = paths::checkout()?;
     // The agent also runs on the node itself, whatever C library that has.
-    let agent = ["--", "-C", "target-feature=+crt-static"];
+    // `cargo rustc` wants its package named; `cargo build` without one resolves the
+    // features of the whole workspace, as every other command does.
+    let agent = ["-p", "berth-agent", "--", "-C", "target-feature=+crt-static"];
     let built = [
         progress::step("building berth-controller", || {
             cargo(&checkout, "build", "berth-controller", &[])
@@ -110,7 +112,7 @@ pub fn archive(programs: &Path, output: &Path, base: Option<&str>) -> Result<()>
 fn cargo(checkout: &Path, command: &str, package: &str, rest: &[&str]) -> Result<PathBuf> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let messages = Run::new(cargo)
-        .args([command, "-q", "-p", package, "--bin", package])
+        .args([command, "-q", "--bin", package])
         .arg("--message-format=json-render-diagnostics")
         .args(rest)
         .dir(checkout)

@@ -1,0 +1,226 @@
+//! `berth-agent pools` and `berth-agent pools init`.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use anyhow::{Context, bail};
+use berth_api::Bytes;
+use berth_provisioner::{Health, InitOptions, PoolReport, init_pool};
+use clap::Args;
+
+use super::{
+    Common,
+    table::{or_dash, table},
+};
+
+/// Arguments of `pools init`.
+#[derive(Debug, Args)]
+pub(super) struct InitArgs {
+    /// Directories under <root>/pools to make pools of
+    #[arg(value_name = "DIR", required_unless_present = "all")]
+    dirs: Vec<PathBuf>,
+    /// Every directory under <root>/pools that is not a pool yet
+    #[arg(long, conflicts_with = "dirs")]
+    all: bool,
+    /// Bytes that volumes may take in all, 500Gi for example [default: the
+    /// filesystem's size less a reserve]
+    #[arg(long, value_name = "SIZE")]
+    capacity: Option<Bytes>,
+    /// Accept a directory that is not a mount point: its volumes then share the
+    /// root filesystem
+    #[arg(long)]
+    allow_root_fs: bool,
+    /// Accept a directory that holds files which are not Berth's
+    #[arg(long)]
+    allow_foreign_content: bool,
+    /// Accept to switch on quotas for a btrfs that is in use already: they cost
+    /// every write there
+    #[arg(long)]
+    allow_enabling_quotas: bool,
+    #[command(flatten)]
+    common: Common,
+}
+
+pub(super) fn list(common: &Common) -> anyhow::Result<ExitCode> {
+    let reports = common.inspect()?.rescan()?;
+    common.print(&reports[..], |reports| show(reports))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(super) fn init(args: &InitArgs) -> anyhow::Result<ExitCode> {
+    let mut config = args.common.config();
+    config.allow_root_fs = args.allow_root_fs;
+    let pools = config.root.join("pools");
+    let dirs = if args.all {
+        let mut dirs: Vec<String> = args
+            .common
+            .inspect()?
+            .rescan()?
+            .into_iter()
+            .filter(|report| report.health == Health::Uninitialized)
+            .map(|report| report.dir)
+            .collect();
+        dirs.sort();
+        if dirs.is_empty() {
+            bail!(
+                "{} has no directory that is not a pool yet: mount a disk on a directory there first",
+                pools.display()
+            );
+        }
+        dirs
+    } else {
+        args.dirs
+            .iter()
+            .map(|dir| name_in(&pools, dir))
+            .collect::<anyhow::Result<_>>()?
+    };
+    let options = InitOptions {
+        capacity: args.capacity.map(|capacity| capacity.0),
+        allow_foreign_content: args.allow_foreign_content,
+        allow_enabling_quotas: args.allow_enabling_quotas,
+    };
+    for dir in &dirs {
+        init_pool(&config, dir, &options)?;
+    }
+    let made: Vec<PoolReport> = args
+        .common
+        .inspect()?
+        .rescan()?
+        .into_iter()
+        .filter(|report| dirs.contains(&report.dir))
+        .collect();
+    args.common.print(&made[..], |made| show(made))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The directory's name under `pools`, given as such or as a path.
+fn name_in(pools: &Path, dir: &Path) -> anyhow::Result<String> {
+    let parent = dir.parent().filter(|parent| *parent != Path::new(""));
+    let here = match parent {
+        None => true,
+        Some(parent) => {
+            let real = |path: &Path| {
+                fs::canonicalize(path).with_context(|| format!("cannot find {}", path.display()))
+            };
+            real(parent)? == real(pools)?
+        }
+    };
+    match dir.file_name().and_then(|name| name.to_str()) {
+        Some(name) if here => Ok(name.to_owned()),
+        _ => bail!(
+            "{} is not a directory under {}: mount the disk on one there",
+            dir.display(),
+            pools.display()
+        ),
+    }
+}
+
+fn show(reports: &[PoolReport]) -> String {
+    if reports.is_empty() {
+        return "no pools: mount a disk on a directory under pools/ and run `berth-agent pools init`\n"
+            .to_owned();
+    }
+    let size = |bytes| Bytes(bytes).human();
+    let mut text = table(
+        [
+            "POOL ID", "DIR", "FS", "HEALTH", "CAPACITY", "RESERVED", "FREE", "VOLUMES", "BACKENDS",
+        ],
+        reports.iter().map(|report| {
+            let backends: Vec<_> = report.backends.iter().map(|b| b.as_str()).collect();
+            [
+                or_dash(report.id.as_ref().map(ToString::to_string)),
+                report.dir.clone(),
+                or_dash(Some(report.filesystem.clone())),
+                health(&report.health).to_owned(),
+                size(report.capacity),
+                size(report.reserved),
+                size(report.free),
+                report.volumes.to_string(),
+                or_dash(Some(backends.join(","))),
+            ]
+        }),
+    );
+    for report in reports.iter().filter(|report| !report.message.is_empty()) {
+        text.push_str(&format!("\n{}: {}", report.dir, report.message));
+    }
+    let mut why_not: BTreeMap<(&str, &str), Vec<&str>> = BTreeMap::new();
+    for report in reports {
+        for (backend, why) in &report.why_not {
+            why_not
+                .entry((backend.as_str(), why))
+                .or_default()
+                .push(&report.dir);
+        }
+    }
+    for ((backend, why), dirs) in why_not {
+        text.push_str(&format!("\nno {backend} on {}: {why}", dirs.join(", ")));
+    }
+    text
+}
+
+fn health(health: &Health) -> &'static str {
+    match health {
+        Health::Healthy => "Healthy",
+        Health::Uninitialized => "Uninitialized",
+        Health::LostMount => "LostMount",
+        Health::ReadOnly => "ReadOnly",
+        Health::Damaged(_) => "Damaged",
+        Health::Unsupported(_) => "Unsupported",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testdata::pool;
+
+    #[test]
+    fn directories_are_names_or_paths_under_pools() {
+        let root = tempfile::tempdir().expect("a directory");
+        let pools = root.path().join("pools");
+        fs::create_dir(&pools).expect("made");
+        let name = |dir: &Path| name_in(&pools, dir).ok();
+        assert_eq!(name(Path::new("disk0")).as_deref(), Some("disk0"));
+        assert_eq!(name(&pools.join("disk0")).as_deref(), Some("disk0"));
+        for bad in ["/mnt/disk0", "sub/disk0", "..", "/"] {
+            assert_eq!(name(Path::new(bad)), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn lists_pools_and_why_they_cannot_be_used() {
+        let lost = PoolReport {
+            dir: "disk1".to_owned(),
+            filesystem: String::new(),
+            backends: Vec::new(),
+            message: "the disk is not mounted; mount it again, nothing was written".to_owned(),
+            capacity: 0,
+            reserved: 0,
+            free: 0,
+            ..pool(Health::LostMount)
+        };
+        let fresh = PoolReport {
+            id: None,
+            dir: "disk2".to_owned(),
+            message: "run `berth-agent pools init disk2`".to_owned(),
+            ..pool(Health::Uninitialized)
+        };
+        expect_test::expect![[r#"
+            POOL ID              DIR     FS      HEALTH          CAPACITY   RESERVED   FREE   VOLUMES   BACKENDS
+            disk0-0123456789ab   disk0   btrfs   Healthy         100Gi      1Gi        90Gi   1         btrfs
+            disk0-0123456789ab   disk1   -       LostMount       0B         0B         0B     1         -
+            -                    disk2   btrfs   Uninitialized   100Gi      1Gi        90Gi   1         btrfs
+
+            disk1: the disk is not mounted; mount it again, nothing was written
+            disk2: run `berth-agent pools init disk2`
+            no project-quota on disk0, disk1, disk2: btrfs has no project quotas"#]].assert_eq(&show(&[pool(Health::Healthy), lost, fresh]));
+        expect_test::expect![[r#"
+            no pools: mount a disk on a directory under pools/ and run `berth-agent pools init`
+        "#]]
+        .assert_eq(&show(&[]));
+    }
+}

@@ -1,0 +1,7 @@
+//! The Container Storage Interface: what kubelet calls over the agent's socket.
+
+pub mod guard;
+pub mod identity;
+pub mod node;
+pub mod server;
+pub mod status;

@@ -1,0 +1,234 @@
+//! What the agent counts. Labels come from closed lists and from pool ids, of
+//! which a node has as many as disks; never from names of volumes.
+
+use std::time::Duration;
+
+use berth_provisioner::PoolReport;
+use prometheus_client::{
+    encoding::{EncodeLabelSet, EncodeLabelValue},
+    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
+    registry::{Registry, Unit},
+};
+
+/// Operations on a volume.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+#[allow(
+    missing_docs,
+    reason = "each is the CSI or reconcile operation of its name"
+)]
+pub enum Operation {
+    Create,
+    Grow,
+    Erase,
+    Stage,
+    Unstage,
+    Publish,
+    Unpublish,
+    Expand,
+    Stats,
+}
+
+impl Operation {
+    /// Whether what the object reports may have changed by it.
+    pub fn changes_volume(self) -> bool {
+        !matches!(self, Self::Stats)
+    }
+
+    /// Whether it is the reconciler's own, which reports the result itself.
+    pub fn is_reconcilers(self) -> bool {
+        matches!(self, Self::Create | Self::Grow | Self::Erase)
+    }
+}
+
+/// How an operation ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+pub enum Outcome {
+    /// Done.
+    Ok,
+    /// Refused or failed.
+    Error,
+    /// Turned away, because another operation on the volume was running.
+    Busy,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Done {
+    operation: Operation,
+    outcome: Outcome,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Timed {
+    operation: Operation,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct InPool {
+    pool: String,
+}
+
+type Durations = Family<Timed, Histogram, fn() -> Histogram>;
+
+/// The agent's metrics; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    operations: Family<Done, Counter>,
+    durations: Durations,
+    capacity: Family<InPool, Gauge>,
+    reserved: Family<InPool, Gauge>,
+    free: Family<InPool, Gauge>,
+    volumes: Family<InPool, Gauge>,
+    healthy: Family<InPool, Gauge>,
+    status_writes: Counter,
+}
+
+impl Metrics {
+    /// Registers everything under `berth_agent_`.
+    pub fn new(registry: &mut Registry) -> Self {
+        let metrics = Self {
+            operations: Family::default(),
+            durations: Family::new_with_constructor(|| {
+                // From a bind mount to a slow disk that deletes.
+                Histogram::new([0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0])
+            }),
+            capacity: Family::default(),
+            reserved: Family::default(),
+            free: Family::default(),
+            volumes: Family::default(),
+            healthy: Family::default(),
+            status_writes: Counter::default(),
+        };
+        let registry = registry.sub_registry_with_prefix("berth_agent");
+        registry.register(
+            "volume_operations",
+            "Operations on volumes by how they ended",
+            metrics.operations.clone(),
+        );
+        registry.register_with_unit(
+            "volume_operation_duration",
+            "How long operations on volumes took",
+            Unit::Seconds,
+            metrics.durations.clone(),
+        );
+        for (name, help, family) in [
+            (
+                "pool_capacity",
+                "Bytes that volumes may take in all",
+                &metrics.capacity,
+            ),
+            (
+                "pool_reserved",
+                "Bytes promised to volumes and held by trash",
+                &metrics.reserved,
+            ),
+            (
+                "pool_free",
+                "Bytes that the filesystem has free",
+                &metrics.free,
+            ),
+        ] {
+            registry.register_with_unit(name, help, Unit::Bytes, family.clone());
+        }
+        registry.register(
+            "pool_volumes",
+            "Volumes in the pool",
+            metrics.volumes.clone(),
+        );
+        registry.register(
+            "pool_healthy",
+            "1 when the pool is usable, else 0",
+            metrics.healthy.clone(),
+        );
+        registry.register(
+            "status_writes",
+            "Writes of statuses to the API server",
+            metrics.status_writes.clone(),
+        );
+        metrics
+    }
+
+    /// Counts an operation that ran.
+    pub fn done(&self, operation: Operation, outcome: Outcome, took: Duration) {
+        self.operations
+            .get_or_create(&Done { operation, outcome })
+            .inc();
+        self.durations
+            .get_or_create(&Timed { operation })
+            .observe(took.as_secs_f64());
+    }
+
+    /// Counts an operation that was turned away.
+    pub fn refused(&self, operation: Operation) {
+        let outcome = Outcome::Busy;
+        self.operations
+            .get_or_create(&Done { operation, outcome })
+            .inc();
+    }
+
+    /// Counts a write of a status.
+    pub fn status_written(&self) {
+        self.status_writes.inc();
+    }
+
+    /// Shows the pools as they are now; pools that went away are forgotten.
+    pub fn pools(&self, reports: &[PoolReport]) {
+        let gauge = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
+        for family in [
+            &self.capacity,
+            &self.reserved,
+            &self.free,
+            &self.volumes,
+            &self.healthy,
+        ] {
+            family.clear();
+        }
+        for report in reports {
+            let Some(id) = &report.id else { continue };
+            let pool = InPool {
+                pool: id.to_string(),
+            };
+            let healthy = report.health == berth_provisioner::Health::Healthy;
+            for (family, value) in [
+                (&self.capacity, gauge(report.capacity)),
+                (&self.reserved, gauge(report.reserved)),
+                (&self.free, gauge(report.free)),
+                (&self.volumes, gauge(report.volumes)),
+                (&self.healthy, i64::from(healthy)),
+            ] {
+                family.get_or_create(&pool).set(value);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use berth_provisioner::Health;
+
+    use super::*;
+
+    #[test]
+    fn pools_that_went_away_are_forgotten() {
+        let mut registry = Registry::default();
+        let metrics = Metrics::new(&mut registry);
+        metrics.done(Operation::Publish, Outcome::Ok, Duration::from_millis(2));
+        metrics.refused(Operation::Publish);
+        metrics.pools(&[crate::testdata::pool(Health::Healthy)]);
+        let show = |registry: &Registry| {
+            let mut text = String::new();
+            prometheus_client::encoding::text::encode(&mut text, registry).expect("encodes");
+            text
+        };
+        let text = show(&registry);
+        for line in [
+            "berth_agent_volume_operations_total{operation=\"Publish\",outcome=\"Ok\"} 1",
+            "berth_agent_volume_operations_total{operation=\"Publish\",outcome=\"Busy\"} 1",
+            "berth_agent_pool_capacity_bytes{pool=\"disk0-0123456789ab\"} 107374182400",
+            "berth_agent_pool_healthy{pool=\"disk0-0123456789ab\"} 1",
+        ] {
+            assert!(text.contains(line), "{line} is not in\n{text}");
+        }
+        metrics.pools(&[]);
+        assert!(!show(&registry).contains("disk0"));
+    }
+}

@@ -1,0 +1,170 @@
+//! The node's disks as the agent's services share them: one blocking operation
+//! per volume at a time, counted and timed, and everybody told about changes.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use berth_provisioner::{Error, PoolReport, Provisioner};
+use tokio::sync::{Notify, mpsc};
+
+use crate::{
+    csi::guard::VolumeLocks,
+    metrics::{Metrics, Operation, Outcome},
+};
+
+/// Volumes that wait to be looked at by the reconciler. More than this at once
+/// are found by its timer instead.
+const CHANGES: usize = 1024;
+
+/// How old a look at the pools may be where nothing depends on it.
+const RECENT: Duration = Duration::from_secs(2);
+
+/// The pools, as they were looked at last.
+type Pools = Arc<Vec<PoolReport>>;
+
+/// Why an operation did not happen, or not entirely.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// Something is being done to the volume already.
+    #[error("another operation on volume {id} is running; try again")]
+    Busy {
+        /// The volume.
+        id: String,
+    },
+    /// The disk's own answer.
+    #[error(transparent)]
+    Disk(#[from] Error),
+    /// The operation panicked, or the program is ending.
+    #[error("the operation did not end: {0}; try again")]
+    Stopped(String),
+}
+
+/// Shared by every service of the agent; cheap to clone.
+#[derive(Clone)]
+pub struct Node {
+    /// The node's name in the API.
+    pub name: Arc<str>,
+    provisioner: Arc<Provisioner>,
+    locks: VolumeLocks,
+    metrics: Metrics,
+    volumes_changed: mpsc::Sender<String>,
+    pools_changed: Arc<Notify>,
+    pools: Arc<Mutex<Option<(Instant, Pools)>>>,
+}
+
+impl Node {
+    /// The node, and the ids of volumes as they change.
+    pub fn new(
+        name: &str,
+        provisioner: Provisioner,
+        metrics: Metrics,
+    ) -> (Self, mpsc::Receiver<String>) {
+        let (volumes_changed, changes) = mpsc::channel(CHANGES);
+        let node = Self {
+            name: name.into(),
+            provisioner: Arc::new(provisioner),
+            locks: VolumeLocks::default(),
+            metrics,
+            volumes_changed,
+            pools_changed: Arc::default(),
+            pools: Arc::default(),
+        };
+        (node, changes)
+    }
+
+    /// Metrics of the agent.
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// Completes after each change to what the pools hold.
+    pub async fn pools_changed(&self) {
+        self.pools_changed.notified().await;
+    }
+
+    /// Looks at the pools.
+    ///
+    /// # Errors
+    /// [`Failure::Disk`] when the root cannot be read.
+    pub async fn rescan(&self) -> Result<Pools, Failure> {
+        let reports = Arc::new(self.read(Provisioner::rescan).await??);
+        let mut pools = self.pools.lock().unwrap_or_else(PoisonError::into_inner);
+        *pools = Some((Instant::now(), reports.clone()));
+        Ok(reports)
+    }
+
+    /// The pools as of a moment ago: for what is looked at again anyway.
+    ///
+    /// # Errors
+    /// As [`Node::rescan`].
+    pub async fn recent_pools(&self) -> Result<Pools, Failure> {
+        let recent = self
+            .pools
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+            .filter(|(looked, _)| looked.elapsed() < RECENT);
+        match recent {
+            Some((_, pools)) => Ok(pools),
+            None => self.rescan().await,
+        }
+    }
+
+    /// Reads from the disks, where blocking is allowed.
+    ///
+    /// # Errors
+    /// [`Failure::Stopped`] when the read panicked.
+    pub async fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Provisioner) -> T + Send + 'static,
+    ) -> Result<T, Failure> {
+        let provisioner = self.provisioner.clone();
+        tokio::task::spawn_blocking(move || read(&provisioner))
+            .await
+            .map_err(|error| Failure::Stopped(error.to_string()))
+    }
+
+    /// Does one operation on one volume, where blocking is allowed. It goes on to
+    /// its end even if the caller goes away, and keeps others out until then.
+    ///
+    /// # Errors
+    /// [`Failure::Busy`] when another operation on the volume runs, else what the
+    /// operation answers.
+    pub async fn operate<T: Send + 'static>(
+        &self,
+        operation: Operation,
+        id: &str,
+        work: impl FnOnce(&Provisioner) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Failure> {
+        let Some(guard) = self.locks.try_lock(id) else {
+            self.metrics.refused(operation);
+            return Err(Failure::Busy { id: id.to_owned() });
+        };
+        let node = self.clone();
+        let id = id.to_owned();
+        tokio::task::spawn_blocking(move || {
+            let started = Instant::now();
+            let result = work(&node.provisioner);
+            drop(guard);
+            let outcome = match &result {
+                Ok(_) => Outcome::Ok,
+                Err(_) => Outcome::Error,
+            };
+            node.metrics.done(operation, outcome, started.elapsed());
+            if operation.changes_volume() {
+                // The reconciler itself made these known already; a full queue
+                // is caught up with by its timer.
+                if !operation.is_reconcilers() {
+                    let _ = node.volumes_changed.try_send(id);
+                }
+                node.pools_changed.notify_one();
+            }
+            result
+        })
+        .await
+        .map_err(|error| Failure::Stopped(error.to_string()))?
+        .map_err(Failure::Disk)
+    }
+}

@@ -1,0 +1,401 @@
+//! From what happened on the disk to what the Volume's status says, and whether
+//! that is worth a write. Pure.
+
+use std::time::Duration;
+
+use berth_api::{
+    BackendKind, Bytes, Publication, Volume, VolumeMode, VolumePhase, VolumeSpec, VolumeStatus,
+    names::{condition, reason},
+};
+use berth_provisioner::{self as disk, Backend, Error, VolumeReport};
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+
+/// What the disk answered.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Outcome {
+    /// The volume is there; with a message when something that was wanted of it
+    /// could not be done, which takes nothing from what it is.
+    There(Box<VolumeReport>, Option<String>),
+    /// It is not usable now, and why.
+    NotThere {
+        /// Phase to show.
+        phase: VolumePhase,
+        /// For people.
+        message: String,
+    },
+}
+
+impl Outcome {
+    /// What an error of the disk means for a volume that is to be made.
+    pub fn of_error(phase: VolumePhase, error: &Error) -> Self {
+        let phase = match error {
+            // Nothing was made, and nothing will be for this object.
+            Error::NoRoom { .. } => VolumePhase::NoRoom,
+            Error::Lost { .. } | Error::Tombstoned { .. } => VolumePhase::Lost,
+            // Only the data itself ends this.
+            _ if phase == VolumePhase::Lost => VolumePhase::Lost,
+            _ => VolumePhase::Failed,
+        };
+        Self::NotThere {
+            phase,
+            message: error.to_string(),
+        }
+    }
+}
+
+/// The provisioner's words for a Volume's spec.
+pub fn wanted(name: &str, spec: &VolumeSpec) -> disk::VolumeSpec {
+    disk::VolumeSpec {
+        id: name.to_owned(),
+        size: spec.size.0,
+        claim: Some(disk::ClaimRef {
+            namespace: spec.claim.namespace.clone(),
+            name: spec.claim.name.clone(),
+            uid: spec.claim.uid.clone(),
+        }),
+        set: spec.owner.as_ref().map(|owner| disk::SetRef {
+            kind: owner.kind.clone(),
+            name: owner.name.clone(),
+            ordinal: owner.ordinal,
+        }),
+        backend: spec.backend.map(|kind| match kind {
+            BackendKind::Btrfs => Backend::Btrfs,
+            BackendKind::ProjectQuota => Backend::ProjectQuota,
+            BackendKind::Image => Backend::Image,
+            BackendKind::Directory => Backend::Directory,
+        }),
+        mode: match spec.mode {
+            VolumeMode::Filesystem => disk::VolumeMode::Filesystem,
+            VolumeMode::Block => disk::VolumeMode::Block,
+        },
+        expect_existing: spec.adopt,
+    }
+}
+
+/// The API's word for a backend.
+pub fn backend_kind(backend: Backend) -> BackendKind {
+    match backend {
+        Backend::Btrfs => BackendKind::Btrfs,
+        Backend::ProjectQuota => BackendKind::ProjectQuota,
+        Backend::Image => BackendKind::Image,
+        Backend::Directory => BackendKind::Directory,
+    }
+}
+
+/// The status that answers `outcome`. What was known of a volume that is not
+/// there now (path, size, backend) stays, as the proof that it was made.
+pub fn status(volume: &Volume, outcome: &Outcome, now: Timestamp) -> VolumeStatus {
+    let old = volume.status.clone().unwrap_or_default();
+    let generation = volume.metadata.generation;
+    let conditions = |ready: (bool, &str, &str), limited: Option<(bool, &str, &str)>| {
+        [
+            Some((condition::READY, ready)),
+            limited.map(|limited| (condition::LIMITED, limited)),
+        ]
+        .into_iter()
+        .flatten()
+        .map(|(type_, (holds, reason, message))| {
+            condition_of(
+                &old.conditions,
+                type_,
+                holds,
+                reason,
+                message,
+                generation,
+                now,
+            )
+        })
+        .collect()
+    };
+    match outcome {
+        Outcome::There(report, message) => {
+            let limit = match report.backend {
+                Backend::Directory => (false, "NoLimit", "the backend has no limit"),
+                _ => (true, "Enforced", "the filesystem enforces the size"),
+            };
+            VolumeStatus {
+                phase: VolumePhase::Ready,
+                message: message.clone(),
+                observed_generation: generation,
+                path: Some(report.path.to_string_lossy().into_owned()),
+                size: Some(Bytes(report.enforced)),
+                used: report.used.map(Bytes),
+                backend: Some(backend_kind(report.backend)),
+                published: report
+                    .published
+                    .iter()
+                    .map(|publication| Publication {
+                        pod_uid: publication.pod_uid.clone(),
+                        target: publication.target.to_string_lossy().into_owned(),
+                    })
+                    .collect(),
+                conditions: conditions(
+                    (true, "Ready", message.as_deref().unwrap_or_default()),
+                    Some(limit),
+                ),
+            }
+        }
+        Outcome::NotThere { phase, message } => {
+            let why = match phase {
+                VolumePhase::NoRoom => reason::NO_ROOM,
+                VolumePhase::Lost => reason::DATA_LOST,
+                VolumePhase::Deleted => "Erased",
+                VolumePhase::Failed if old.path.is_none() => reason::PROVISIONING_FAILED,
+                _ => reason::UNHEALTHY,
+            };
+            // A volume that cannot be erased yet is as ready as it was.
+            let ready = *phase == VolumePhase::Ready;
+            let why = if ready { "Ready" } else { why };
+            let limited = old
+                .conditions
+                .iter()
+                .find(|condition| condition.type_ == condition::LIMITED)
+                .cloned();
+            let mut status = VolumeStatus {
+                phase: *phase,
+                message: (!message.is_empty()).then(|| message.clone()),
+                observed_generation: generation,
+                conditions: conditions((ready, why, message), None),
+                ..old.clone()
+            };
+            status.conditions.extend(limited);
+            if *phase == VolumePhase::Deleted {
+                status.used = None;
+                status.published.clear();
+            }
+            status
+        }
+    }
+}
+
+fn condition_of(
+    old: &[Condition],
+    type_: &str,
+    holds: bool,
+    reason: &str,
+    message: &str,
+    generation: Option<i64>,
+    now: Timestamp,
+) -> Condition {
+    let status = if holds { "True" } else { "False" };
+    let since = old
+        .iter()
+        .find(|condition| condition.type_ == type_ && condition.status == status)
+        .map_or(Time(now), |condition| {
+            condition.last_transition_time.clone()
+        });
+    Condition {
+        type_: type_.to_owned(),
+        status: status.to_owned(),
+        reason: reason.to_owned(),
+        message: message.to_owned(),
+        observed_generation: generation,
+        last_transition_time: since,
+    }
+}
+
+/// How long a small change of the bytes in use may go untold.
+const USED_AT_LEAST_EVERY: Duration = Duration::from_secs(300);
+
+/// Whether `new` is worth a write: anything but the bytes in use is; those are
+/// when they moved by more than one per cent of the size, or after five minutes.
+pub fn worth_writing(old: Option<&VolumeStatus>, new: &VolumeStatus, since: Duration) -> bool {
+    let Some(old) = old else { return true };
+    let same_but_used = VolumeStatus {
+        used: new.used,
+        ..old.clone()
+    } == *new;
+    if !same_but_used {
+        return true;
+    }
+    match (old.used, new.used) {
+        (Some(old), Some(now)) if old != now => {
+            let size = new.size.map_or(0, |size| size.0);
+            now.0.abs_diff(old.0) > size / 100 || since >= USED_AT_LEAST_EVERY
+        }
+        (old, now) => old != now,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testdata;
+    use berth_provisioner::PoolId;
+
+    fn volume(status: Option<VolumeStatus>) -> Volume {
+        let mut volume = Volume::new("pvc-1", testdata::spec());
+        volume.metadata.generation = Some(3);
+        volume.status = status;
+        volume
+    }
+
+    fn there() -> Outcome {
+        Outcome::There(Box::new(testdata::volume()), None)
+    }
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).expect("in range")
+    }
+
+    fn yaml(status: &VolumeStatus) -> String {
+        serde_json::to_string_pretty(status).expect("serialises")
+    }
+
+    #[test]
+    fn a_ready_volume_reports_everything() {
+        expect_test::expect![[r#"
+            {
+              "phase": "Ready",
+              "observedGeneration": 3,
+              "path": "/var/lib/berth/pools/disk0/volumes/pvc-1/data",
+              "size": "1Gi",
+              "used": "64Mi",
+              "backend": "btrfs",
+              "conditions": [
+                {
+                  "lastTransitionTime": "1970-01-01T00:00:00Z",
+                  "message": "",
+                  "observedGeneration": 3,
+                  "reason": "Ready",
+                  "status": "True",
+                  "type": "Ready"
+                },
+                {
+                  "lastTransitionTime": "1970-01-01T00:00:00Z",
+                  "message": "the filesystem enforces the size",
+                  "observedGeneration": 3,
+                  "reason": "Enforced",
+                  "status": "True",
+                  "type": "Limited"
+                }
+              ]
+            }"#]]
+        .assert_eq(&yaml(&status(&volume(None), &there(), at(0))));
+    }
+
+    #[test]
+    fn what_was_made_stays_known() {
+        let ready = status(&volume(None), &there(), at(0));
+        let failed = Outcome::NotThere {
+            phase: VolumePhase::Failed,
+            message: "the disk is not mounted".to_owned(),
+        };
+        let failed = status(&volume(Some(ready.clone())), &failed, at(60));
+        expect_test::expect![[r#"
+            {
+              "phase": "Failed",
+              "message": "the disk is not mounted",
+              "observedGeneration": 3,
+              "path": "/var/lib/berth/pools/disk0/volumes/pvc-1/data",
+              "size": "1Gi",
+              "used": "64Mi",
+              "backend": "btrfs",
+              "conditions": [
+                {
+                  "lastTransitionTime": "1970-01-01T00:01:00Z",
+                  "message": "the disk is not mounted",
+                  "observedGeneration": 3,
+                  "reason": "Unhealthy",
+                  "status": "False",
+                  "type": "Ready"
+                },
+                {
+                  "lastTransitionTime": "1970-01-01T00:00:00Z",
+                  "message": "the filesystem enforces the size",
+                  "observedGeneration": 3,
+                  "reason": "Enforced",
+                  "status": "True",
+                  "type": "Limited"
+                }
+              ]
+            }"#]]
+        .assert_eq(&yaml(&failed));
+
+        let back = status(&volume(Some(failed)), &there(), at(120));
+        let since = |status: &VolumeStatus| status.conditions[0].last_transition_time.0;
+        assert_eq!((since(&ready), since(&back)), (at(0), at(120)));
+        assert_eq!(back.message, None);
+    }
+
+    #[test]
+    fn transition_times_move_only_with_the_status() {
+        let first = status(&volume(None), &there(), at(0));
+        let second = status(&volume(Some(first.clone())), &there(), at(60));
+        assert_eq!(first, second);
+    }
+
+    #[test]
+    fn a_volume_that_cannot_grow_is_ready_and_says_so() {
+        let message = Some("no room to grow".to_owned());
+        let outcome = Outcome::There(Box::new(testdata::volume()), message.clone());
+        let status = status(&volume(None), &outcome, at(0));
+        assert_eq!(status.phase, VolumePhase::Ready);
+        assert_eq!(status.message, message);
+        assert_eq!(status.conditions[0].status, "True");
+    }
+
+    #[test]
+    fn errors_have_phases() {
+        let pool = PoolId::new("p").expect("valid");
+        let id = || "v".to_owned();
+        let no_room = Error::NoRoom {
+            pool: pool.clone(),
+            needed: 2,
+            room: 1,
+        };
+        let lost = Error::Lost {
+            id: id(),
+            why: id(),
+        };
+        let tombstoned = Error::Tombstoned {
+            id: id(),
+            erased: id(),
+        };
+        let missing = Error::PoolMissing { pool };
+        use VolumePhase::{Failed, Lost, NoRoom, Pending, Ready};
+        for (phase, error, expected) in [
+            (Pending, &no_room, NoRoom),
+            (Pending, &lost, Lost),
+            (Pending, &tombstoned, Lost),
+            (Pending, &missing, Failed),
+            (Ready, &missing, Failed),
+            (Lost, &missing, Lost),
+        ] {
+            let Outcome::NotThere { phase: got, .. } = Outcome::of_error(phase, error) else {
+                panic!("an error is no volume");
+            };
+            assert_eq!(got, expected, "{phase:?} {error}");
+        }
+    }
+
+    #[test]
+    fn small_changes_of_use_wait() {
+        let old = status(&volume(None), &there(), at(0));
+        let with = |used: u64| VolumeStatus {
+            used: Some(Bytes(used)),
+            ..old.clone()
+        };
+        let soon = Duration::from_secs(1);
+        let later = USED_AT_LEAST_EVERY;
+        let used = old.used.expect("known").0;
+        let percent = old.size.expect("known").0 / 100;
+        for (new, since, expected) in [
+            (with(used), later, false),
+            (with(used + percent), soon, false),
+            (with(used + percent), later, true),
+            (with(used + percent + 1), soon, true),
+            (with(used - percent - 1), soon, true),
+        ] {
+            assert_eq!(worth_writing(Some(&old), &new, since), expected);
+        }
+        let mut published = old.clone();
+        published.published.push(Publication {
+            pod_uid: "p".to_owned(),
+            target: "/t".to_owned(),
+        });
+        assert!(worth_writing(Some(&old), &published, soon));
+        assert!(worth_writing(None, &old, soon));
+    }
+}

@@ -1,0 +1,334 @@
+//! Carries out the steps for the Volumes of this node. Everything that is
+//! decided is decided in [`super::decide`] and [`super::report`].
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use berth_api::{Volume, VolumePhase, VolumeStatus};
+use berth_provisioner::{PoolId, PoolReport, VolumeHealth, VolumeReport};
+use futures::{StreamExt, TryStreamExt, stream};
+use jiff::Timestamp;
+use kube::{
+    Api, Client, ResourceExt,
+    api::PostParams,
+    runtime::{
+        WatchStreamExt, applier,
+        controller::{Action, Config, ReconcileRequest},
+        reflector::{self, ObjectRef},
+        watcher,
+    },
+};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    ApiError, WATCH_SECONDS,
+    decide::{Seen, Step, decide},
+    events::Events,
+    report::{self, Outcome},
+    within,
+};
+use crate::{
+    metrics::Operation,
+    node::{Failure, Node},
+};
+
+/// Volumes that are worked on at once: deletions may take their time.
+const AT_ONCE: u16 = 8;
+
+/// How often a volume that is well is looked at.
+const LOOK_AGAIN: Duration = Duration::from_secs(60);
+
+/// First and longest pause after something went wrong.
+const BACKOFF: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(120));
+
+#[derive(Debug, thiserror::Error)]
+enum Error {
+    #[error(transparent)]
+    Disk(#[from] Failure),
+    #[error("the status is not written: {0}")]
+    Api(#[from] ApiError),
+}
+
+struct Context {
+    node: Node,
+    api: Api<Volume>,
+    events: Events,
+    /// Per volume: failures in a row, and when the status was last written.
+    memory: Mutex<BTreeMap<String, Memory>>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Memory {
+    failures: u32,
+    written: Option<Instant>,
+}
+
+impl Context {
+    fn remember<T>(&self, name: &str, change: impl FnOnce(&mut Memory) -> T) -> T {
+        let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+        change(memory.entry(name.to_owned()).or_default())
+    }
+
+    fn forget(&self, name: &str) {
+        let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+        memory.remove(name);
+    }
+
+    /// Comes back later, and later each time.
+    fn back_off(&self, name: &str) -> Action {
+        Action::requeue(self.remember(name, |memory| {
+            let pause = backoff(memory.failures);
+            memory.failures = memory.failures.saturating_add(1);
+            pause
+        }))
+    }
+}
+
+fn backoff(failures: u32) -> Duration {
+    BACKOFF
+        .1
+        .min(BACKOFF.0 * 2u32.saturating_pow(failures.min(16)))
+}
+
+/// Reconciles until the token is cancelled; a step that runs is finished.
+pub async fn run(
+    client: Client,
+    node: Node,
+    changes: mpsc::Receiver<String>,
+    token: CancellationToken,
+) {
+    let api: Api<Volume> = Api::all(client.clone());
+    let selector = format!("spec.node={}", node.name);
+    let config = watcher::Config::default()
+        .fields(&selector)
+        .timeout(WATCH_SECONDS);
+    let (store, writer) = reflector::store();
+    let watched = watcher(api.clone(), config)
+        .default_backoff()
+        .modify(|volume| volume.metadata.managed_fields = None)
+        .reflect(writer)
+        .applied_objects()
+        .map_ok(|volume| ReconcileRequest::from(ObjectRef::from_obj(&volume)));
+    // A volume without an object is not in the store, and so passed over.
+    let changed = ReceiverStream::new(changes)
+        .map(|name| Ok(ReconcileRequest::from(ObjectRef::<Volume>::new(&name))));
+    let queue = stream::select(watched, changed)
+        .map(log_watch_errors)
+        .take_until(token.cancelled_owned());
+    let context = Arc::new(Context {
+        events: Events::new(client, &node.name),
+        node,
+        api,
+        memory: Mutex::default(),
+    });
+    let config = Config::default().concurrency(AT_ONCE);
+    applier(
+        |volume, context| Box::pin(reconcile(volume, context)),
+        |volume: Arc<Volume>, error: &Error, context: Arc<Context>| {
+            let name = volume.name_any();
+            tracing::warn!(volume = name, %error, "will be tried again");
+            context.back_off(&name)
+        },
+        context,
+        store,
+        queue,
+        config,
+    )
+    .for_each(async |_| ())
+    .await;
+}
+
+fn log_watch_errors(
+    request: Result<ReconcileRequest<Volume>, watcher::Error>,
+) -> Result<ReconcileRequest<Volume>, watcher::Error> {
+    if let Err(error) = &request {
+        tracing::warn!(%error, "watching volumes failed; it is tried again");
+    }
+    request
+}
+
+/// What one look at the disk shows.
+struct Look {
+    pool: Option<PoolReport>,
+    volume: Option<VolumeReport>,
+}
+
+/// Looks for the volume first and at the pool after it: a pool that is well
+/// *afterwards* proves that a volume which was not found is not there.
+async fn look(node: &Node, name: &str, pool: &str) -> Result<Look, Failure> {
+    let (id, home) = (name.to_owned(), PoolId::new(pool)?);
+    let volume = node.read(move |disk| disk.find(&id)).await?;
+    let well = volume
+        .as_ref()
+        .is_some_and(|volume| volume.health == VolumeHealth::Ready);
+    let pools = match well {
+        true => node.recent_pools().await?,
+        false => node.rescan().await?,
+    };
+    let pool = pools
+        .iter()
+        .find(|pool| pool.id.as_ref() == Some(&home))
+        .cloned();
+    Ok(Look { pool, volume })
+}
+
+async fn reconcile(volume: Arc<Volume>, context: Arc<Context>) -> Result<Action, Error> {
+    let name = volume.name_any();
+    let spec = &volume.spec;
+    let phase = volume
+        .status
+        .as_ref()
+        .map_or(VolumePhase::Pending, |status| status.phase);
+    let seen = look(&context.node, &name, &spec.pool).await?;
+    let step = decide(
+        spec,
+        volume.status.as_ref(),
+        &Seen {
+            pool: seen.pool.as_ref(),
+            volume: seen.volume.as_ref(),
+        },
+    );
+    let outcome = match step {
+        Step::Nothing => {
+            context.forget(&name);
+            return Ok(Action::await_change());
+        }
+        Step::Create => {
+            let pool = PoolId::new(spec.pool.as_str()).map_err(Failure::from)?;
+            let want = report::wanted(&name, spec);
+            let work = context
+                .node
+                .operate(Operation::Create, &name, move |disk| {
+                    disk.create(&pool, &want)
+                })
+                .await;
+            match work {
+                Ok(report) => Outcome::There(Box::new(report), None),
+                Err(Failure::Disk(error)) => Outcome::of_error(phase, &error),
+                Err(failure) => return Err(failure.into()),
+            }
+        }
+        Step::Grow(size) => {
+            let id = name.clone();
+            let work = context
+                .node
+                .operate(Operation::Grow, &name, move |disk| disk.expand(&id, size))
+                .await;
+            match (work, seen.volume) {
+                (Ok(report), _) => Outcome::There(Box::new(report), None),
+                (Err(Failure::Disk(error)), Some(report)) => {
+                    Outcome::There(Box::new(report), Some(format!("cannot grow: {error}")))
+                }
+                (Err(failure), _) => return Err(failure.into()),
+            }
+        }
+        Step::Erase => {
+            let pool = PoolId::new(spec.pool.as_str()).map_err(Failure::from)?;
+            let id = name.clone();
+            let work = context
+                .node
+                .operate(Operation::Erase, &name, move |disk| {
+                    disk.delete_from(&pool, &id)
+                })
+                .await;
+            match work {
+                Ok(()) => erased(),
+                // Mounted since it was looked at: as if it had been then.
+                Err(Failure::Disk(error)) => Outcome::NotThere {
+                    phase,
+                    message: format!("not erased: {error}"),
+                },
+                Err(failure) => return Err(failure.into()),
+            }
+        }
+        Step::Erased => erased(),
+        Step::Report => match seen.volume {
+            Some(report) => Outcome::There(Box::new(report), None),
+            None => return Ok(Action::requeue(BACKOFF.0)),
+        },
+        Step::Wait { phase, message } => Outcome::NotThere { phase, message },
+        Step::Lost(message) => Outcome::NotThere {
+            phase: VolumePhase::Lost,
+            message,
+        },
+    };
+    write(&context, &volume, &name, &outcome).await?;
+    Ok(match &outcome {
+        Outcome::There(_, None) => {
+            context.remember(&name, |memory| memory.failures = 0);
+            Action::requeue(LOOK_AGAIN)
+        }
+        Outcome::NotThere {
+            phase: VolumePhase::Deleted | VolumePhase::NoRoom,
+            ..
+        } => Action::await_change(),
+        Outcome::There(_, Some(_)) | Outcome::NotThere { .. } => context.back_off(&name),
+    })
+}
+
+fn erased() -> Outcome {
+    Outcome::NotThere {
+        phase: VolumePhase::Deleted,
+        message: String::new(),
+    }
+}
+
+/// Writes the status if that is worth a write. A conflict means that the object
+/// changed: the watch brings it here again.
+async fn write(
+    context: &Context,
+    volume: &Volume,
+    name: &str,
+    outcome: &Outcome,
+) -> Result<(), ApiError> {
+    let new = report::status(volume, outcome, Timestamp::now());
+    let since = context
+        .remember(name, |memory| memory.written)
+        .map_or(Duration::MAX, |written| written.elapsed());
+    if !report::worth_writing(volume.status.as_ref(), &new, since) {
+        return Ok(());
+    }
+    let changed = Volume {
+        status: Some(new.clone()),
+        ..volume.clone()
+    };
+    let parameters = PostParams::default();
+    let request = context.api.replace_status(name, &parameters, &changed);
+    match within(request).await {
+        Ok(_) => {}
+        // Gone or changed meanwhile; nothing on the disk depends on it.
+        Err(error) if error.is_not_found() => return Ok(()),
+        Err(error) => return Err(error),
+    }
+    context.node.metrics().status_written();
+    context.remember(name, |memory| memory.written = Some(Instant::now()));
+    log_change(name, volume.status.as_ref(), &new);
+    context.events.status_changed(volume, &new).await;
+    Ok(())
+}
+
+fn log_change(name: &str, old: Option<&VolumeStatus>, new: &VolumeStatus) {
+    let old_phase = old.map_or(VolumePhase::Pending, |old| old.phase);
+    if old_phase != new.phase {
+        let message = new.message.as_deref();
+        tracing::info!(volume = name, from = ?old_phase, to = ?new.phase, message, "phase changed");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_to_a_bound() {
+        let pauses: Vec<_> = [0, 1, 2, 5, 6, 1000]
+            .map(|failures| backoff(failures).as_secs())
+            .into();
+        assert_eq!(pauses, [2, 4, 8, 64, 120, 120]);
+    }
+}

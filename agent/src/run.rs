@@ -1,0 +1,296 @@
+//! `berth-agent run`: puts the services together, and takes them apart in order.
+
+use std::{future::Future, net::SocketAddr, path::PathBuf, time::Duration};
+
+use anyhow::{Context, bail};
+use berth_csi::{
+    csi::{identity_server::IdentityServer, node_server::NodeServer},
+    registration::registration_server::RegistrationServer,
+};
+use berth_provisioner::{Config, KnownPool, Provisioner};
+use clap::Args;
+use kube::Client;
+use tokio::{signal::unix::SignalKind, sync::mpsc, task::JoinSet};
+use tokio_stream::wrappers::UnixListenerStream;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Server;
+
+use crate::{
+    csi::{identity::Identity, node::NodeService, server},
+    install,
+    metrics::Metrics,
+    node::Node,
+    privileges,
+    readiness::Readiness,
+    reconcile,
+    registration::{self, Registration},
+};
+
+/// Arguments of `berth-agent run`.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// Name of this node in the API
+    #[arg(long, env = "NODE_NAME")]
+    pub node_name: String,
+    /// Directory that holds Berth's pools
+    #[arg(long, env = "BERTH_ROOT", default_value = "/var/lib/berth")]
+    pub root: PathBuf,
+    /// Kubelet's directory, at the same path as on the host
+    #[arg(long, env = "BERTH_KUBELET_DIR", default_value = "/var/lib/kubelet")]
+    pub kubelet_dir: PathBuf,
+    /// CSI socket [default: <kubelet-dir>/plugins/csi.berth.dev/csi.sock]
+    #[arg(long, env = "BERTH_CSI_SOCKET")]
+    pub csi_socket: Option<PathBuf>,
+    /// Where /livez, /readyz and /metrics are served
+    #[arg(long, env = "BERTH_LISTEN_ADDRESS", default_value = "0.0.0.0:9809")]
+    pub listen_address: SocketAddr,
+    /// Make a pool of every mount point under <root>/pools that is empty
+    #[arg(long, env = "BERTH_CREATE_POOLS")]
+    pub create_pools: bool,
+    /// With --create-pools: also of directories that are no mount points
+    #[arg(long, env = "BERTH_ALLOW_ROOT_FS")]
+    pub allow_root_fs: bool,
+}
+
+impl RunArgs {
+    fn csi_socket(&self) -> PathBuf {
+        self.csi_socket.clone().unwrap_or_else(|| {
+            self.kubelet_dir
+                .join("plugins")
+                .join(berth_api::DRIVER)
+                .join("csi.sock")
+        })
+    }
+
+    fn config(&self) -> Config {
+        Config {
+            root: self.root.clone(),
+            kubelet_dir: self.kubelet_dir.clone(),
+            allow_root_fs: self.allow_root_fs,
+            create_pools: self.create_pools,
+        }
+    }
+}
+
+/// How long one try to reach the API server may wait for the next.
+const API_PAUSE: Duration = Duration::from_secs(5);
+
+/// Runs the agent until SIGTERM or SIGINT.
+///
+/// # Errors
+/// What kept it from starting, or made it end.
+pub fn main(args: RunArgs) -> anyhow::Result<()> {
+    berth_telemetry::init_tracing()?;
+    tracing::info!(
+        version = berth_telemetry::version(),
+        node = args.node_name,
+        "starting"
+    );
+    // Before any other thread starts: threads inherit what is left.
+    privileges::drop_unneeded();
+    let program = std::env::current_exe().context("cannot find the program's own file")?;
+    match install::copy_to_host(&program, &args.root) {
+        Ok(true) => tracing::info!("copied the program to the host"),
+        Ok(false) => {}
+        Err(error) => tracing::warn!(
+            error = &error as &dyn std::error::Error,
+            "no copy on the host"
+        ),
+    }
+    tokio::runtime::Builder::new_multi_thread()
+        // Kubelet's calls come one by one; two threads keep memory small.
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?
+        .block_on(serve(args))
+}
+
+async fn serve(args: RunArgs) -> anyhow::Result<()> {
+    let token = CancellationToken::new();
+    let readiness = Readiness::default();
+    let mut registry = berth_telemetry::registry();
+    let metrics = Metrics::new(&mut registry);
+    let router = berth_telemetry::router(registry, {
+        let readiness = readiness.clone();
+        move || readiness.check()
+    });
+    let listener = berth_telemetry::bind(args.listen_address).await?;
+
+    let mut tasks = JoinSet::new();
+    spawn(&mut tasks, "stop signal", stop_on_signal(token.clone()));
+    let health = berth_telemetry::serve(listener, router, token.clone());
+    spawn(&mut tasks, "health", async { Ok(health.await?) });
+
+    let result = tokio::select! {
+        () = token.cancelled() => Ok(()),
+        ended = start(&args, &readiness, metrics, &token, &mut tasks) => ended,
+    };
+    let result = match result {
+        Ok(()) => first_to_end(&mut tasks).await,
+        failed => failed,
+    };
+    // Whatever ended first ends the rest; requests that run are finished.
+    token.cancel();
+    while let Some(ended) = tasks.join_next().await {
+        if let Ok((task, Err(error))) = ended {
+            tracing::error!(task, "{error:#}");
+        }
+    }
+    tracing::info!("stopped; volumes stay mounted");
+    result
+}
+
+/// Opens the pools and starts everything that needs them.
+async fn start(
+    args: &RunArgs,
+    readiness: &Readiness,
+    metrics: Metrics,
+    token: &CancellationToken,
+    tasks: &mut Tasks,
+) -> anyhow::Result<()> {
+    let config = args.config();
+    let provisioner = tokio::task::spawn_blocking(move || Provisioner::open(config))
+        .await
+        .context("opening the pools did not end")?
+        .with_context(|| format!("cannot open the pools under {}", args.root.display()))?;
+    readiness.set_pools_open();
+    let (node, changes) = Node::new(&args.node_name, provisioner, metrics);
+
+    let socket = args.csi_socket();
+    let incoming = server::listen(&socket)?;
+    spawn(
+        tasks,
+        "csi",
+        serve_csi(incoming, node.clone(), readiness.clone(), token.clone()),
+    );
+    // Kubelet calls the CSI socket as soon as it sees this one.
+    let (service, refused) = Registration::new(&socket, readiness.clone());
+    let incoming = server::listen(&registration::socket(&args.kubelet_dir))?;
+    spawn(
+        tasks,
+        "registration",
+        serve_registration(incoming, service, refused, token.clone()),
+    );
+    // Kubelet is served even while the API server cannot be reached.
+    spawn(
+        tasks,
+        "reconcile",
+        reconcile(node, changes, readiness.clone(), token.clone()),
+    );
+    Ok(())
+}
+
+/// Keeps the API and the disks together, once the API has told which pools this
+/// node had: without that, a disk that is not mounted could not be told from a
+/// new one.
+async fn reconcile(
+    node: Node,
+    changes: mpsc::Receiver<String>,
+    readiness: Readiness,
+    token: CancellationToken,
+) -> anyhow::Result<()> {
+    let client = client().await?;
+    let known = tokio::select! {
+        () = token.cancelled() => return Ok(()),
+        known = known_pools(&client, &node.name) => known,
+    };
+    node.read(move |disk| disk.remember(known)).await?;
+    tokio::join!(
+        reconcile::volumes::run(client.clone(), node.clone(), changes, token.clone()),
+        reconcile::node_storage::run(client, node, readiness, token),
+    );
+    Ok(())
+}
+
+type Tasks = JoinSet<(&'static str, anyhow::Result<()>)>;
+
+fn spawn(
+    tasks: &mut Tasks,
+    name: &'static str,
+    task: impl Future<Output = anyhow::Result<()>> + Send + 'static,
+) {
+    tasks.spawn(async move { (name, task.await) });
+}
+
+async fn first_to_end(tasks: &mut Tasks) -> anyhow::Result<()> {
+    match tasks.join_next().await {
+        None => Ok(()),
+        Some(Ok((task, result))) => result.with_context(|| format!("{task} failed")),
+        Some(Err(panic)) => Err(panic).context("a task ended badly"),
+    }
+}
+
+/// A client that leaves retries to its callers, and no request unbounded.
+async fn client() -> anyhow::Result<Client> {
+    let mut config = kube::Config::infer()
+        .await
+        .context("no configuration for the API server; is the service account mounted?")?;
+    config.default_retry = false;
+    Client::try_from(config).context("cannot make a client of the API server")
+}
+
+/// Asks until the server answers.
+async fn known_pools(client: &Client, node: &str) -> Vec<KnownPool> {
+    loop {
+        match reconcile::node_storage::known(client.clone(), node).await {
+            Ok(known) => return known,
+            Err(error) => {
+                tracing::warn!(%error, "waiting for the API server to tell which pools this node had");
+                tokio::time::sleep(API_PAUSE).await;
+            }
+        }
+    }
+}
+
+/// Serves CSI until the token is cancelled, and then what was begun.
+///
+/// # Errors
+/// When the server itself fails.
+pub async fn serve_csi(
+    incoming: UnixListenerStream,
+    node: Node,
+    readiness: Readiness,
+    token: CancellationToken,
+) -> anyhow::Result<()> {
+    Server::builder()
+        .add_service(IdentityServer::new(Identity::new(readiness)))
+        .add_service(NodeServer::new(NodeService::new(node)))
+        .serve_with_incoming_shutdown(incoming, token.cancelled_owned())
+        .await
+        .context("the CSI server failed")
+}
+
+/// Serves kubelet's plugin watcher.
+///
+/// # Errors
+/// When kubelet refuses the registration: the next start tries again.
+pub async fn serve_registration(
+    incoming: UnixListenerStream,
+    service: Registration,
+    mut refused: mpsc::Receiver<String>,
+    token: CancellationToken,
+) -> anyhow::Result<()> {
+    let server = Server::builder()
+        .add_service(RegistrationServer::new(service))
+        .serve_with_incoming_shutdown(incoming, token.cancelled_owned());
+    tokio::select! {
+        ended = server => ended.context("the registration server failed"),
+        Some(reason) = refused.recv() => bail!(
+            "kubelet refused to register {}: {reason}",
+            berth_api::DRIVER
+        ),
+    }
+}
+
+async fn stop_on_signal(token: CancellationToken) -> anyhow::Result<()> {
+    let mut terminate =
+        tokio::signal::unix::signal(SignalKind::terminate()).context("cannot listen to SIGTERM")?;
+    tokio::select! {
+        () = token.cancelled() => {}
+        _ = terminate.recv() => tracing::info!("stopping on SIGTERM"),
+        _ = tokio::signal::ctrl_c() => tracing::info!("stopping on SIGINT"),
+    }
+    token.cancel();
+    Ok(())
+}
