@@ -89,6 +89,7 @@ pub async fn run(ctx: Arc<Ctx>) -> anyhow::Result<()> {
     let mut news = watch::all(&ctx);
     let owner = apply::deployment_owner(&ctx).await;
     let mut state = Loop::new(ctx.clone(), owner);
+    let mut known = false;
     loop {
         let timer = state.next_timer();
         tokio::select! {
@@ -109,7 +110,15 @@ pub async fn run(ctx: Arc<Ctx>) -> anyhow::Result<()> {
                 break;
             }
         }
-        if state.world.is_ready() {
+        let unlisted = state.world.unlisted();
+        if known != unlisted.is_empty() {
+            known = true;
+            tracing::info!(volumes = state.world.volumes.len(), "storage is known");
+        }
+        if !known {
+            tracing::debug!(?unlisted, "not decided yet");
+        }
+        if known {
             let started = Instant::now();
             state.wake(started);
             state.round();

@@ -74,17 +74,23 @@ pub(super) struct Refreshed {
 }
 
 impl World {
-    /// Whether every watch has listed once.
-    pub(super) fn is_ready(&self) -> bool {
-        self.claims.is_ready()
-            && self.pvs.is_ready()
-            && self.classes.is_ready()
-            && self.nodes.is_ready()
-            && self.pools.is_ready()
-            && self.volumes.is_ready()
-            && self.reports.is_ready()
-            && self.pods.is_ready()
-            && self.capacities.is_ready()
+    /// Kinds that no watch has listed yet.
+    pub(super) fn unlisted(&self) -> Vec<&'static str> {
+        [
+            ("claims", self.claims.is_ready()),
+            ("PersistentVolumes", self.pvs.is_ready()),
+            ("StorageClasses", self.classes.is_ready()),
+            ("Nodes", self.nodes.is_ready()),
+            ("Pools", self.pools.is_ready()),
+            ("Volumes", self.volumes.is_ready()),
+            ("NodeStorages", self.reports.is_ready()),
+            ("Pods", self.pods.is_ready()),
+            ("capacity objects", self.capacities.is_ready()),
+        ]
+        .into_iter()
+        .filter(|(_, ready)| !ready)
+        .map(|(kind, _)| kind)
+        .collect()
     }
 
     /// Takes in what a watch said.
