@@ -3,25 +3,23 @@
 
 use std::sync::Arc;
 
-use berth_api::{Pool, PoolSpec, Volume, names};
+use berth_api::{Pool, Volume, names};
 use berth_plan::{
     pools,
     volumes::{Proof, claim, pv},
 };
-use k8s_openapi::{
-    api::{
-        core::v1::{Node, PersistentVolume, PersistentVolumeClaim},
-        storage::v1::CSIStorageCapacity,
-    },
-    apimachinery::pkg::api::resource::Quantity,
+use k8s_openapi::api::{
+    core::v1::{Node, PersistentVolume, PersistentVolumeClaim},
+    storage::v1::CSIStorageCapacity,
 };
 use kube::{
     Api, Resource, ResourceExt,
-    api::{DeleteParams, ObjectMeta, Patch, PatchParams, PostParams, Preconditions},
+    api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions},
     core::PartialObjectMeta,
 };
 use serde_json::{Value, json};
 
+use super::publish;
 use crate::context::{CallError, Ctx, FIELD_MANAGER, bounded};
 
 /// One thing to do. Objects are as the decision saw them.
@@ -118,16 +116,16 @@ impl Failure {
     }
 }
 
-type Done = Result<Vec<Put>, Failure>;
+pub(super) type Done = Result<Vec<Put>, Failure>;
 
-fn post() -> PostParams {
+pub(super) fn post() -> PostParams {
     PostParams {
         field_manager: Some(FIELD_MANAGER.to_owned()),
         ..PostParams::default()
     }
 }
 
-fn patch() -> PatchParams {
+pub(super) fn patch() -> PatchParams {
     PatchParams {
         field_manager: Some(FIELD_MANAGER.to_owned()),
         ..PatchParams::default()
@@ -136,7 +134,7 @@ fn patch() -> PatchParams {
 
 /// Merge-patch metadata that makes a patch conditional on the object being the
 /// one, and as, that the decision saw.
-fn same<K: Resource>(object: &K) -> Value {
+pub(super) fn same<K: Resource>(object: &K) -> Value {
     json!({"uid": object.uid(), "resourceVersion": object.resource_version()})
 }
 
@@ -234,8 +232,8 @@ pub(super) async fn apply(ctx: &Ctx, work: Work) -> Done {
             let claim = bounded(format!("patch status of claim {name}"), call).await?;
             Ok(vec![Put::Claim(Box::new(claim))])
         }
-        Work::Pool { write, there } => pool(ctx, write, there).await,
-        Work::Capacity { wanted, there } => capacity(ctx, *wanted, there).await,
+        Work::Pool { write, there } => publish::pool(ctx, write, there).await,
+        Work::Capacity { wanted, there } => publish::capacity(ctx, *wanted, there).await,
         Work::DropCapacity(object) => {
             let api: Api<CSIStorageCapacity> =
                 Api::namespaced(ctx.client.clone(), &object.namespace().unwrap_or_default());
@@ -365,121 +363,4 @@ async fn unselect(ctx: &Ctx, claim: &PersistentVolumeClaim) -> Done {
     let call = api.patch(&name, &params, &body);
     let claim = bounded(format!("patch claim {name}"), call).await?;
     Ok(vec![Put::Claim(Box::new(claim))])
-}
-
-async fn pool(ctx: &Ctx, write: pools::Write, there: Option<Arc<Pool>>) -> Done {
-    let pools: Api<Pool> = Api::all(ctx.client.clone());
-    match write {
-        pools::Write::Create { id } => {
-            let pool = Pool::new(&id, PoolSpec::default());
-            match bounded(format!("create Pool {id}"), pools.create(&post(), &pool)).await {
-                Ok(pool) => Ok(vec![Put::Pool(Box::new(pool))]),
-                Err(error) if error.is_already_exists() => Ok(Vec::new()),
-                Err(error) => Err(error.into()),
-            }
-        }
-        pools::Write::Status { id, status, .. } => {
-            // Conditional: a grant must follow from the grant before it.
-            let Some(there) = there else {
-                return Err(Failure::Stale(format!("Pool {id} is gone")));
-            };
-            let mut body = json!({"metadata": same(&*there), "status": status});
-            for key in ["node", "path", "filesystem", "capacity", "reserved"] {
-                if body["status"][key].is_null() {
-                    body["status"][key] = Value::Null;
-                }
-            }
-            let (params, body) = (patch(), Patch::Merge(body));
-            let call = pools.patch_status(&id, &params, &body);
-            let pool = bounded(format!("patch status of Pool {id}"), call).await?;
-            Ok(vec![Put::Pool(Box::new(pool))])
-        }
-        pools::Write::Labels { node, set, remove } => {
-            let nodes: Api<Node> = Api::all(ctx.client.clone());
-            let set = set.into_iter().map(|k| (k, json!(names::POOL_LABEL_VALUE)));
-            let remove = remove.into_iter().map(|k| (k, Value::Null));
-            let labels: serde_json::Map<_, _> = set.chain(remove).collect();
-            let body = Patch::Merge(json!({"metadata": {"labels": labels}}));
-            let params = patch();
-            let call = nodes.patch_metadata(&node, &params, &body);
-            match bounded(format!("label Node {node}"), call).await {
-                Ok(node) => Ok(vec![Put::Node(Box::new(node))]),
-                Err(error) if error.is_not_found() => Ok(Vec::new()),
-                Err(error) => Err(error.into()),
-            }
-        }
-    }
-}
-
-async fn capacity(ctx: &Ctx, wanted: CSIStorageCapacity, there: bool) -> Done {
-    let api: Api<CSIStorageCapacity> =
-        Api::namespaced(ctx.client.clone(), &wanted.namespace().unwrap_or_default());
-    let name = wanted.name_any();
-    let text = format!("write CSIStorageCapacity {name}");
-    let object = if there {
-        let body = json!({
-            "metadata": {"labels": wanted.metadata.labels, "ownerReferences": wanted.metadata.owner_references},
-            "capacity": wanted.capacity,
-            "maximumVolumeSize": wanted.maximum_volume_size,
-        });
-        let params = patch();
-        bounded(text, api.patch(&name, &params, &Patch::Merge(body))).await?
-    } else {
-        bounded(text, api.create(&post(), &wanted)).await?
-    };
-    Ok(vec![Put::Capacity(Box::new(object))])
-}
-
-/// A size as Kubernetes writes it.
-pub(super) fn quantity(size: u64) -> Quantity {
-    Quantity(berth_api::Bytes(size).to_string())
-}
-
-/// The owner of what must go with the controller's Deployment.
-pub(super) async fn deployment_owner(
-    ctx: &Ctx,
-) -> Option<k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference> {
-    use k8s_openapi::api::apps::v1::Deployment;
-    let api: Api<Deployment> = Api::namespaced(ctx.client.clone(), &ctx.namespace);
-    let name = &ctx.deployment;
-    match bounded(format!("get Deployment {name}"), api.get_opt(name)).await {
-        Ok(found) => found.and_then(|d| d.controller_owner_ref(&())),
-        Err(error) => {
-            tracing::warn!(
-                error = error.chain(),
-                "capacity objects will not go with the Deployment"
-            );
-            None
-        }
-    }
-}
-
-/// Metadata of a capacity object.
-pub(super) fn capacity_meta(
-    ctx: &Ctx,
-    name: String,
-    owner: Option<&k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference>,
-) -> ObjectMeta {
-    ObjectMeta {
-        name: Some(name),
-        namespace: Some(ctx.namespace.clone()),
-        labels: Some(
-            [
-                (super::watch::DRIVER_LABEL, berth_api::DRIVER),
-                ("csi.storage.k8s.io/managed-by", "berth-controller"),
-            ]
-            .map(|(k, v)| (k.to_owned(), v.to_owned()))
-            .into(),
-        ),
-        owner_references: owner.map(|o| {
-            vec![
-                k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference {
-                    controller: None,
-                    block_owner_deletion: None,
-                    ..o.clone()
-                },
-            ]
-        }),
-        ..ObjectMeta::default()
-    }
 }

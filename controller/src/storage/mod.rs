@@ -10,6 +10,7 @@
 mod apply;
 mod cache;
 mod explain;
+mod publish;
 mod round;
 mod slim;
 mod watch;
@@ -71,6 +72,8 @@ struct Loop {
     waiting: BTreeSet<String>,
     /// When the scheduler was asked again for a claim, and how often.
     asked: BTreeMap<String, (Instant, u32)>,
+    /// Since when a claim is on another node than its pod's other claims.
+    split: BTreeMap<String, Instant>,
     /// When a Pool's figures were last written.
     figures: BTreeMap<String, Instant>,
     /// When more room was last told to the scheduler.
@@ -87,7 +90,7 @@ struct Loop {
 /// A task that panicked, or watches that ended.
 pub async fn run(ctx: Arc<Ctx>) -> anyhow::Result<()> {
     let mut news = watch::all(&ctx);
-    let owner = apply::deployment_owner(&ctx).await;
+    let owner = publish::deployment_owner(&ctx).await;
     let mut state = Loop::new(ctx.clone(), owner);
     let mut known = false;
     loop {
@@ -151,6 +154,7 @@ impl Loop {
             timers: BTreeSet::new(),
             waiting: BTreeSet::new(),
             asked: BTreeMap::new(),
+            split: BTreeMap::new(),
             figures: BTreeMap::new(),
             raised: None,
             pools_due: true,

@@ -1,43 +1,26 @@
 //! One round: decide about everything that a change touched.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use berth_api::{Volume, VolumeState, names, names::reason};
 use berth_plan::{
-    capacity,
     place::{self, Placement, Request, Want},
-    pools,
     room::SetKey,
     volumes::{self, Class, Decision, Notice, Peers, Step, claim, pv},
 };
-use jiff::Timestamp;
-use k8s_openapi::{
-    api::{
-        core::v1::{ObjectReference, PersistentVolumeClaim},
-        storage::v1::CSIStorageCapacity,
-    },
-    apimachinery::pkg::apis::meta::v1::LabelSelector,
-};
+use k8s_openapi::api::core::v1::{ObjectReference, PersistentVolumeClaim};
 use kube::{Resource, ResourceExt};
 use serde_json::json;
 
-use super::{
-    Loop,
-    apply::{self, Work},
-    slim,
-    world::World,
-};
+use super::{Loop, apply::Work, slim, world::World};
 use crate::events::Kind;
 
-/// Figures of a Pool are written at most this often; grants at once.
-const FIGURES: Duration = Duration::from_secs(1);
-
-/// More room is told to the scheduler at most this often; less room at once.
-const RAISE: Duration = Duration::from_millis(500);
+/// How long claims of one pod may be on different nodes before all are taken back.
+const SPLIT: Duration = Duration::from_secs(2);
 
 /// The claims of one pod that are to be placed now, and how.
 pub(super) struct Group {
@@ -237,6 +220,12 @@ impl Loop {
         if let Some(notice) = &decision.notice {
             self.tell(claim.as_deref(), volume.as_deref(), notice);
         }
+        if matches!(decision.step, Step::Nothing | Step::Place) && pv.is_none() {
+            if let Some(claim) = claim.as_ref().filter(|c| self.world.is_split(c)) {
+                return self.split(name, claim);
+            }
+            self.split.remove(name);
+        }
         let key = name.to_owned();
         let work = match (decision.step, volume, pv) {
             (Step::Nothing, volume, pv) => {
@@ -335,6 +324,20 @@ impl Loop {
         }
     }
 
+    /// Another claim of the pod was taken back from the node: this one follows,
+    /// or the scheduler could choose no other node. It is given a moment, since
+    /// a scheduler that chooses again writes one claim after the other.
+    fn split(&mut self, name: &str, claim: &Arc<PersistentVolumeClaim>) {
+        self.wait(claim, Some("waiting for the pod's other claims"));
+        let now = Instant::now();
+        let due = *self.split.entry(name.to_owned()).or_insert(now) + SPLIT;
+        if now < due {
+            return self.look_again(name, due);
+        }
+        self.split.remove(name);
+        self.start(name.to_owned(), Work::Unselect(claim.clone()));
+    }
+
     fn place(&mut self, name: &str, claim: &Arc<PersistentVolumeClaim>) {
         let Some(class) = self.world.class_of(claim).cloned() else {
             return;
@@ -420,116 +423,8 @@ impl Loop {
         }
     }
 
-    /// Whether the scheduler can see that the node has no more room than it has.
-    fn is_told(&self, claim: &PersistentVolumeClaim, node: &str) -> bool {
-        let Some(class) = self.world.class_of(claim) else {
-            return true;
-        };
-        let wanted = capacity::capacities([class], &self.world.rooms);
-        let key = (class.name.clone(), node.to_owned());
-        let largest = wanted.get(&key).map_or(0, |c| c.largest);
-        let name = capacity::object_name(&class.name, node);
-        let object = self.world.capacities.get(&self.ctx.namespace, &name);
-        let told = object.map_or(Some(0), |o| largest_told(o));
-        told.is_some_and(|told| told <= largest)
-    }
-
-    fn pools(&mut self) {
-        let (world, now) = (&self.world, Instant::now());
-        let view = world.pools_view();
-        let writes = pools::writes(&view, &world.grants, &world.rooms, Timestamp::now());
-        let ready = world.grants.values().filter(|g| g.standing.is_ready());
-        self.ctx.metrics.pools_ready.set(ready.count() as i64);
-        for write in writes {
-            let (key, there) = match &write {
-                pools::Write::Create { id } | pools::Write::Status { id, .. } => {
-                    (format!("pool:{id}"), self.world.pools.get("", id).cloned())
-                }
-                pools::Write::Labels { node, .. } => (format!("node:{node}"), None),
-            };
-            if self.busy.contains(&key) || self.is_pausing(&key) {
-                continue;
-            }
-            if let (pools::Write::Status { id, status, moved }, Some(there)) = (&write, &there) {
-                let old = there.status.as_ref();
-                let urgent = *moved || old.map(|s| &s.conditions) != Some(&status.conditions);
-                let last = self.figures.get(id).copied();
-                if !urgent && let Some(last) = last.filter(|last| now < *last + FIGURES) {
-                    self.look_again(&key, last + FIGURES);
-                    continue;
-                }
-                self.figures.insert(id.clone(), now);
-                if urgent {
-                    let node = status.node.as_deref().unwrap_or("-");
-                    let reason = status.conditions.first().map(|c| c.reason.clone());
-                    tracing::info!(pool = %id, node, epoch = status.epoch, ?reason, "pool");
-                }
-            }
-            self.start(key, Work::Pool { write, there });
-        }
-    }
-
-    fn capacities(&mut self) {
-        let now = Instant::now();
-        let classes = self.world.parsed.values().filter_map(|c| c.as_ref().ok());
-        let wanted = capacity::capacities(classes, &self.world.rooms);
-        let mut unneeded: BTreeMap<String, _> = self
-            .world
-            .capacities
-            .values()
-            .map(|o| (o.name_any(), o.clone()))
-            .collect();
-        let may_raise = self.raised.is_none_or(|at| now >= at + RAISE);
-        let mut raises = false;
-        for ((class, node), figures) in wanted {
-            let name = capacity::object_name(&class, &node);
-            let there = unneeded.remove(&name);
-            let told = there.as_deref().and_then(largest_told);
-            let total = there.as_deref().and_then(total_told);
-            if told == Some(figures.largest) && total == Some(figures.total) {
-                continue;
-            }
-            let key = format!("capacity:{name}");
-            if self.busy.contains(&key) || self.is_pausing(&key) {
-                continue;
-            }
-            let raise = there.is_some() && told.is_none_or(|told| told <= figures.largest);
-            raises |= raise;
-            if raise && !may_raise {
-                continue;
-            }
-            let wanted = CSIStorageCapacity {
-                metadata: apply::capacity_meta(&self.ctx, name, self.owner.as_ref()),
-                storage_class_name: class,
-                node_topology: Some(LabelSelector {
-                    match_labels: Some([(names::TOPOLOGY_NODE.to_owned(), node)].into()),
-                    match_expressions: None,
-                }),
-                capacity: Some(apply::quantity(figures.total)),
-                maximum_volume_size: Some(apply::quantity(figures.largest)),
-            };
-            let work = Work::Capacity {
-                wanted: Box::new(wanted),
-                there: there.is_some(),
-            };
-            self.start(key, work);
-        }
-        if raises {
-            match self.raised.filter(|_| !may_raise) {
-                Some(at) => self.look_again("capacity:", at + RAISE),
-                None => self.raised = Some(now),
-            }
-        }
-        for (name, object) in unneeded {
-            let key = format!("capacity:{name}");
-            if !self.busy.contains(&key) && !self.is_pausing(&key) {
-                self.start(key, Work::DropCapacity(object));
-            }
-        }
-    }
-
     /// A failed write whose next try is still to come.
-    fn is_pausing(&self, key: &str) -> bool {
+    pub(super) fn is_pausing(&self, key: &str) -> bool {
         self.attempts.contains_key(key) && self.timers.iter().any(|(_, k)| k == key)
     }
 
@@ -575,19 +470,4 @@ fn ask_pause(times: u32) -> Duration {
         0 => Duration::ZERO,
         n => Duration::from_secs(1u64 << (n - 1).min(6)).min(Duration::from_secs(60)),
     }
-}
-
-fn bytes(
-    quantity: Option<&k8s_openapi::apimachinery::pkg::api::resource::Quantity>,
-) -> Option<u64> {
-    let bytes: berth_api::Bytes = quantity?.0.parse().ok()?;
-    Some(bytes.0)
-}
-
-fn largest_told(object: &CSIStorageCapacity) -> Option<u64> {
-    bytes(object.maximum_volume_size.as_ref())
-}
-
-fn total_told(object: &CSIStorageCapacity) -> Option<u64> {
-    bytes(object.capacity.as_ref())
 }

@@ -374,6 +374,20 @@ impl World {
             .collect()
     }
 
+    /// Whether the claim is held to a node that another open claim of its pod was
+    /// taken back from. kube-controller-manager hands a claim to us only once its
+    /// node is chosen: one that was handed over and has no node lost it since.
+    pub(super) fn is_split(&self, claim: &PersistentVolumeClaim) -> bool {
+        let waits = |c: &PersistentVolumeClaim| self.class_of(c).is_some_and(|c| !c.immediate);
+        claim::is_open(claim)
+            && waits(claim)
+            && claim::selected_node(claim).is_some_and(|node| {
+                self.peers(claim).iter().any(|peer| {
+                    claim::is_open(peer) && waits(peer) && claim::selected_node(peer) != Some(node)
+                })
+            })
+    }
+
     /// Whether the other claims of the claim's pods are ready for its PV.
     pub(super) fn peers_state(&self, claim: &PersistentVolumeClaim) -> Peers {
         if self.class_of(claim).is_none_or(|c| c.immediate) {

@@ -1,0 +1,274 @@
+//! What the cluster is told: Pool objects, the nodes' pool labels, and room for
+//! the scheduler.
+
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use berth_api::{Pool, PoolSpec, names};
+use berth_plan::{capacity, pools};
+use jiff::Timestamp;
+use k8s_openapi::{
+    api::{
+        apps::v1::Deployment,
+        core::v1::{Node, PersistentVolumeClaim},
+        storage::v1::CSIStorageCapacity,
+    },
+    apimachinery::pkg::{
+        api::resource::Quantity,
+        apis::meta::v1::{LabelSelector, OwnerReference},
+    },
+};
+use kube::{
+    Api, Resource, ResourceExt,
+    api::{ObjectMeta, Patch},
+};
+use serde_json::{Value, json};
+
+use super::{
+    Loop,
+    apply::{Done, Failure, Put, Work, patch, post, same},
+    watch::DRIVER_LABEL,
+};
+use crate::context::{Ctx, bounded};
+
+/// Figures of a Pool are written at most this often; grants at once.
+const FIGURES: Duration = Duration::from_secs(1);
+
+/// More room is told to the scheduler at most this often; less room at once.
+const RAISE: Duration = Duration::from_millis(500);
+
+impl Loop {
+    /// Whether the scheduler can see that the node has no more room than it has.
+    pub(super) fn is_told(&self, claim: &PersistentVolumeClaim, node: &str) -> bool {
+        let Some(class) = self.world.class_of(claim) else {
+            return true;
+        };
+        let wanted = capacity::capacities([class], &self.world.rooms);
+        let key = (class.name.clone(), node.to_owned());
+        let largest = wanted.get(&key).map_or(0, |c| c.largest);
+        let name = capacity::object_name(&class.name, node);
+        let object = self.world.capacities.get(&self.ctx.namespace, &name);
+        let told = object.map_or(Some(0), |o| largest_told(o));
+        told.is_some_and(|told| told <= largest)
+    }
+
+    pub(super) fn pools(&mut self) {
+        let (world, now) = (&self.world, Instant::now());
+        let view = world.pools_view();
+        let writes = pools::writes(&view, &world.grants, &world.rooms, Timestamp::now());
+        let ready = world.grants.values().filter(|g| g.standing.is_ready());
+        self.ctx.metrics.pools_ready.set(ready.count() as i64);
+        for write in writes {
+            let (key, there) = match &write {
+                pools::Write::Create { id } | pools::Write::Status { id, .. } => {
+                    (format!("pool:{id}"), self.world.pools.get("", id).cloned())
+                }
+                pools::Write::Labels { node, .. } => (format!("node:{node}"), None),
+            };
+            if self.busy.contains(&key) || self.is_pausing(&key) {
+                continue;
+            }
+            if let (pools::Write::Status { id, status, moved }, Some(there)) = (&write, &there) {
+                let old = there.status.as_ref();
+                let urgent = *moved || old.map(|s| &s.conditions) != Some(&status.conditions);
+                let last = self.figures.get(id).copied();
+                if !urgent && let Some(last) = last.filter(|last| now < *last + FIGURES) {
+                    self.look_again(&key, last + FIGURES);
+                    continue;
+                }
+                self.figures.insert(id.clone(), now);
+                if urgent {
+                    let node = status.node.as_deref().unwrap_or("-");
+                    let reason = status.conditions.first().map(|c| c.reason.clone());
+                    tracing::info!(pool = %id, node, epoch = status.epoch, ?reason, "pool");
+                }
+            }
+            self.start(key, Work::Pool { write, there });
+        }
+    }
+
+    pub(super) fn capacities(&mut self) {
+        let now = Instant::now();
+        let classes = self.world.parsed.values().filter_map(|c| c.as_ref().ok());
+        let wanted = capacity::capacities(classes, &self.world.rooms);
+        let mut unneeded: BTreeMap<String, _> = self
+            .world
+            .capacities
+            .values()
+            .map(|o| (o.name_any(), o.clone()))
+            .collect();
+        let may_raise = self.raised.is_none_or(|at| now >= at + RAISE);
+        let mut raises = false;
+        for ((class, node), figures) in wanted {
+            let name = capacity::object_name(&class, &node);
+            let there = unneeded.remove(&name);
+            let told = there.as_deref().and_then(largest_told);
+            let total = there.as_deref().and_then(total_told);
+            if told == Some(figures.largest) && total == Some(figures.total) {
+                continue;
+            }
+            let key = format!("capacity:{name}");
+            if self.busy.contains(&key) || self.is_pausing(&key) {
+                continue;
+            }
+            let raise = there.is_some() && told.is_none_or(|told| told <= figures.largest);
+            raises |= raise;
+            if raise && !may_raise {
+                continue;
+            }
+            let wanted = CSIStorageCapacity {
+                metadata: capacity_meta(&self.ctx, name, self.owner.as_ref()),
+                storage_class_name: class,
+                node_topology: Some(LabelSelector {
+                    match_labels: Some([(names::TOPOLOGY_NODE.to_owned(), node)].into()),
+                    match_expressions: None,
+                }),
+                capacity: Some(quantity(figures.total)),
+                maximum_volume_size: Some(quantity(figures.largest)),
+            };
+            let work = Work::Capacity {
+                wanted: Box::new(wanted),
+                there: there.is_some(),
+            };
+            self.start(key, work);
+        }
+        if raises {
+            match self.raised.filter(|_| !may_raise) {
+                Some(at) => self.look_again("capacity:", at + RAISE),
+                None => self.raised = Some(now),
+            }
+        }
+        for (name, object) in unneeded {
+            let key = format!("capacity:{name}");
+            if !self.busy.contains(&key) && !self.is_pausing(&key) {
+                self.start(key, Work::DropCapacity(object));
+            }
+        }
+    }
+}
+
+fn bytes(
+    quantity: Option<&k8s_openapi::apimachinery::pkg::api::resource::Quantity>,
+) -> Option<u64> {
+    let bytes: berth_api::Bytes = quantity?.0.parse().ok()?;
+    Some(bytes.0)
+}
+
+fn largest_told(object: &CSIStorageCapacity) -> Option<u64> {
+    bytes(object.maximum_volume_size.as_ref())
+}
+
+fn total_told(object: &CSIStorageCapacity) -> Option<u64> {
+    bytes(object.capacity.as_ref())
+}
+
+pub(super) async fn pool(ctx: &Ctx, write: pools::Write, there: Option<Arc<Pool>>) -> Done {
+    let pools: Api<Pool> = Api::all(ctx.client.clone());
+    match write {
+        pools::Write::Create { id } => {
+            let pool = Pool::new(&id, PoolSpec::default());
+            match bounded(format!("create Pool {id}"), pools.create(&post(), &pool)).await {
+                Ok(pool) => Ok(vec![Put::Pool(Box::new(pool))]),
+                Err(error) if error.is_already_exists() => Ok(Vec::new()),
+                Err(error) => Err(error.into()),
+            }
+        }
+        pools::Write::Status { id, status, .. } => {
+            // Conditional: a grant must follow from the grant before it.
+            let Some(there) = there else {
+                return Err(Failure::Stale(format!("Pool {id} is gone")));
+            };
+            let mut body = json!({"metadata": same(&*there), "status": status});
+            for key in ["node", "path", "filesystem", "capacity", "reserved"] {
+                if body["status"][key].is_null() {
+                    body["status"][key] = Value::Null;
+                }
+            }
+            let (params, body) = (patch(), Patch::Merge(body));
+            let call = pools.patch_status(&id, &params, &body);
+            let pool = bounded(format!("patch status of Pool {id}"), call).await?;
+            Ok(vec![Put::Pool(Box::new(pool))])
+        }
+        pools::Write::Labels { node, set, remove } => {
+            let nodes: Api<Node> = Api::all(ctx.client.clone());
+            let set = set.into_iter().map(|k| (k, json!(names::POOL_LABEL_VALUE)));
+            let remove = remove.into_iter().map(|k| (k, Value::Null));
+            let labels: serde_json::Map<_, _> = set.chain(remove).collect();
+            let body = Patch::Merge(json!({"metadata": {"labels": labels}}));
+            let params = patch();
+            let call = nodes.patch_metadata(&node, &params, &body);
+            match bounded(format!("label Node {node}"), call).await {
+                Ok(node) => Ok(vec![Put::Node(Box::new(node))]),
+                Err(error) if error.is_not_found() => Ok(Vec::new()),
+                Err(error) => Err(error.into()),
+            }
+        }
+    }
+}
+
+pub(super) async fn capacity(ctx: &Ctx, wanted: CSIStorageCapacity, there: bool) -> Done {
+    let api: Api<CSIStorageCapacity> =
+        Api::namespaced(ctx.client.clone(), &wanted.namespace().unwrap_or_default());
+    let name = wanted.name_any();
+    let text = format!("write CSIStorageCapacity {name}");
+    let object = if there {
+        let body = json!({
+            "metadata": {"labels": wanted.metadata.labels, "ownerReferences": wanted.metadata.owner_references},
+            "capacity": wanted.capacity,
+            "maximumVolumeSize": wanted.maximum_volume_size,
+        });
+        let params = patch();
+        bounded(text, api.patch(&name, &params, &Patch::Merge(body))).await?
+    } else {
+        bounded(text, api.create(&post(), &wanted)).await?
+    };
+    Ok(vec![Put::Capacity(Box::new(object))])
+}
+
+/// A size as Kubernetes writes it.
+fn quantity(size: u64) -> Quantity {
+    Quantity(berth_api::Bytes(size).to_string())
+}
+
+/// The owner of what must go with the controller's Deployment.
+pub(super) async fn deployment_owner(ctx: &Ctx) -> Option<OwnerReference> {
+    let api: Api<Deployment> = Api::namespaced(ctx.client.clone(), &ctx.namespace);
+    let name = &ctx.deployment;
+    match bounded(format!("get Deployment {name}"), api.get_opt(name)).await {
+        Ok(found) => found.and_then(|d| d.controller_owner_ref(&())),
+        Err(error) => {
+            tracing::warn!(
+                error = error.chain(),
+                "capacity objects will not go with the Deployment"
+            );
+            None
+        }
+    }
+}
+
+/// Metadata of a capacity object.
+fn capacity_meta(ctx: &Ctx, name: String, owner: Option<&OwnerReference>) -> ObjectMeta {
+    ObjectMeta {
+        name: Some(name),
+        namespace: Some(ctx.namespace.clone()),
+        labels: Some(
+            [
+                (DRIVER_LABEL, berth_api::DRIVER),
+                ("csi.storage.k8s.io/managed-by", "berth-controller"),
+            ]
+            .map(|(k, v)| (k.to_owned(), v.to_owned()))
+            .into(),
+        ),
+        owner_references: owner.map(|o| {
+            vec![OwnerReference {
+                controller: None,
+                block_owner_deletion: None,
+                ..o.clone()
+            }]
+        }),
+        ..ObjectMeta::default()
+    }
+}
