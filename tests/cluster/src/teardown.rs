@@ -21,7 +21,8 @@ const CGROUPS: &str = "/sys/fs/cgroup";
 /// Removes an instance whose lock the caller holds.
 pub(crate) fn instance(instance: &Instance) -> Result<()> {
     let layout = Layout::of(instance);
-    private_engine(&layout)?;
+    // Containers first, in whichever engine: they hold mounts of the disks.
+    engine::stop_private(&layout)?;
     machine_engine(instance)?;
     link(&instance.link())?;
     cgroups(&instance.cgroup())?;
