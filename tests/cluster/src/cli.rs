@@ -115,7 +115,8 @@ struct Up {
     /// A feature gate of Kubernetes, Name=true; may be repeated.
     #[arg(long, value_name = "GATE", value_parser = parse_gate)]
     feature_gate: Vec<(String, bool)>,
-    /// kube-controller-manager's --controllers, such as `*,-statefulset-controller`.
+    /// kube-controller-manager's --controllers, such as `*,-statefulset-controller`;
+    /// those that nodes need to join are added.
     #[arg(long, value_name = "LIST")]
     kcm_controllers: Option<String>,
 }

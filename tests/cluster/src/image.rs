@@ -32,7 +32,13 @@ pub fn programs(dir: &Path) -> Result<()> {
     // The agent also runs on the node itself, whatever C library that has.
     // `cargo rustc` wants its package named; `cargo build` without one resolves the
     // features of the whole workspace, as every other command does.
-    let agent = ["-p", "berth-agent", "--", "-C", "target-feature=+crt-static"];
+    let agent = [
+        "-p",
+        "berth-agent",
+        "--",
+        "-C",
+        "target-feature=+crt-static",
+    ];
     let built = [
         progress::step("building berth-controller", || {
             cargo(&checkout, "build", "berth-controller", &[])

@@ -63,7 +63,7 @@ pub(crate) fn render(
     line("- |\n  kind: KubeletConfiguration\n  failCgroupV1: false\n  localStorageCapacityIsolation: false".to_owned());
     let mut arguments = Vec::new();
     if let Some(controllers) = &options.kcm_controllers {
-        arguments.push(("controllers", controllers.clone()));
+        arguments.push(("controllers", with_joining(controllers)));
     }
     if !arguments.is_empty() {
         if !options.feature_gates.is_empty() {
@@ -81,6 +81,18 @@ pub(crate) fn render(
         }
     }
     out
+}
+
+/// The list with the controllers that nodes need to join, which `*` leaves out:
+/// kubeadm names them in its own list, and this one takes that one's place.
+fn with_joining(controllers: &str) -> String {
+    let mut list: Vec<&str> = controllers.split(',').collect();
+    for needed in ["bootstrapsigner", "tokencleaner"] {
+        if !list.iter().any(|c| c.trim_start_matches('-') == needed) {
+            list.push(needed);
+        }
+    }
+    list.join(",")
 }
 
 #[cfg(test)]
@@ -104,6 +116,15 @@ mod tests {
     }
 
     #[test]
+    fn nodes_can_join_whatever_controllers_run() {
+        assert_eq!(with_joining("*"), "*,bootstrapsigner,tokencleaner");
+        assert_eq!(
+            with_joining("*,-tokencleaner"),
+            "*,-tokencleaner,bootstrapsigner"
+        );
+    }
+
+    #[test]
     fn controllers_and_gates_reach_the_controller_manager() {
         let options = Options {
             kcm_controllers: Some("*,-statefulset-controller".to_owned()),
@@ -111,7 +132,7 @@ mod tests {
             ..Options::default()
         };
         let text = render(&options, "c", "i", &[]);
-        assert!(text.contains(r#"{name: controllers, value: "*,-statefulset-controller"}"#));
+        assert!(text.contains(r#"{name: controllers, value: "*,-statefulset-controller,bootstrapsigner,tokencleaner"}"#));
         assert!(text.contains(r#"{name: feature-gates, value: "MaxUnavailableStatefulSet=true"}"#));
         assert!(text.contains(r#"featureGates: {"MaxUnavailableStatefulSet":true}"#));
     }
