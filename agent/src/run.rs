@@ -75,6 +75,10 @@ impl RunArgs {
 /// How long one try to reach the API server may wait for the next.
 const API_PAUSE: Duration = Duration::from_secs(5);
 
+/// How long requests that run when the agent is to stop have to finish; less than
+/// the 30 s that kubelet gives a pod.
+const DRAIN: Duration = Duration::from_secs(10);
+
 /// Runs the agent until SIGTERM or SIGINT.
 ///
 /// # Errors
@@ -132,10 +136,16 @@ async fn serve(args: RunArgs) -> anyhow::Result<()> {
     };
     // Whatever ended first ends the rest; requests that run are finished.
     token.cancel();
-    while let Some(ended) = tasks.join_next().await {
-        if let Ok((task, Err(error))) = ended {
-            tracing::error!(task, "{error:#}");
+    let rest = async {
+        while let Some(ended) = tasks.join_next().await {
+            if let Ok((task, Err(error))) = ended {
+                tracing::error!(task, "{error:#}");
+            }
         }
+    };
+    // A client that holds its connection open and says nothing holds up a server.
+    if tokio::time::timeout(DRAIN, rest).await.is_err() {
+        tracing::info!("some connections are still open; they are closed");
     }
     tracing::info!("stopped; volumes stay mounted");
     result

@@ -47,7 +47,7 @@ pub(super) struct InitArgs {
 
 pub(super) fn list(common: &Common) -> anyhow::Result<ExitCode> {
     let reports = common.inspect()?.rescan()?;
-    common.print(&reports[..], |reports| show(reports))?;
+    common.print(&reports[..], show)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -93,7 +93,7 @@ pub(super) fn init(args: &InitArgs) -> anyhow::Result<ExitCode> {
         .into_iter()
         .filter(|report| dirs.contains(&report.dir))
         .collect();
-    args.common.print(&made[..], |made| show(made))?;
+    args.common.print(&made[..], show)?;
     Ok(ExitCode::SUCCESS)
 }
 

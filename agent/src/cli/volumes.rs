@@ -13,7 +13,7 @@ use super::{
 pub(super) fn list(common: &Common) -> anyhow::Result<ExitCode> {
     let mut volumes = common.inspect()?.list();
     sort(&mut volumes);
-    common.print(&volumes[..], |volumes| show(volumes))?;
+    common.print(&volumes[..], show)?;
     Ok(ExitCode::SUCCESS)
 }
 

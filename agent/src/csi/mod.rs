@@ -3,5 +3,6 @@
 pub mod guard;
 pub mod identity;
 pub mod node;
+mod request;
 pub mod server;
 pub mod status;

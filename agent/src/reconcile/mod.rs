@@ -8,6 +8,7 @@ mod events;
 pub mod node_storage;
 pub mod report;
 pub mod volumes;
+mod words;
 
 /// How long one request to the API server may take. A write that takes longer
 /// may still land: it carries the resource version that it was decided on, so

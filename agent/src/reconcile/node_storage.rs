@@ -12,7 +12,7 @@ use kube::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{ApiError, report::backend_kind, within};
+use super::{ApiError, within, words::backend_kind};
 use crate::{node::Node, readiness::Readiness};
 
 /// How often the pools are looked at without a reason.

@@ -4,12 +4,14 @@
 use std::time::Duration;
 
 use berth_api::{
-    BackendKind, Bytes, Publication, Volume, VolumeMode, VolumePhase, VolumeSpec, VolumeStatus,
+    Bytes, Publication, Volume, VolumePhase, VolumeStatus,
     names::{condition, reason},
 };
-use berth_provisioner::{self as disk, Backend, Error, VolumeReport};
+use berth_provisioner::{Backend, Error, VolumeReport};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+
+use super::words::backend_kind;
 
 /// What the disk answered.
 #[derive(Clone, Debug, PartialEq)]
@@ -41,45 +43,6 @@ impl Outcome {
             phase,
             message: error.to_string(),
         }
-    }
-}
-
-/// The provisioner's words for a Volume's spec.
-pub fn wanted(name: &str, spec: &VolumeSpec) -> disk::VolumeSpec {
-    disk::VolumeSpec {
-        id: name.to_owned(),
-        size: spec.size.0,
-        claim: Some(disk::ClaimRef {
-            namespace: spec.claim.namespace.clone(),
-            name: spec.claim.name.clone(),
-            uid: spec.claim.uid.clone(),
-        }),
-        set: spec.owner.as_ref().map(|owner| disk::SetRef {
-            kind: owner.kind.clone(),
-            name: owner.name.clone(),
-            ordinal: owner.ordinal,
-        }),
-        backend: spec.backend.map(|kind| match kind {
-            BackendKind::Btrfs => Backend::Btrfs,
-            BackendKind::ProjectQuota => Backend::ProjectQuota,
-            BackendKind::Image => Backend::Image,
-            BackendKind::Directory => Backend::Directory,
-        }),
-        mode: match spec.mode {
-            VolumeMode::Filesystem => disk::VolumeMode::Filesystem,
-            VolumeMode::Block => disk::VolumeMode::Block,
-        },
-        expect_existing: spec.adopt,
-    }
-}
-
-/// The API's word for a backend.
-pub fn backend_kind(backend: Backend) -> BackendKind {
-    match backend {
-        Backend::Btrfs => BackendKind::Btrfs,
-        Backend::ProjectQuota => BackendKind::ProjectQuota,
-        Backend::Image => BackendKind::Image,
-        Backend::Directory => BackendKind::Directory,
     }
 }
 

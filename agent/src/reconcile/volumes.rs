@@ -30,7 +30,7 @@ use super::{
     decide::{Seen, Step, decide},
     events::Events,
     report::{self, Outcome},
-    within,
+    within, words,
 };
 use crate::{
     metrics::Operation,
@@ -200,7 +200,7 @@ async fn reconcile(volume: Arc<Volume>, context: Arc<Context>) -> Result<Action,
         }
         Step::Create => {
             let pool = PoolId::new(spec.pool.as_str()).map_err(Failure::from)?;
-            let want = report::wanted(&name, spec);
+            let want = words::wanted(&name, spec);
             let work = context
                 .node
                 .operate(Operation::Create, &name, move |disk| {

@@ -1,10 +1,6 @@
 //! What the tests of the agent share: a node with a real disk, the agent's
 //! services on real sockets, and clients as kubelet is one.
-#![allow(
-    dead_code,
-    unreachable_pub,
-    reason = "each test program uses its part"
-)]
+#![allow(dead_code, unreachable_pub, reason = "each test program uses its part")]
 
 pub mod api;
 
