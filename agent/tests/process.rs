@@ -249,8 +249,11 @@ async fn people_make_pools_and_look_at_volumes_beside_the_agent() {
     }
     assert_eq!(cli(node, &["inspect", "v2"]).status.code(), Some(2));
 
-    let clean = cli(node, &["check"]);
-    assert_eq!(clean.status.code(), Some(0), "{clean:?}");
+    for kubelet in [node.kubelet(), node.root().join("no kubelet here")] {
+        let kubelet = kubelet.to_str().expect("text");
+        let clean = cli(node, &["check", "--kubelet-dir", kubelet]);
+        assert_eq!(clean.status.code(), Some(0), "{clean:?}");
+    }
     fs::create_dir(node.pool_dir("disk0").join("volumes/notes")).expect("made");
     let found = cli(node, &["check"]);
     assert_eq!(found.status.code(), Some(1), "{found:?}");

@@ -326,12 +326,10 @@ impl Check<'_> {
     /// Mounts below kubelet's directory that look like volumes of these pools
     /// and are in no record.
     fn mounts(&mut self, devices: &BTreeSet<String>) {
-        let kubelet = self
-            .inner
-            .config
-            .kubelet_dir
-            .canonicalize()
-            .unwrap_or_default();
+        // No kubelet, no mounts of its: an empty path would be above every mount.
+        let Ok(kubelet) = self.inner.config.kubelet_dir.canonicalize() else {
+            return;
+        };
         for mount in self.inner.sys.mounts().unwrap_or_default() {
             if !devices.contains(&mount.device) || !mount.point.starts_with(&kubelet) {
                 continue;
