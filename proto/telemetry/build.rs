@@ -4,14 +4,14 @@
 //! source archive). Otherwise git is asked, but only where this workspace is
 //! the repository: inside somebody else's checkout its commit would be a lie.
 
-use std::{
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::{path::PathBuf, process::Command};
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-env-changed=BERTH_COMMIT");
+    // Set by .cargo/config.toml: another checkout has another HEAD, also where
+    // both share a target directory.
+    println!("cargo::rerun-if-env-changed=BERTH_CHECKOUT");
     let commit = std::env::var("BERTH_COMMIT")
         .ok()
         .filter(|commit| !commit.is_empty())
@@ -21,10 +21,7 @@ fn main() {
 }
 
 fn from_git() -> Option<String> {
-    let workspace = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../..")
-        .canonicalize()
-        .ok()?;
+    let workspace = here()?.join("../..").canonicalize().ok()?;
     let top = PathBuf::from(git(&["rev-parse", "--show-toplevel"])?);
     if top.canonicalize().ok()? != workspace {
         return None;
@@ -55,10 +52,16 @@ fn watch(name: &str) {
     }
 }
 
+/// The package that is built now; this program may have been compiled for the
+/// same package of another checkout.
+fn here() -> Option<PathBuf> {
+    std::env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from)
+}
+
 fn git(arguments: &[&str]) -> Option<String> {
     let output = Command::new("git")
         .args(arguments)
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .current_dir(here()?)
         .output()
         .ok()?;
     let text = String::from_utf8(output.stdout).ok()?;
