@@ -8,6 +8,7 @@ use berth_csi::{
     registration::registration_server::RegistrationServer,
 };
 use berth_provisioner::{Config, KnownPool, Provisioner};
+use berth_telemetry::causes;
 use clap::Args;
 use kube::Client;
 use tokio::{signal::unix::SignalKind, sync::mpsc, task::JoinSet};
@@ -96,10 +97,7 @@ pub fn main(args: RunArgs) -> anyhow::Result<()> {
     match install::copy_to_host(&program, &args.root) {
         Ok(true) => tracing::info!("copied the program to the host"),
         Ok(false) => {}
-        Err(error) => tracing::warn!(
-            error = &error as &dyn std::error::Error,
-            "no copy on the host"
-        ),
+        Err(error) => tracing::warn!(error = causes(&error), "no copy on the host"),
     }
     tokio::runtime::Builder::new_multi_thread()
         // Kubelet's calls come one by one; two threads keep memory small.
@@ -246,7 +244,11 @@ async fn known_pools(client: &Client, node: &str) -> Vec<KnownPool> {
         match reconcile::node_storage::known(client.clone(), node).await {
             Ok(known) => return known,
             Err(error) => {
-                tracing::warn!(%error, "waiting for the API server to tell which pools this node had");
+                let error = causes(&error);
+                tracing::warn!(
+                    error,
+                    "waiting for the API server to tell which pools this node had"
+                );
                 tokio::time::sleep(API_PAUSE).await;
             }
         }

@@ -4,6 +4,7 @@ use std::{path::Path, sync::Arc, time::Duration};
 
 use berth_api::{Bytes, NodePool, NodeStorage, NodeStorageSpec, NodeStorageStatus, PoolHealth};
 use berth_provisioner::{Health, KnownPool, PoolId, PoolReport};
+use berth_telemetry::causes;
 use futures::StreamExt;
 use kube::{
     Api, Client,
@@ -108,7 +109,7 @@ pub async fn run(client: Client, node: Node, readiness: Readiness, token: Cancel
             Some(seen) = watched.next() => match seen {
                 Ok(object) => current = object.map(Arc::new),
                 Err(error) => {
-                    tracing::warn!(%error, "watching this node's NodeStorage failed; it is tried again");
+                    tracing::warn!(error = causes(&error), "watching this node's NodeStorage failed; it is tried again");
                     continue;
                 }
             },
@@ -138,7 +139,10 @@ pub async fn run(client: Client, node: Node, readiness: Readiness, token: Cancel
                     .map(Arc::new);
             }
             Err(error) => {
-                tracing::warn!(%error, "this node's NodeStorage is not written; it is tried again");
+                tracing::warn!(
+                    error = causes(&error),
+                    "this node's NodeStorage is not written; it is tried again"
+                );
             }
         }
     }

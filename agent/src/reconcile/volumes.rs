@@ -9,6 +9,7 @@ use std::{
 
 use berth_api::{Volume, VolumePhase, VolumeStatus};
 use berth_provisioner::{PoolId, PoolReport, VolumeHealth, VolumeReport};
+use berth_telemetry::causes;
 use futures::{StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
 use kube::{
@@ -131,7 +132,7 @@ pub async fn run(
         |volume, context| Box::pin(reconcile(volume, context)),
         |volume: Arc<Volume>, error: &Error, context: Arc<Context>| {
             let name = volume.name_any();
-            tracing::warn!(volume = name, %error, "will be tried again");
+            tracing::warn!(volume = name, error = causes(error), "will be tried again");
             context.back_off(&name)
         },
         context,
@@ -147,7 +148,10 @@ fn log_watch_errors(
     request: Result<ReconcileRequest<Volume>, watcher::Error>,
 ) -> Result<ReconcileRequest<Volume>, watcher::Error> {
     if let Err(error) = &request {
-        tracing::warn!(%error, "watching volumes failed; it is tried again");
+        tracing::warn!(
+            error = causes(error),
+            "watching volumes failed; it is tried again"
+        );
     }
     request
 }

@@ -91,9 +91,13 @@ pub fn init_tracing() -> Result<(), Error> {
     installed.map_err(|_| Error::Installed)
 }
 
+/// The client logs each request that failed as an error; its callers say what
+/// that means and whether they try again.
+const DEFAULT_FILTER: &str = "kube_client::client::builder=off,info";
+
 fn filter(value: &str) -> Result<EnvFilter, Error> {
     let text = if value.trim().is_empty() {
-        "info"
+        DEFAULT_FILTER
     } else {
         value
     };
@@ -101,6 +105,22 @@ fn filter(value: &str) -> Result<EnvFilter, Error> {
         value: value.to_owned(),
         source,
     })
+}
+
+/// An error with its causes, `cannot connect: connection refused`; a cause whose
+/// text its parent repeats already is left out.
+pub fn causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let said = cause.to_string();
+        if !text.contains(&said) {
+            text.push_str(": ");
+            text.push_str(&said);
+        }
+        source = cause.source();
+    }
+    text
 }
 
 #[cfg(test)]
@@ -116,13 +136,25 @@ mod tests {
     #[test]
     fn filters_default_to_info() {
         for (value, shown) in [
-            ("", "info"),
-            (" ", "info"),
+            ("", DEFAULT_FILTER),
+            (" ", DEFAULT_FILTER),
             ("a=debug,warn", "a=debug,warn"),
         ] {
             assert_eq!(filter(value).expect("parses").to_string(), shown);
         }
         let refused = filter("a=loud").expect_err("no such level").to_string();
         assert!(refused.contains("BERTH_LOG=\"a=loud\""), "{refused}");
+    }
+
+    #[test]
+    fn causes_are_said_once() {
+        let refused = io::Error::from(io::ErrorKind::ConnectionRefused);
+        let serve = Error::Serve(refused);
+        assert_eq!(
+            causes(&serve),
+            "the health and metrics endpoint failed: connection refused"
+        );
+        let wrapped = io::Error::other("says it all");
+        assert_eq!(causes(&wrapped), "says it all");
     }
 }
