@@ -107,6 +107,7 @@ pub async fn run(client: Client, node: Node, readiness: Readiness, token: Cancel
             _ = timer.tick() => {}
             () = node.pools_changed() => {}
             Some(seen) = watched.next() => match seen {
+                Ok(Some(object)) if is_older(&object, current.as_deref()) => continue,
                 Ok(object) => current = object.map(Arc::new),
                 Err(error) => {
                     tracing::warn!(error = causes(&error), "watching this node's NodeStorage failed; it is tried again");
@@ -175,14 +176,24 @@ async fn write(
     if object.status.as_ref() == Some(&status) {
         return Ok(None);
     }
-    log_health(object.status.as_ref(), &status);
     let changed = NodeStorage {
-        status: Some(status),
+        status: Some(status.clone()),
         ..object.clone()
     };
-    within(api.replace_status(&node.name, &parameters, &changed))
-        .await
-        .map(Some)
+    let written = within(api.replace_status(&node.name, &parameters, &changed)).await?;
+    log_health(object.status.as_ref(), &status);
+    Ok(Some(written))
+}
+
+/// The watch brings our own writes too, and each of them late.
+fn is_older(seen: &NodeStorage, current: Option<&NodeStorage>) -> bool {
+    let version = |object: &NodeStorage| -> Option<u64> {
+        object.metadata.resource_version.as_deref()?.parse().ok()
+    };
+    match (version(seen), current.and_then(version)) {
+        (Some(seen), Some(current)) => seen < current,
+        _ => false,
+    }
 }
 
 fn log_health(old: Option<&NodeStorageStatus>, new: &NodeStorageStatus) {
@@ -234,6 +245,25 @@ mod tests {
             at(free - percent - 1, reserved + 1),
             (free - percent - 1, reserved + 1)
         );
+    }
+
+    #[test]
+    fn late_news_is_no_news() {
+        let object = |version: &str| {
+            let mut object = NodeStorage::new("n", NodeStorageSpec::default());
+            object.metadata.resource_version = Some(version.to_owned());
+            object
+        };
+        for (seen, current, older) in [
+            ("9", Some("10"), true),
+            ("10", Some("10"), false),
+            ("11", Some("10"), false),
+            ("9", None, false),
+            ("opaque", Some("10"), false),
+        ] {
+            let current = current.map(object);
+            assert_eq!(is_older(&object(seen), current.as_ref()), older, "{seen}");
+        }
     }
 
     #[test]
