@@ -119,6 +119,34 @@ pub struct LoopPool {
     image: PathBuf,
 }
 
+/// Installs the package that makes a filesystem where the machine is Debian's and
+/// lacks it: the tests' one command does all the set-up.
+fn install_mkfs(fstype: &str) {
+    static ONCE: std::sync::Mutex<()> = std::sync::Mutex::new(());
+    let package = match fstype {
+        "btrfs" => "btrfs-progs",
+        "xfs" => "xfsprogs",
+        _ => "e2fsprogs",
+    };
+    let program = format!("mkfs.{fstype}");
+    let there = || {
+        std::env::var_os("PATH")
+            .is_some_and(|path| std::env::split_paths(&path).any(|dir| dir.join(&program).exists()))
+    };
+    let _one_at_a_time = ONCE.lock();
+    if there() || !nix::unistd::geteuid().is_root() {
+        return;
+    }
+    for args in [
+        &["update", "-q"][..],
+        &["install", "-q", "-y", "--no-install-recommends", package],
+    ] {
+        run(Command::new("apt-get")
+            .env("DEBIAN_FRONTEND", "noninteractive")
+            .args(args));
+    }
+}
+
 impl LoopPool {
     /// Makes the image and its filesystem: `btrfs`, `ext4` or `xfs`.
     ///
@@ -127,6 +155,7 @@ impl LoopPool {
     pub fn format(image: PathBuf, size: u64, fstype: &str) -> Self {
         let file = File::create(&image).expect("an image can be made");
         file.set_len(size).expect("an image can be sparse");
+        install_mkfs(fstype);
         let quiet = if fstype == "btrfs" { "-f" } else { "-F" };
         run(Command::new(format!("mkfs.{fstype}"))
             .args(["-q", quiet])

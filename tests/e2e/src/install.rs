@@ -33,12 +33,13 @@ pub async fn apply_crds(ctx: &Ctx) -> Result<()> {
     // A definition that is still on its way out would take the new one with it.
     until("the definitions to be applied", async || {
         kustomize(ctx, &["apply"], "deploy/crds").await?;
-        kustomize(
-            ctx,
-            &["wait", "--for=condition=Established", "--timeout=5s"],
-            "deploy/crds",
-        )
-        .await?;
+        let names = berth_api::crds::all()
+            .into_iter()
+            .filter_map(|crd| crd.metadata.name);
+        let names: Vec<_> = names.collect();
+        let mut wait = vec!["wait", "--for=condition=Established", "--timeout=5s", "crd"];
+        wait.extend(names.iter().map(String::as_str));
+        ctx.kubectl.run(&wait).await?;
         check(true, String::new)
     })
     .await

@@ -153,7 +153,12 @@ pub(super) fn unavailable(view: &View, ordinal: i32, pod: &Pod) -> Wait {
         let bound = view.claims.get(&claim).is_some_and(|c| c.bound);
         if let Some(why) = view.claim_waits.get(&claim).filter(|_| !bound) {
             let short = format!("{claim}: {why}");
-            let what_to_do = "the pod starts when the claim has a volume: free some room, add a pool, or ask for less";
+            // An agent that is at work needs nobody's help.
+            let what_to_do = if why.starts_with("waiting") {
+                "the pod starts when the claim has a volume"
+            } else {
+                "the pod starts when the claim has a volume: free some room, add a pool, or ask for less"
+            };
             return Wait::new(ordinal, WaitReason::ClaimPending, short, what_to_do);
         }
     }
