@@ -3,7 +3,10 @@
 //! The two programs never import one another: they meet in these objects. Each
 //! object has exactly one writer for its spec and one for its status, named in
 //! the object's documentation.
-#![allow(clippy::duplicated_attributes, reason = "each printer column has its own priority")]
+#![allow(
+    clippy::duplicated_attributes,
+    reason = "each printer column has its own priority"
+)]
 
 pub mod bytes;
 pub mod claim;
@@ -22,8 +25,8 @@ pub use node_storage::{
     BackendKind, NodePool, NodeStorage, NodeStorageSpec, NodeStorageStatus, PoolHealth,
 };
 pub use ordinal_set::{
-    ClaimRetention, ClaimRetentionPolicy, Disruption, OrdinalSet, OrdinalSetSpec, OrdinalSetStatus, Ordinals,
-    PodManagementPolicy, RollingUpdate, UpdateStrategy, UpdateStrategyType,
+    ClaimRetention, ClaimRetentionPolicy, Disruption, OrdinalSet, OrdinalSetSpec, OrdinalSetStatus,
+    Ordinals, PodManagementPolicy, RollingUpdate, UpdateStrategy, UpdateStrategyType,
 };
 pub use pool::{Pool, PoolSpec, PoolStatus};
 pub use snapshot::{Snapshot, SnapshotPhase, SnapshotSpec, SnapshotStatus};
