@@ -29,14 +29,6 @@ impl Kubectl {
         &self.kubeconfig
     }
 
-    /// The same program with another kubeconfig.
-    pub fn with_kubeconfig(&self, kubeconfig: impl Into<PathBuf>) -> Self {
-        Self {
-            program: self.program.clone(),
-            kubeconfig: kubeconfig.into(),
-        }
-    }
-
     /// Runs it and returns its standard output.
     ///
     /// # Errors

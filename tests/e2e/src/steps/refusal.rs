@@ -3,7 +3,10 @@
 
 use anyhow::{Context, Result, bail, ensure};
 use k8s_openapi::api::core::v1::Event;
-use kube::{Api, api::ListParams};
+use kube::{
+    Api,
+    api::{ListParams, Patch, PatchParams},
+};
 use serde_json::{Value, json};
 
 use super::data::{claim_manifest, class_manifest};
@@ -249,38 +252,15 @@ pub async fn agent_token_is_bound_to_its_node(ctx: &Ctx, _ns: &str) -> Result<()
         .unwrap_or_default();
     let bound = token(ctx, Some((&pod, &pod_uid))).await?;
     let unbound = token(ctx, None).await?;
-    let patch = r#"{"status":{"agentVersion":"forged"}}"#;
-    // kubectl prefers the kubeconfig's client certificate over a token.
-    let as_token = strip_client_certificate(ctx).await?;
-    let ctx = &Ctx {
-        client: ctx.client.clone(),
-        kubectl: as_token,
-    };
-    let write = async |token: &str, node: &str| {
-        ctx.kubectl
-            .run(&[
-                "--token",
-                token,
-                "patch",
-                "nodestorage",
-                node,
-                "--subresource=status",
-                "--type=merge",
-                "--dry-run=server",
-                "-p",
-                patch,
-            ])
-            .await
-    };
-    write(&bound, first)
+    try_write(ctx, &bound, first)
         .await
         .context("the agent cannot write its own node's object")?;
     for (what, token) in [
         ("another node's agent", &bound),
         ("a token without a node", &unbound),
     ] {
-        match write(token, second).await {
-            Ok(_) => bail!("{what} may write the NodeStorage of {second}"),
+        match try_write(ctx, token, second).await {
+            Ok(()) => bail!("{what} may write the NodeStorage of {second}"),
             Err(error) => {
                 let text = format!("{error:#}");
                 ensure!(
@@ -293,22 +273,28 @@ pub async fn agent_token_is_bound_to_its_node(ctx: &Ctx, _ns: &str) -> Result<()
     Ok(())
 }
 
-/// A copy of the kubeconfig whose user has no credentials of its own.
-async fn strip_client_certificate(ctx: &Ctx) -> Result<crate::kubectl::Kubectl> {
-    let mut config: Value = serde_json::from_str(
-        &ctx.kubectl
-            .run(&["config", "view", "--raw", "-o", "json"])
-            .await?,
-    )?;
+/// Writes a node's object with a token and nothing else, as a dry run.
+async fn try_write(ctx: &Ctx, token: &str, node: &str) -> Result<()> {
+    let view = ["config", "view", "--raw", "-o", "json"];
+    let mut config: Value = serde_json::from_str(&ctx.kubectl.run(&view).await?)?;
     for user in config["users"]
         .as_array_mut()
         .context("a kubeconfig lists users")?
     {
-        user["user"] = json!({});
+        user["user"] = json!({"token": token});
     }
-    let path = std::env::temp_dir().join(format!("berth-e2e-{}.kubeconfig", std::process::id()));
-    tokio::fs::write(&path, config.to_string()).await?;
-    Ok(ctx.kubectl.with_kubeconfig(path))
+    let file = kube::config::Kubeconfig::from_yaml(&config.to_string())?;
+    let config = kube::Config::from_custom_kubeconfig(file, &Default::default()).await?;
+    let objects: Api<berth_api::NodeStorage> = Api::all(kube::Client::try_from(config)?);
+    let patch = json!({"status": {"agentVersion": "forged"}});
+    let dry_run = PatchParams {
+        dry_run: true,
+        ..PatchParams::default()
+    };
+    objects
+        .patch_status(node, &dry_run, &Patch::Merge(&patch))
+        .await?;
+    Ok(())
 }
 
 async fn token(ctx: &Ctx, pod: Option<(&str, &str)>) -> Result<String> {
