@@ -141,18 +141,15 @@ impl Ctx {
 
     /// Runs `berth-agent <args>` on a node, in the agent's own container.
     pub async fn agent(&self, node: &str, args: &[&str]) -> Result<String> {
+        self.in_agent(node, &[&["berth-agent"], args].concat())
+            .await
+    }
+
+    /// Runs a program in the container of a node's agent, which sees the pools.
+    pub async fn in_agent(&self, node: &str, program: &[&str]) -> Result<String> {
         let pod = self.agent_pod(node).await?;
-        let mut line = vec![
-            "-n",
-            SYSTEM,
-            "exec",
-            &pod,
-            "-c",
-            "agent",
-            "--",
-            "berth-agent",
-        ];
-        line.extend(args);
+        let mut line = vec!["-n", SYSTEM, "exec", &pod, "-c", "agent", "--"];
+        line.extend(program);
         self.kubectl.run(&line).await
     }
 

@@ -130,23 +130,9 @@ pub async fn claim_delete_leaves_nothing(ctx: &Ctx, ns: &str) -> Result<()> {
 }
 
 async fn files_named(ctx: &Ctx, node: &str, id: &str) -> Result<String> {
-    let pod = ctx.agent_pod(node).await?;
     let name = format!("*{id}*");
-    ctx.kubectl
-        .run(&[
-            "-n",
-            crate::ctx::SYSTEM,
-            "exec",
-            &pod,
-            "-c",
-            "agent",
-            "--",
-            "find",
-            "/var/lib/berth/pools",
-            "/var/lib/berth/by-claim",
-            "-name",
-            &name,
-        ])
+    let roots = ["/var/lib/berth/pools", "/var/lib/berth/by-claim"];
+    ctx.in_agent(node, &["find", roots[0], roots[1], "-name", &name])
         .await
 }
 
@@ -189,22 +175,8 @@ pub async fn retain_keeps_data(ctx: &Ctx, ns: &str) -> Result<()> {
         check(left.is_none(), || "it is still there".into())
     })
     .await?;
-    let pod = ctx.agent_pod(&node).await?;
     let mark = format!("{path}/mark");
-    let found = ctx
-        .kubectl
-        .run(&[
-            "-n",
-            crate::ctx::SYSTEM,
-            "exec",
-            &pod,
-            "-c",
-            "agent",
-            "--",
-            "cat",
-            &mark,
-        ])
-        .await?;
+    let found = ctx.in_agent(&node, &["cat", &mark]).await?;
     ensure!(found == "retained", "{mark} holds {found:?}");
     let classes: Api<k8s_openapi::api::storage::v1::StorageClass> = Api::all(ctx.client.clone());
     classes.delete(&class, &DeleteParams::default()).await?;

@@ -81,22 +81,8 @@ pub async fn two_claims_one_pod(ctx: &Ctx, ns: &str) -> Result<()> {
             claim,
         )
         .await?;
-        let pod = ctx.agent_pod(&node).await?;
         let path = format!("/var/lib/berth/by-claim/{ns}/{claim}/mark");
-        let found = ctx
-            .kubectl
-            .run(&[
-                "-n",
-                crate::ctx::SYSTEM,
-                "exec",
-                &pod,
-                "-c",
-                "agent",
-                "--",
-                "cat",
-                &path,
-            ])
-            .await?;
+        let found = ctx.in_agent(&node, &["cat", &path]).await?;
         ensure!(found == claim, "{path} holds {found:?}");
     }
     Ok(())
