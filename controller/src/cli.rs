@@ -1,6 +1,7 @@
 //! The command line.
 
 use anyhow::{Context as _, bail};
+use berth_plan::set::Kind;
 use clap::{Parser, Subcommand};
 use kube::{Client, Config};
 
@@ -22,7 +23,7 @@ enum Command {
     ///
     /// Reads the cluster with your kubeconfig and asks the same planner.
     Explain {
-        /// `oset/<name>` or `pvc/<name>`
+        /// `oset/<name>`, `sts/<name>` or `pvc/<name>`
         object: String,
         /// Namespace of the object; the kubeconfig's when absent
         #[arg(short, long)]
@@ -43,12 +44,17 @@ pub async fn main(args: Args) -> anyhow::Result<()> {
             let client = Client::try_from(config)?;
             let text = match object.split_once('/') {
                 Some(("oset" | "osets" | "ordinalset" | "ordinalsets", name)) => {
-                    set::explain(client, &namespace, name).await?
+                    set::explain(client, Kind::OrdinalSet, &namespace, name).await?
+                }
+                Some(("sts" | "statefulset" | "statefulsets", name)) => {
+                    set::explain(client, Kind::StatefulSet, &namespace, name).await?
                 }
                 Some(("pvc" | "pvcs" | "persistentvolumeclaim", name)) => {
                     storage::explain(client, &namespace, name).await?
                 }
-                _ => bail!("cannot explain {object:?}; write oset/<name> or pvc/<name>"),
+                _ => {
+                    bail!("cannot explain {object:?}; write oset/<name>, sts/<name> or pvc/<name>")
+                }
             };
             println!("{}", text.trim_end());
             Ok(())

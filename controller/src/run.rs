@@ -52,6 +52,10 @@ pub struct RunArgs {
     /// Deployment that owns the capacity objects, so that they go with it
     #[arg(long, env = "BERTH_DEPLOYMENT", default_value = "berth-controller")]
     deployment: String,
+    /// Run StatefulSets of apps/v1 too. Only where kube-controller-manager runs
+    /// with --controllers=*,-statefulset-controller: a set needs one controller
+    #[arg(long, env = "BERTH_NATIVE_STATEFULSETS")]
+    native_statefulsets: bool,
 }
 
 fn default_identity() -> String {
@@ -122,7 +126,7 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
     });
     let mut loops = JoinSet::new();
     loops.spawn(storage::run(ctx.clone()));
-    loops.spawn(set::run(ctx));
+    loops.spawn(set::run(ctx, args.native_statefulsets));
     tokio::select! {
         lost = election.keep() => bail!(lost),
         Some(ended) = loops.join_next() => {

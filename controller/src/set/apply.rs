@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use berth_api::OrdinalSet;
-use berth_plan::set::{Action, ClaimOwners, Object, Refusal, TemplateCheck, Verdict};
+use berth_api::{NativeSet, OrdinalSet};
+use berth_plan::set::{
+    Action, ClaimOwners, Kind as SetKind, NormalForm, Object, Refusal, Set, TemplateCheck, Verdict,
+};
 use k8s_openapi::api::{
     apps::v1::ControllerRevision,
     core::v1::{PersistentVolumeClaim, Pod},
@@ -31,6 +33,8 @@ pub(super) struct Done {
     pub(super) created: Option<(String, Option<Refusal>)>,
     /// The dry run's answer.
     pub(super) check: Option<TemplateCheck>,
+    /// A revision with the defaults of today.
+    pub(super) normal_form: Option<NormalForm>,
     /// What went wrong.
     pub(super) error: Option<CallError>,
     /// Another was faster; nothing is wrong.
@@ -48,8 +52,7 @@ impl Done {
 /// Carries actions out for one set.
 pub(super) struct Hand<'a> {
     pub(super) client: &'a Client,
-    pub(super) set: &'a OrdinalSet,
-    pub(super) namespace: &'a str,
+    pub(super) set: &'a Set,
 }
 
 impl Hand<'_> {
@@ -73,7 +76,8 @@ impl Hand<'_> {
                     grace_seconds,
                 };
                 let what = format!("Pod {name}");
-                match calls::delete::<Pod>(self.client, self.namespace, &name, condition).await {
+                match calls::delete::<Pod>(self.client, &self.set.namespace, &name, condition).await
+                {
                     Ok(Some(version)) => {
                         done.wrote.pods = version;
                         done.events.push(self.success("Delete", &what));
@@ -115,13 +119,34 @@ impl Hand<'_> {
             Action::CheckTemplate { revision, pod } => {
                 self.check(revision, pod, &mut done).await;
             }
+            Action::NormalizeRevision {
+                revision,
+                resource_version,
+                template,
+            } => {
+                let answer = calls::complete(self.client, &self.set.namespace, template).await;
+                let template = match answer {
+                    Ok(template) => Some(template),
+                    // It would not be taken any more: certainly not the same.
+                    Err(error) if error.status().is_some_and(|s| s.code == 422) => None,
+                    Err(error) => {
+                        done.fail(error);
+                        return done;
+                    }
+                };
+                done.normal_form = Some(NormalForm {
+                    revision,
+                    resource_version,
+                    template,
+                });
+            }
             revision => self.revision(revision, &mut done).await,
         }
         done
     }
 
     async fn revision(&self, action: Action, done: &mut Done) {
-        let (client, namespace) = (self.client, self.namespace);
+        let (client, namespace) = (self.client, &self.set.namespace);
         let answer = match action {
             Action::CreateRevision {
                 name,
@@ -181,7 +206,7 @@ impl Hand<'_> {
 
     async fn patch_pod(&self, name: &str, patch: Patch<serde_json::Value>, done: &mut Done) {
         let what = format!("Pod {name}");
-        match calls::patch::<Pod>(self.client, self.namespace, name, patch).await {
+        match calls::patch::<Pod>(self.client, &self.set.namespace, name, patch).await {
             Ok(version) => {
                 done.wrote.pods = version;
                 done.events.push(self.success("Update", &what));
@@ -195,12 +220,24 @@ impl Hand<'_> {
     /// Whether the set, read from the API server itself, still is this one: a
     /// set that is being deleted must not take new dependants.
     async fn still_ours(&self, done: &mut Done) -> bool {
-        let api: Api<OrdinalSet> = Api::namespaced(self.client.clone(), self.namespace);
-        let name = self.set.name_any();
-        match bounded(format!("get OrdinalSet {name}"), api.get(&name)).await {
+        let (client, set) = (self.client.clone(), self.set);
+        let call = format!("get {} {}/{}", set.kind.name(), set.namespace, set.name);
+        let live = match set.kind {
+            SetKind::OrdinalSet => {
+                let api: Api<OrdinalSet> = Api::namespaced(client, &set.namespace);
+                let live = bounded(call, api.get_metadata(&set.name)).await;
+                live.map(|l| l.metadata)
+            }
+            SetKind::StatefulSet => {
+                let api: Api<NativeSet> = Api::namespaced(client, &set.namespace);
+                let live = bounded(call, api.get_metadata(&set.name)).await;
+                live.map(|l| l.metadata)
+            }
+        };
+        match live {
             Ok(live) => {
-                let same = live.uid() == self.set.uid();
-                let ours = same && live.metadata.deletion_timestamp.is_none();
+                let same = live.uid.as_ref() == Some(&set.uid);
+                let ours = same && live.deletion_timestamp.is_none();
                 done.outrun = !ours;
                 ours
             }
@@ -217,7 +254,7 @@ impl Hand<'_> {
         }
         let what = format!("Pod {}", pod.name);
         let body = pod.manifest.to_string().into_bytes();
-        match calls::create::<Pod>(self.client, self.namespace, &pod.name, body).await {
+        match calls::create::<Pod>(self.client, &self.set.namespace, &pod.name, body).await {
             Ok(version) => {
                 done.wrote.pods = version;
                 done.events.push(self.success("Create", &what));
@@ -239,10 +276,11 @@ impl Hand<'_> {
     }
 
     async fn meet_stranger(&self, name: &str, done: &mut Done) -> Result<(), CallError> {
-        let found = calls::pod(self.client, self.namespace, name).await?;
-        let uid = self.set.uid();
-        let ours = found.owner_references().iter();
-        let ours = ours.into_iter().any(|o| Some(&o.uid) == uid.as_ref());
+        let found = calls::pod(self.client, &self.set.namespace, name).await?;
+        let ours = found
+            .owner_references()
+            .iter()
+            .any(|o| o.uid == self.set.uid);
         if !ours {
             let note = format!("Pod {name} exists and does not belong to the set");
             let reason = berth_api::names::reason::NAME_CONFLICT;
@@ -256,17 +294,20 @@ impl Hand<'_> {
         for claim in claims {
             let name = claim.name;
             let body = claim.manifest.to_string().into_bytes();
-            let made =
-                calls::create::<PersistentVolumeClaim>(self.client, self.namespace, &name, body);
+            let made = calls::create::<PersistentVolumeClaim>(
+                self.client,
+                &self.set.namespace,
+                &name,
+                body,
+            );
             match made.await {
                 Ok(version) => {
                     done.wrote.claims = done.wrote.claims.max(version);
-                    let set = self.set.name_any();
-                    let note = format!("Create Claim {name} Pod {pod} in OrdinalSet {set} success");
+                    let note = format!("Create Claim {name} Pod {pod} in {} success", self.title());
                     done.events.push((Kind::Normal, "SuccessfulCreate", note));
                 }
                 Err(error) if error.is_already_exists() => {
-                    match calls::claim(self.client, self.namespace, &name).await {
+                    match calls::claim(self.client, &self.set.namespace, &name).await {
                         Ok(found) if found.metadata.deletion_timestamp.is_none() => {}
                         Ok(_) => {
                             done.outrun = true;
@@ -299,7 +340,7 @@ impl Hand<'_> {
             let patch = Patch::Merge(patch);
             let patched = calls::patch::<PersistentVolumeClaim>(
                 self.client,
-                self.namespace,
+                &self.set.namespace,
                 &claim.name,
                 patch,
             );
@@ -316,7 +357,7 @@ impl Hand<'_> {
 
     async fn check(&self, revision: String, pod: Object, done: &mut Done) {
         let body = pod.manifest.to_string().into_bytes();
-        let answer = calls::try_pod(self.client, self.namespace, &pod.name, body).await;
+        let answer = calls::try_pod(self.client, &self.set.namespace, &pod.name, body).await;
         let verdict = match answer {
             Ok(()) => Verdict::Passed,
             Err(error) => match verdict(&error) {
@@ -327,14 +368,18 @@ impl Hand<'_> {
         done.check = Some(TemplateCheck { revision, verdict });
     }
 
+    /// Kind and name of the set, as events spell them.
+    fn title(&self) -> String {
+        format!("{} {}", self.set.kind.name(), self.set.name)
+    }
+
     fn success(&self, verb: &str, what: &str) -> (Kind, &'static str, String) {
         let reason = match verb {
             "Create" => "SuccessfulCreate",
             "Delete" => "SuccessfulDelete",
             _ => "SuccessfulUpdate",
         };
-        let set = self.set.name_any();
-        let note = format!("{verb} {what} in OrdinalSet {set} successful");
+        let note = format!("{verb} {what} in {} successful", self.title());
         (Kind::Normal, reason, note)
     }
 
@@ -348,9 +393,8 @@ impl Hand<'_> {
             "Delete" => "FailedDelete",
             _ => "FailedUpdate",
         };
-        let set = self.set.name_any();
-        let why = error.chain();
-        let note = format!("{verb} {what} in OrdinalSet {set} failed error: {why}");
+        let (title, why) = (self.title(), error.chain());
+        let note = format!("{verb} {what} in {title} failed error: {why}");
         done.events.push((Kind::Warning, reason, note));
     }
 }

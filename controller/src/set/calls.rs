@@ -10,7 +10,7 @@ use kube::{
     core::Request,
 };
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::cache::version;
 use crate::context::{CallError, FIELD_MANAGER, bounded};
@@ -82,11 +82,53 @@ pub(super) async fn try_pod(
     .await
 }
 
+/// The template of a pod with the defaults that the API server gives it today.
+/// Asked as a PodTemplate that is not kept: nothing but that kind is completed
+/// the same way and harms nobody.
+pub(super) async fn complete(
+    client: &Client,
+    namespace: &str,
+    template: Value,
+) -> Result<Value, CallError> {
+    let body = json!({
+        "apiVersion": "v1", "kind": "PodTemplate",
+        "metadata": {"generateName": "berth-"}, "template": template,
+    });
+    let path = core::PodTemplate::url_path(&(), Some(namespace));
+    bounded(format!("complete a template in {namespace}"), async {
+        let params = PostParams {
+            dry_run: true,
+            ..params()
+        };
+        let body = body.to_string().into_bytes();
+        let request = Request::new(path).create(&params, body);
+        let mut answer: Value = client
+            .request(request.map_err(kube::Error::BuildRequest)?)
+            .await?;
+        Ok(answer["template"].take())
+    })
+    .await
+}
+
 /// Patches an object; the patch carries the UID or version that it must have.
 pub(super) async fn patch<K>(
     client: &Client,
     namespace: &str,
     name: &str,
+    patch: Patch<Value>,
+) -> Result<u64, CallError>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
+{
+    patch_part::<K>(client, namespace, name, None, patch).await
+}
+
+/// Patches an object or, where `part` names one, a subresource of it.
+pub(super) async fn patch_part<K>(
+    client: &Client,
+    namespace: &str,
+    name: &str,
+    part: Option<&str>,
     patch: Patch<Value>,
 ) -> Result<u64, CallError>
 where
@@ -99,7 +141,10 @@ where
         ..PatchParams::default()
     };
     bounded(call, async {
-        let request = Request::new(path).patch(name, &params, &patch);
+        let request = match part {
+            Some(part) => Request::new(path).patch_subresource(part, name, &params, &patch),
+            None => Request::new(path).patch(name, &params, &patch),
+        };
         let answer: Answer = client
             .request(request.map_err(kube::Error::BuildRequest)?)
             .await?;

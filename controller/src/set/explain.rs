@@ -3,8 +3,8 @@
 use std::{collections::BTreeMap, fmt::Write as _, sync::Arc};
 
 use anyhow::Context as _;
-use berth_api::{OrdinalSet, Volume, VolumePhase};
-use berth_plan::set::{Claim, Pod, Revision, Set, View, explain as tell, plan};
+use berth_api::{NativeSet, OrdinalSet, Volume, VolumePhase};
+use berth_plan::set::{Claim, Kind, Pod, Revision, View, explain as tell, plan};
 use jiff::Timestamp;
 use k8s_openapi::api::{
     apps::v1::ControllerRevision,
@@ -12,17 +12,34 @@ use k8s_openapi::api::{
 };
 use kube::{Api, Client, ResourceExt, api::ListParams};
 
+use super::object::SetObject;
 use crate::context::bounded;
 
 /// What the planner would do about a set now, with its reasons.
 ///
 /// # Errors
 /// The set, or what belongs to it, cannot be read.
-pub async fn explain(client: Client, namespace: &str, name: &str) -> anyhow::Result<String> {
-    let sets: Api<OrdinalSet> = Api::namespaced(client.clone(), namespace);
-    let what = format!("get OrdinalSet {namespace}/{name}");
+pub async fn explain(
+    client: Client,
+    kind: Kind,
+    namespace: &str,
+    name: &str,
+) -> anyhow::Result<String> {
+    match kind {
+        Kind::OrdinalSet => of_kind::<OrdinalSet>(client, namespace, name).await,
+        Kind::StatefulSet => of_kind::<NativeSet>(client, namespace, name).await,
+    }
+}
+
+async fn of_kind<K: SetObject>(
+    client: Client,
+    namespace: &str,
+    name: &str,
+) -> anyhow::Result<String> {
+    let sets: Api<K> = Api::namespaced(client.clone(), namespace);
+    let what = format!("get {} {namespace}/{name}", K::KIND.name());
     let object = bounded(what, sets.get(name)).await?;
-    let set = Set::from(&object);
+    let set = object.set();
     let prefix = format!("{name}-");
     let all = ListParams::default();
 
@@ -53,13 +70,22 @@ pub async fn explain(client: Client, namespace: &str, name: &str) -> anyhow::Res
         revisions: revisions.filter(|r| r.name.starts_with(&prefix)).collect(),
         refusals: BTreeMap::new(),
         template_check: None,
+        normal_form: None,
         now: Timestamp::now(),
         set,
     };
-    let mut text = tell(&view, &plan(&view));
+    let mut text = String::new();
+    if let Some(rival) = object.rival() {
+        let (manager, at) = (rival.manager, rival.at);
+        writeln!(
+            text,
+            "note: {manager} last wrote the status at {at}; where that is no controller of the past, a running Berth stands down"
+        )?;
+    }
+    text.push_str(&tell(&view, &plan(&view)));
     // What only the running controller knows (refusals, claims without a place)
     // stands in what it last published.
-    for condition in object.status.iter().flat_map(|s| &s.conditions) {
+    for condition in &view.set.status.conditions {
         let message = condition.message.replace('\n', "\n    ");
         writeln!(
             text,

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use berth_plan::set::{Refusal, TemplateCheck, Verdict, WaitReason};
+use berth_plan::set::{Kind, NormalForm, Refusal, TemplateCheck, Verdict, WaitReason};
 
 use super::cache::Caches;
 
@@ -37,6 +37,8 @@ pub(super) struct Memory {
     /// Refused creations, by pod name.
     pub(super) refusals: BTreeMap<String, Refusal>,
     check: Option<(TemplateCheck, Instant)>,
+    /// The newest revision with the API server's defaults of today.
+    pub(super) normal_form: Option<NormalForm>,
     failures: u32,
     /// No creations (or nothing at all) before this moment.
     hold: Option<Hold>,
@@ -46,6 +48,8 @@ pub(super) struct Memory {
     pub(super) told: Vec<(Option<i32>, WaitReason)>,
     /// Notices that were told in events.
     pub(super) noticed: Vec<String>,
+    /// The set is left to another controller, and people know it.
+    pub(super) stands_down: bool,
 }
 
 /// A pause after failed writes.
@@ -168,25 +172,28 @@ impl Memory {
 
 /// The memories of all sets.
 #[derive(Default)]
-pub(super) struct Memories(Mutex<BTreeMap<(String, String), Memory>>);
+pub(super) struct Memories(Mutex<BTreeMap<Key, Memory>>);
+
+/// Kind, namespace and name of a set.
+type Key = (Kind, String, String);
 
 impl Memories {
     /// Takes a set's memory out; the same set has no second round meanwhile.
-    pub(super) fn take(&self, namespace: &str, name: &str) -> Memory {
+    pub(super) fn take(&self, kind: Kind, namespace: &str, name: &str) -> Memory {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        all.remove(&(namespace.to_owned(), name.to_owned()))
+        all.remove(&(kind, namespace.to_owned(), name.to_owned()))
             .unwrap_or_default()
     }
 
     /// Puts it back.
-    pub(super) fn put(&self, namespace: &str, name: &str, memory: Memory) {
+    pub(super) fn put(&self, kind: Kind, namespace: &str, name: &str, memory: Memory) {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        all.insert((namespace.to_owned(), name.to_owned()), memory);
+        all.insert((kind, namespace.to_owned(), name.to_owned()), memory);
     }
 
     /// The set is gone.
-    pub(super) fn forget(&self, namespace: &str, name: &str) {
-        self.take(namespace, name);
+    pub(super) fn forget(&self, kind: Kind, namespace: &str, name: &str) {
+        self.take(kind, namespace, name);
     }
 }
 

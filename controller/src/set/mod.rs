@@ -11,14 +11,16 @@ mod cache;
 mod calls;
 mod explain;
 mod memory;
+mod object;
+mod rivals;
 mod round;
 mod triggers;
 mod view;
 
 use std::sync::Arc;
 
-use berth_api::OrdinalSet;
-use futures::StreamExt;
+use berth_api::{NativeSet, OrdinalSet};
+use futures::{FutureExt, StreamExt, future::BoxFuture};
 use kube::runtime::{
     controller::{Action, Config, applier},
     reflector::{self, ObjectRef, Store},
@@ -27,6 +29,7 @@ use tokio::task::JoinSet;
 
 pub use explain::explain;
 
+use self::object::SetObject;
 use crate::context::Ctx;
 
 /// Rounds that run at once.
@@ -37,6 +40,7 @@ pub(crate) struct Shell {
     ctx: Arc<Ctx>,
     caches: cache::Caches,
     memories: memory::Memories,
+    rivals: rivals::Rivals,
 }
 
 /// Why a round gave no answer.
@@ -47,50 +51,80 @@ enum RoundError {
     Task(#[source] tokio::task::JoinError),
 }
 
-/// Runs until `ctx.shutdown`.
+/// Runs until `ctx.shutdown`; native sets only where `native` says so.
 ///
 /// # Errors
 /// A watch ended although nobody stopped it.
-pub async fn run(ctx: Arc<Ctx>) -> anyhow::Result<()> {
-    let (sets, writer) = reflector::store::<OrdinalSet>();
-    let (queue, requests) = futures::channel::mpsc::unbounded::<ObjectRef<OrdinalSet>>();
+pub async fn run(ctx: Arc<Ctx>, native: bool) -> anyhow::Result<()> {
     let shell = Arc::new(Shell {
         ctx: ctx.clone(),
         caches: cache::Caches::default(),
         memories: memory::Memories::default(),
+        rivals: rivals::Rivals::default(),
     });
     let mut watches = JoinSet::new();
-    triggers::spawn(&mut watches, &shell, &sets, writer, &queue);
-    drop(queue);
-    tokio::select! {
-        () = ready(&shell, &sets) => {}
-        error = broken_watch(&ctx, &mut watches) => return Err(error),
-        () = ctx.shutdown.cancelled() => return Ok(()),
+    let mut kinds: Vec<Box<dyn triggers::Ask>> = Vec::new();
+    let mut loops: Vec<BoxFuture<'static, ()>> = Vec::new();
+    let (kind, rounds) = kind::<OrdinalSet>(&shell, &mut watches);
+    kinds.push(kind);
+    loops.push(rounds);
+    if native {
+        let (kind, rounds) = self::kind::<NativeSet>(&shell, &mut watches);
+        kinds.push(kind);
+        loops.push(rounds);
     }
-    tracing::info!(sets = sets.state().len(), "sets are known");
-    let rounds = applier(
-        |set: Arc<OrdinalSet>, shell: Arc<Shell>| {
-            // In a task of its own: rounds run side by side, not interleaved in one.
-            let round = tokio::spawn(async move { round::run(&shell, &set).await });
-            Box::pin(async move { round.await.map_err(RoundError::Task) })
-        },
-        |_, _, _| Action::requeue(round::RESYNC),
-        shell,
-        sets,
-        requests.map(Ok::<_, std::convert::Infallible>),
-        Config::default().concurrency(CONCURRENCY),
-    );
-    // The watches end at shutdown, and with them the queue; rounds that have
+    triggers::spawn(&mut watches, &shell, &Arc::new(kinds));
+    // The watches end at shutdown, and with them the queues; rounds that have
     // begun are ended first.
-    let rounds = rounds.for_each(|result| async move {
-        if let Err(kube::runtime::controller::Error::ReconcilerFailed(error, set)) = result {
-            tracing::error!(%set, %error, "round failed");
-        }
-    });
     tokio::select! {
-        () = rounds => Ok(()),
+        _ = futures::future::join_all(loops) => Ok(()),
         error = broken_watch(&ctx, &mut watches) => Err(error),
     }
+}
+
+/// The watch, the queue and the rounds of one kind.
+fn kind<K: SetObject>(
+    shell: &Arc<Shell>,
+    watches: &mut JoinSet<()>,
+) -> (Box<dyn triggers::Ask>, BoxFuture<'static, ()>) {
+    let (sets, writer) = reflector::store::<K>();
+    let (queue, requests) = futures::channel::mpsc::unbounded::<ObjectRef<K>>();
+    watches.spawn(triggers::watch_sets(shell.clone(), writer, queue.clone()));
+    let ask = Box::new(triggers::Queue {
+        sets: sets.clone(),
+        requests: queue,
+    });
+    let shell = shell.clone();
+    let rounds = async move {
+        tokio::select! {
+            () = ready(&shell, &sets) => {}
+            () = shell.ctx.shutdown.cancelled() => return,
+        }
+        tracing::info!(
+            kind = K::KIND.name(),
+            sets = sets.state().len(),
+            "sets are known"
+        );
+        let rounds = applier(
+            |set: Arc<K>, shell: Arc<Shell>| {
+                // In a task of its own: rounds run side by side, not interleaved in one.
+                let round = tokio::spawn(async move { round::run(&shell, &*set).await });
+                Box::pin(async move { round.await.map_err(RoundError::Task) })
+            },
+            |_, _, _| Action::requeue(round::RESYNC),
+            shell,
+            sets,
+            requests.map(Ok::<_, std::convert::Infallible>),
+            Config::default().concurrency(CONCURRENCY),
+        );
+        let rounds = rounds.for_each(|result| async move {
+            if let Err(kube::runtime::controller::Error::ReconcilerFailed(error, set)) = result {
+                tracing::error!(%set, %error, "round failed");
+            }
+        });
+        rounds.await;
+    };
+    (ask, rounds.boxed())
 }
 
 /// Without one of its watches the loop would work on old news: better to end.
@@ -105,7 +139,7 @@ async fn broken_watch(ctx: &Ctx, watches: &mut JoinSet<()>) -> anyhow::Error {
     std::future::pending().await
 }
 
-async fn ready(shell: &Shell, sets: &Store<OrdinalSet>) {
+async fn ready<K: SetObject>(shell: &Shell, sets: &Store<K>) {
     // An error means that the writer is gone: the process is stopping.
     let _ = sets.wait_until_ready().await;
     shell.caches.ready().await;

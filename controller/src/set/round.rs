@@ -2,20 +2,23 @@
 
 use std::time::{Duration, Instant};
 
-use berth_api::{OrdinalSet, OrdinalSetStatus};
-use berth_plan::set::{Action as Planned, Plan, Step, plan};
+use berth_api::names::reason;
+use berth_plan::set::{Action as Planned, Plan, Step, View, plan};
 use futures::{StreamExt, stream};
-use kube::{Api, Resource, ResourceExt, api::PostParams, runtime::controller::Action};
+use kube::{api::Patch, runtime::controller::Action};
+use serde_json::{Value, json};
 
 use super::{
     Shell,
     apply::{Done, Hand, note_refusals},
     cache::version,
+    calls::patch_part,
     memory::Memory,
+    object::SetObject,
     view,
 };
 use crate::{
-    context::{CallError, FIELD_MANAGER, bounded},
+    context::CallError,
     events::Kind,
     metrics::{Loop, Outcome},
 };
@@ -31,21 +34,18 @@ const CATCH_UP: Duration = Duration::from_millis(50);
 const MOST_AT_ONCE: usize = 32;
 
 /// Runs a round; when to run the next although nothing changes.
-pub(super) async fn run(shell: &Shell, set: &OrdinalSet) -> Action {
+pub(super) async fn run<K: SetObject>(shell: &Shell, object: &K) -> Action {
     let started = Instant::now();
-    let namespace = set.namespace().unwrap_or_default();
-    let name = set.name_any();
-    let mut memory = shell.memories.take(&namespace, &name);
-    memory.meet(
-        set.metadata.uid.as_deref().unwrap_or_default(),
-        set.metadata.generation.unwrap_or(0),
-    );
-    let seen = version(set.metadata.resource_version.as_deref());
+    let set = object.set();
+    let (kind, namespace, name) = (set.kind, set.namespace.clone(), set.name.clone());
+    let mut memory = shell.memories.take(kind, &namespace, &name);
+    memory.meet(&set.uid, set.generation);
+    let seen = version(Some(&set.resource_version));
     let next = if memory.wrote.is_seen(&shell.caches, seen, started) {
         let next = Round {
             shell,
-            set,
-            namespace: &namespace,
+            object,
+            view: view::build(shell, set, &memory),
             memory: &mut memory,
         }
         .run()
@@ -58,21 +58,23 @@ pub(super) async fn run(shell: &Shell, set: &OrdinalSet) -> Action {
     } else {
         CATCH_UP
     };
-    shell.memories.put(&namespace, &name, memory);
+    shell.memories.put(kind, &namespace, &name, memory);
     Action::requeue(next)
 }
 
-struct Round<'a> {
+struct Round<'a, K> {
     shell: &'a Shell,
-    set: &'a OrdinalSet,
-    namespace: &'a str,
+    object: &'a K,
+    view: View,
     memory: &'a mut Memory,
 }
 
-impl Round<'_> {
+impl<K: SetObject> Round<'_, K> {
     async fn run(mut self) -> Duration {
-        let view = view::build(self.shell, self.set, self.memory);
-        let plan = plan(&view);
+        if let Some(pause) = self.stand_down() {
+            return pause;
+        }
+        let plan = plan(&self.view);
         self.tell_waits(&plan);
         let mut next = RESYNC;
         if let Some(ms) = plan.requeue_after_ms {
@@ -81,10 +83,12 @@ impl Round<'_> {
         if let Some(due) = self.memory.recheck(Instant::now()) {
             next = next.min(due.max(CATCH_UP));
         }
-        let differs = self.set.status.as_ref() != Some(&plan.status);
+        let status = self.object.status_patch(&plan.status, self.view.now);
         if plan.status_first {
             // Nothing is done before this stands: the next round reads it.
-            if differs && !self.write_status(plan.status).await {
+            if let Some(status) = status
+                && !self.write_status(status).await
+            {
                 return next.min(Duration::from_millis(200));
             }
             return next.min(CATCH_UP);
@@ -100,15 +104,35 @@ impl Round<'_> {
                     .max(CATCH_UP),
             );
         }
-        if differs {
+        if let Some(status) = status {
             let due = self.memory.status_due(Instant::now());
             if !due.is_zero() {
                 next = next.min(due);
-            } else if !self.write_status(plan.status).await {
+            } else if !self.write_status(status).await {
                 next = next.min(Duration::from_secs(1));
             }
         }
         next
+    }
+
+    /// How long the set is left to another controller that writes its status.
+    fn stand_down(&mut self) -> Option<Duration> {
+        let set = &self.view.set;
+        let rivals = &self.shell.rivals;
+        let found = rivals.of(&set.namespace, &set.name, self.view.now);
+        let Some((rival, until)) = found else {
+            self.memory.stands_down = false;
+            return None;
+        };
+        if !std::mem::replace(&mut self.memory.stands_down, true) {
+            let note = format!(
+                "{} writes the status of this set, so Berth leaves it alone until 10 minutes after the last such write; a set needs one controller: run kube-controller-manager with --controllers=*,-statefulset-controller, or Berth without --native-statefulsets",
+                rival.manager
+            );
+            self.publish(Kind::Warning, reason::STANDS_DOWN, &note);
+        }
+        let left = until.duration_since(self.view.now);
+        Some(Duration::try_from(left).unwrap_or_default() + CATCH_UP)
     }
 
     /// Carries the steps out that are not on hold. Whether to look again soon.
@@ -154,18 +178,16 @@ impl Round<'_> {
     async fn batch(&mut self, steps: Vec<Step>) -> Option<bool> {
         let hand = Hand {
             client: &self.shell.ctx.client,
-            set: self.set,
-            namespace: self.namespace,
+            set: &self.view.set,
         };
         let done: Vec<(bool, Done)> = stream::iter(steps)
             .map(|step| {
-                let (hand, namespace) = (&hand, self.namespace);
+                let hand = &hand;
                 async move {
                     let creation = is_creation(&step.action);
-                    let set = hand.set.name_any();
                     tracing::info!(
-                        namespace,
-                        set,
+                        namespace = hand.set.namespace,
+                        set = hand.set.name,
                         ordinal = step.ordinal,
                         reason = step.reason,
                         "acting"
@@ -195,6 +217,9 @@ impl Round<'_> {
         wrote.revisions = wrote.revisions.max(done.wrote.revisions);
         wrote.touch(now);
         note_refusals(&mut self.memory.refusals, done);
+        if done.normal_form.is_some() {
+            self.memory.normal_form.clone_from(&done.normal_form);
+        }
         if let Some(check) = &done.check {
             self.memory.checked(check.clone(), now);
         }
@@ -205,10 +230,9 @@ impl Round<'_> {
         };
         self.shell.ctx.metrics.wrote(Loop::Set, outcome);
         if let Some(error) = &done.error {
-            let (namespace, set) = (self.namespace, self.set.name_any());
             tracing::info!(
-                namespace,
-                set,
+                namespace = self.view.set.namespace,
+                set = self.view.set.name,
                 outrun = done.outrun,
                 error = error.chain(),
                 "not done"
@@ -220,7 +244,7 @@ impl Round<'_> {
     }
 
     fn publish(&self, kind: Kind, reason: &str, note: &str) {
-        let about = self.set.object_ref(&());
+        let about = self.object.object_ref(&());
         self.shell.ctx.events.publish(about, kind, reason, note);
     }
 
@@ -245,22 +269,20 @@ impl Round<'_> {
 
     /// Writes the status onto the version of the set that was seen, so that a
     /// planner with an older view cannot overwrite it. Whether it stands.
-    async fn write_status(&mut self, status: OrdinalSetStatus) -> bool {
-        let name = self.set.name_any();
-        let mut set = self.set.clone();
-        set.status = Some(status);
-        let api: Api<OrdinalSet> = Api::namespaced(self.shell.ctx.client.clone(), self.namespace);
-        let params = PostParams {
-            field_manager: Some(FIELD_MANAGER.to_owned()),
-            ..PostParams::default()
-        };
-        let call = format!("write the status of OrdinalSet {}/{name}", self.namespace);
-        let written = bounded(call, api.replace_status(&name, &params, &set)).await;
+    async fn write_status(&mut self, status: Value) -> bool {
+        let set = &self.view.set;
+        let patch = json!({
+            "metadata": {"uid": set.uid, "resourceVersion": set.resource_version},
+            "status": status,
+        });
+        let patch = Patch::Merge(patch);
+        let (client, namespace) = (&self.shell.ctx.client, &set.namespace);
+        let written = patch_part::<K>(client, namespace, &set.name, Some("status"), patch).await;
         let now = Instant::now();
         self.memory.status_was_written(now);
         let outcome = match &written {
-            Ok(set) => {
-                self.memory.wrote.set = version(set.metadata.resource_version.as_deref());
+            Ok(version) => {
+                self.memory.wrote.set = *version;
                 self.memory.wrote.touch(now);
                 Outcome::Done
             }

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use berth_api::OrdinalSet;
 use futures::{Stream, StreamExt, channel::mpsc::UnboundedSender};
 use kube::{
     Api, ResourceExt,
@@ -14,32 +13,53 @@ use kube::{
 };
 use tokio::{sync::broadcast::error::RecvError, task::JoinSet};
 
-use super::{Shell, cache::Cached};
-
-type Queue = UnboundedSender<ObjectRef<OrdinalSet>>;
+use super::{Shell, cache::Cached, object::SetObject};
 
 /// Seconds after which a watch is begun anew, so that a dead connection is
 /// noticed in about a minute.
 const WATCH_SECONDS: u32 = 60;
 
-/// Starts a watch per kind. Each ends at shutdown.
-pub(super) fn spawn(
-    tasks: &mut JoinSet<()>,
-    shell: &Arc<Shell>,
-    sets: &Store<OrdinalSet>,
-    writer: Writer<OrdinalSet>,
-    queue: &Queue,
-) {
-    tasks.spawn(watch_sets(shell.clone(), writer, queue.clone()));
+/// The sets of one kind, and the queue of those that want a round.
+pub(super) struct Queue<K: SetObject> {
+    pub(super) sets: Store<K>,
+    pub(super) requests: UnboundedSender<ObjectRef<K>>,
+}
+
+/// Who can be asked for a round of a set, whatever its kind.
+pub(super) trait Ask: Send + Sync {
+    /// Asks for a round of the set of that name, if there is one.
+    fn ask(&self, namespace: &str, set: &str);
+
+    /// Asks for a round of every set.
+    fn ask_all(&self);
+}
+
+impl<K: SetObject> Ask for Queue<K> {
+    fn ask(&self, namespace: &str, set: &str) {
+        let set = ObjectRef::new(set).within(namespace);
+        if self.sets.get(&set).is_some() {
+            // The receiver is gone only when the loop is ending.
+            let _ = self.requests.unbounded_send(set);
+        }
+    }
+
+    fn ask_all(&self) {
+        for set in self.sets.state() {
+            let _ = self.requests.unbounded_send(ObjectRef::from_obj(&*set));
+        }
+    }
+}
+
+/// The kinds that Berth runs.
+pub(super) type Kinds = Arc<Vec<Box<dyn Ask>>>;
+
+/// Starts a watch per kind of what belongs to sets. Each ends at shutdown.
+pub(super) fn spawn(tasks: &mut JoinSet<()>, shell: &Arc<Shell>, kinds: &Kinds) {
     let ask = |map: fn(&str) -> Vec<String>| {
-        let (queue, sets) = (queue.clone(), sets.clone());
+        let kinds = kinds.clone();
         move |namespace: &str, name: &str| {
             for set in map(name) {
-                let set = ObjectRef::new(&set).within(namespace);
-                if sets.get(&set).is_some() {
-                    // The receiver is gone only when the loop is ending.
-                    let _ = queue.unbounded_send(set);
-                }
+                kinds.iter().for_each(|kind| kind.ask(namespace, &set));
             }
         }
     };
@@ -52,8 +72,7 @@ pub(super) fn spawn(
     tasks.spawn(feed(shell.clone(), |s| &s.caches.revisions, ask(parent)));
     tasks.spawn(watch_waits(
         shell.clone(),
-        sets.clone(),
-        queue.clone(),
+        kinds.clone(),
         ask(claim_parents),
     ));
 }
@@ -103,21 +122,32 @@ async fn feed<T>(
     }
 }
 
-async fn watch_sets(shell: Arc<Shell>, mut writer: Writer<OrdinalSet>, queue: Queue) {
-    let mut events = std::pin::pin!(events::<OrdinalSet>(&shell));
+/// Watches the sets of one kind.
+pub(super) async fn watch_sets<K: SetObject>(
+    shell: Arc<Shell>,
+    mut writer: Writer<K>,
+    requests: UnboundedSender<ObjectRef<K>>,
+) {
+    let mut events = std::pin::pin!(events::<K>(&shell));
     while let Some(mut event) = events.next().await {
         if let Event::Apply(set) | Event::InitApply(set) = &mut event {
-            // Never read here, and as large as the rest of the object.
+            let namespace = set.namespace().unwrap_or_default();
+            let uid = set.uid().unwrap_or_default();
+            shell
+                .rivals
+                .note(&namespace, &set.name_any(), &uid, set.rival());
+            // Not read beyond this, and as large as the rest of the object.
             set.managed_fields_mut().clear();
         }
         writer.apply_watcher_event(&event);
         match event {
             Event::Apply(set) | Event::InitApply(set) => {
-                let _ = queue.unbounded_send(ObjectRef::from_obj(&set));
+                let _ = requests.unbounded_send(ObjectRef::from_obj(&set));
             }
             Event::Delete(set) => {
                 let namespace = set.namespace().unwrap_or_default();
-                shell.memories.forget(&namespace, &set.name_any());
+                shell.memories.forget(K::KIND, &namespace, &set.name_any());
+                shell.rivals.forget(&namespace, &set.name_any());
             }
             Event::Init | Event::InitDone => {}
         }
@@ -125,12 +155,7 @@ async fn watch_sets(shell: Arc<Shell>, mut writer: Writer<OrdinalSet>, queue: Qu
 }
 
 /// The storage loop says why claims wait.
-async fn watch_waits(
-    shell: Arc<Shell>,
-    sets: Store<OrdinalSet>,
-    queue: Queue,
-    ask: impl Fn(&str, &str),
-) {
+async fn watch_waits(shell: Arc<Shell>, kinds: Kinds, ask: impl Fn(&str, &str)) {
     let mut changes = shell.ctx.waits.subscribe();
     loop {
         let change = tokio::select! {
@@ -139,11 +164,7 @@ async fn watch_waits(
         };
         match change {
             Ok((namespace, claim)) => ask(&namespace, &claim),
-            Err(RecvError::Lagged(_)) => {
-                for set in sets.state() {
-                    let _ = queue.unbounded_send(ObjectRef::from_obj(&*set));
-                }
-            }
+            Err(RecvError::Lagged(_)) => kinds.iter().for_each(|kind| kind.ask_all()),
             Err(RecvError::Closed) => return,
         }
     }

@@ -5,7 +5,6 @@ use std::{
     time::Instant,
 };
 
-use berth_api::OrdinalSet;
 use berth_plan::set::{Set, View};
 use jiff::Timestamp;
 
@@ -16,8 +15,7 @@ use super::{Shell, memory::Memory};
 const NEXT_ORDINALS: usize = 1000;
 
 /// The view of one set.
-pub(super) fn build(shell: &Shell, set: &OrdinalSet, memory: &Memory) -> View {
-    let set = Set::from(set);
+pub(super) fn build(shell: &Shell, set: Set, memory: &Memory) -> View {
     let namespace = set.namespace.clone();
     let prefix = format!("{}-", set.name);
     let mut pods = shell.caches.pods.with_prefix(&namespace, &prefix);
@@ -49,6 +47,7 @@ pub(super) fn build(shell: &Shell, set: &OrdinalSet, memory: &Memory) -> View {
         revisions: shell.caches.revisions.with_prefix(&namespace, &prefix),
         refusals: memory.refusals.clone(),
         template_check: memory.check(Instant::now()),
+        normal_form: memory.normal_form.clone(),
         now: Timestamp::now(),
         set,
     }

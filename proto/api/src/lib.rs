@@ -12,6 +12,7 @@ pub mod bytes;
 pub mod claim;
 pub mod crds;
 pub mod names;
+pub mod native;
 pub mod node_storage;
 pub mod ordinal_set;
 pub mod pool;
@@ -21,6 +22,7 @@ pub mod volume;
 
 pub use bytes::Bytes;
 pub use claim::{ClaimRef, OwnerRef};
+pub use native::NativeSet;
 pub use node_storage::{
     BackendKind, NodePool, NodeStorage, NodeStorageSpec, NodeStorageStatus, PoolHealth,
 };

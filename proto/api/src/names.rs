@@ -103,6 +103,12 @@ pub mod condition {
     pub const WAITING: &str = "Waiting";
     /// Set: the template would be refused by the API server.
     pub const TEMPLATE_REFUSED: &str = "TemplateRefused";
+    /// Set: `rollbackTo` is in force, and `template` is not what the pods get.
+    pub const ROLLED_BACK: &str = "RolledBack";
+    /// Native StatefulSet: pods that a rollout may take down now, claimed by a
+    /// write that carries the set's resourceVersion (an OrdinalSet has a field
+    /// of its status for them).
+    pub const DISRUPTING: &str = "BerthDisrupting";
     /// Volume: the size is enforced by the filesystem.
     pub const LIMITED: &str = "Limited";
 }
@@ -129,6 +135,8 @@ pub mod reason {
     pub const DATA_LOST: &str = "DataLost";
     /// A foreign object has the name that an ordinal needs.
     pub const NAME_CONFLICT: &str = "NameConflict";
+    /// Another controller writes the status of the set.
+    pub const STANDS_DOWN: &str = "StandsDown";
     /// A claim is being provisioned.
     pub const PROVISIONING: &str = "Provisioning";
     /// A claim's volume could not be made.

@@ -1,7 +1,7 @@
 //! The set: a superset of `apps/v1` StatefulSetSpec with the same field names.
 
 use k8s_openapi::apimachinery::pkg::{
-    apis::meta::v1::{Condition, LabelSelector},
+    apis::meta::v1::{Condition, LabelSelector, Time},
     util::intstr::IntOrString,
 };
 use kube::CustomResource;
@@ -105,6 +105,17 @@ pub struct OrdinalSetSpec {
     /// Where the numbering starts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ordinals: Option<Ordinals>,
+    /// Name of a ControllerRevision of this set: while it stands here, replicas
+    /// get that revision's template instead of `template`. This is the rollback:
+    /// `kubectl get controllerrevisions` lists the names, and removing the field
+    /// goes back to `template`. apps/v1 has no such field.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollback_to: Option<String>,
+    /// Replicas whose pod was made before this moment are replaced, by the rules
+    /// of `updateStrategy` and without a new revision. This is the restart; a
+    /// moment in the future counts when it has come. apps/v1 has no such field.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restarted_at: Option<Time>,
 }
 
 /// One replica after the other, or all at once.

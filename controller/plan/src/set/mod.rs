@@ -33,6 +33,7 @@
 mod claims;
 mod manifest;
 mod members;
+mod native;
 mod plan;
 mod planner;
 mod read;
@@ -47,11 +48,13 @@ mod waits;
 #[cfg(test)]
 mod tests;
 
+pub use native::{Rival, native_status, rival, stands_down};
 pub use plan::{Action, ClaimOwners, Notice, Object, Plan, Step};
 pub use planner::plan;
 pub use revisions::{encode_template, hash as revision_hash};
 pub use text::explain;
 pub use view::{
-    Claim, Controller, Kind, Pod, PodPhase, Refusal, Revision, Set, TemplateCheck, Verdict, View,
+    Claim, Controller, Kind, NormalForm, Pod, PodPhase, Refusal, Revision, Set, TemplateCheck,
+    Verdict, View,
 };
 pub use waits::{Wait, WaitReason};

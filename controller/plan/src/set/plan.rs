@@ -135,6 +135,16 @@ pub enum Action {
         /// Version that it must have.
         resource_version: String,
     },
+    /// Ask the API server, by a dry run, for a revision's template with the
+    /// defaults of today.
+    NormalizeRevision {
+        /// Name of the revision.
+        revision: String,
+        /// Version of the revision.
+        resource_version: String,
+        /// Its template.
+        template: Value,
+    },
     /// Ask the API server, by a dry run, whether it would take pods of a
     /// revision, before any pod goes down for it.
     CheckTemplate {

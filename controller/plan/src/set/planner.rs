@@ -70,7 +70,7 @@ impl Round<'_> {
 
     /// Whether pods may go down for the update revision: only after a dry run
     /// of it. Asks for one where none was made.
-    pub(super) fn may_update(&mut self, revisions: &Revisions, ordinal: i32) -> bool {
+    pub(super) fn may_update(&mut self, revisions: &Revisions<'_>, ordinal: i32) -> bool {
         let view = self.view;
         let update = revisions.update.as_deref().unwrap_or_default();
         match view
@@ -90,7 +90,7 @@ impl Round<'_> {
             None => {
                 if !self.check_asked {
                     self.check_asked = true;
-                    let pod = manifest::pod(&view.set, ordinal, update, &view.set.spec.template);
+                    let pod = manifest::pod(&view.set, ordinal, update, &revisions.update_template);
                     let action = Action::CheckTemplate {
                         revision: update.to_owned(),
                         pod,
@@ -131,7 +131,7 @@ pub fn plan(view: &View) -> Plan {
         created: 0,
     };
     let members = members::sort(&mut round);
-    let revisions = revisions::resolve(&mut round);
+    let revisions = revisions::resolve(&mut round, &members);
     let mut disrupting = view.set.status.disrupting.clone();
     if !view.set.deleting && members.settled && revisions.settled {
         if replicas(&mut round, &members, &revisions) && condemned(&mut round, &members) {
@@ -145,11 +145,11 @@ pub fn plan(view: &View) -> Plan {
 }
 
 /// Make and mend the wanted replicas. `false` stops the round.
-fn replicas(round: &mut Round<'_>, members: &Members, revisions: &Revisions) -> bool {
+fn replicas(round: &mut Round<'_>, members: &Members, revisions: &Revisions<'_>) -> bool {
     let ordered = round.view.set.ordered();
     for ordinal in round.view.set.wanted() {
         let healthy = match members.pods.get(&ordinal) {
-            Some(pod) => replica(round, revisions, ordinal, pod),
+            Some(pod) => replica(round, members, revisions, ordinal, pod),
             None => {
                 missing(round, members, revisions, ordinal);
                 false
@@ -166,7 +166,7 @@ fn replicas(round: &mut Round<'_>, members: &Members, revisions: &Revisions) -> 
 }
 
 /// A wanted replica without a pod.
-fn missing(round: &mut Round<'_>, members: &Members, revisions: &Revisions, ordinal: i32) {
+fn missing(round: &mut Round<'_>, members: &Members, revisions: &Revisions<'_>, ordinal: i32) {
     let view = round.view;
     let set = &view.set;
     let name = set.pod_name(ordinal);
@@ -237,9 +237,14 @@ fn missing_claims(view: &View, ordinal: i32) -> Vec<Object> {
 }
 
 /// A wanted replica with a pod. Whether the next ones may go on.
-fn replica(round: &mut Round<'_>, revisions: &Revisions, ordinal: i32, pod: &Arc<Pod>) -> bool {
+fn replica(
+    round: &mut Round<'_>,
+    members: &Members,
+    revisions: &Revisions<'_>,
+    ordinal: i32,
+    pod: &Arc<Pod>,
+) -> bool {
     let view = round.view;
-    let set = &view.set;
     if pod.terminating() {
         keep_claims(round, ordinal, pod, false);
         round.waits.push(waits::terminating(ordinal, pod));
@@ -284,16 +289,10 @@ fn replica(round: &mut Round<'_>, revisions: &Revisions, ordinal: i32, pod: &Arc
     if pod.available(view) {
         return true;
     }
-    let outdated = Some(pod.revision()) != revisions.update.as_deref();
-    let replaceable = set.rolling() && ordinal >= set.first_updated() && outdated;
-    if replaceable && !pod.is_ready() && round.may_update(revisions, ordinal) {
-        // It serves nobody, and would be replaced anyway: waiting for it to
-        // become ready could last for ever.
-        let reason = format!(
-            "{} is not ready and of the old revision {}",
-            pod.name,
-            pod.revision()
-        );
+    if rollout::is_hopeless(view, members, revisions, ordinal, pod)
+        && round.may_update(revisions, ordinal)
+    {
+        let reason = format!("{} is not ready and {}", pod.name, revisions.age(view, pod));
         round.delete(ordinal, pod, reason);
     }
     round.waits.push(waits::unavailable(view, ordinal, pod));

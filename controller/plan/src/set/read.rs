@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use berth_api::OrdinalSet;
+use berth_api::{NativeSet, OrdinalSet, OrdinalSetSpec, OrdinalSetStatus};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::{
     api::{
@@ -13,6 +13,7 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 
+use super::native;
 use super::view::{Claim, Controller, Kind, Pod, PodPhase, Revision, Set};
 
 fn controller(meta: &ObjectMeta) -> Option<Controller> {
@@ -30,19 +31,32 @@ fn text(value: &Option<String>) -> String {
     value.clone().unwrap_or_default()
 }
 
+fn set(kind: Kind, meta: &ObjectMeta, spec: &OrdinalSetSpec, status: OrdinalSetStatus) -> Set {
+    Set {
+        kind,
+        namespace: text(&meta.namespace),
+        name: text(&meta.name),
+        uid: text(&meta.uid),
+        generation: meta.generation.unwrap_or(0),
+        deleting: meta.deletion_timestamp.is_some(),
+        annotations: meta.annotations.clone().unwrap_or_default(),
+        resource_version: text(&meta.resource_version),
+        spec: spec.clone(),
+        status,
+    }
+}
+
 impl From<&OrdinalSet> for Set {
-    fn from(set: &OrdinalSet) -> Set {
-        Set {
-            kind: Kind::OrdinalSet,
-            namespace: text(&set.metadata.namespace),
-            name: text(&set.metadata.name),
-            uid: text(&set.metadata.uid),
-            generation: set.metadata.generation.unwrap_or(0),
-            deleting: set.metadata.deletion_timestamp.is_some(),
-            annotations: set.metadata.annotations.clone().unwrap_or_default(),
-            spec: set.spec.clone(),
-            status: set.status.clone().unwrap_or_default(),
-        }
+    fn from(of: &OrdinalSet) -> Set {
+        let status = of.status.clone().unwrap_or_default();
+        set(Kind::OrdinalSet, &of.metadata, &of.spec, status)
+    }
+}
+
+impl From<&NativeSet> for Set {
+    fn from(of: &NativeSet) -> Set {
+        let status = native::read(of);
+        set(Kind::StatefulSet, &of.metadata, &of.spec, status)
     }
 }
 
@@ -72,6 +86,7 @@ impl From<&core::Pod> for Pod {
             phase: status.and_then(|s| s.phase.as_deref()).and_then(phase),
             // A condition without a time has held for ever.
             ready: ready.map(|c| c.last_transition_time.map_or(Timestamp::MIN, |t| t.0)),
+            created: meta.creation_timestamp.as_ref().map(|t| t.0),
             deleted: meta.deletion_timestamp.as_ref().map(|t| {
                 t.0.checked_sub(SignedDuration::from_secs(grace))
                     .unwrap_or(t.0)

@@ -4,13 +4,19 @@
 //! (`pkg/controller/history`, `pkg/controller/statefulset/stateful_set_utils.go`),
 //! so that labels mean the same everywhere and a set can change hands.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{borrow::Cow, collections::BTreeSet, sync::Arc};
 
 use berth_api::names::pod::REVISION_HASH;
 use serde_json::{Value, json};
 
 use super::{
-    manifest, members::Members, plan::Action, planner::Round, selector, view::Revision, view::View,
+    manifest,
+    members::Members,
+    plan::Action,
+    planner::Round,
+    selector,
+    view::{Kind, Pod, Revision, View},
+    waits::{Wait, WaitReason},
 };
 
 /// The alphabet of `k8s.io/apimachinery/pkg/util/rand`: no vowels, no words.
@@ -125,13 +131,18 @@ fn encode_number(number: &serde_json::Number) -> String {
 }
 
 /// The two revisions of a set.
-pub(super) struct Revisions {
+pub(super) struct Revisions<'a> {
     /// Name of the revision that the last finished rollout ended with.
     pub(super) current: Option<String>,
-    /// Name of the revision of the template as it is.
+    /// Name of the revision that pods should have: that of the template as it is,
+    /// or the one that `rollbackTo` names.
     pub(super) update: Option<String>,
     /// Template of `current`.
-    pub(super) current_template: Value,
+    pub(super) current_template: Cow<'a, Value>,
+    /// Template of `update`.
+    pub(super) update_template: Cow<'a, Value>,
+    /// Pods of `current` that exist and stay; bounds an update without bounds.
+    current_pods: i32,
     /// Raised when a name was taken by other data.
     pub(super) collisions: Option<i32>,
     /// Both revisions exist, and nothing is to be done before they are used.
@@ -155,13 +166,15 @@ fn ours(view: &View) -> Vec<Arc<Revision>> {
 }
 
 /// Find the set's revisions, or plan what makes them exist.
-pub(super) fn resolve(round: &mut Round<'_>) -> Revisions {
+pub(super) fn resolve<'a>(round: &mut Round<'a>, members: &Members) -> Revisions<'a> {
     let view = round.view;
     let set = &view.set;
     let mut found = Revisions {
         current: set.status.current_revision.clone(),
         update: set.status.update_revision.clone(),
-        current_template: set.spec.template.clone(),
+        current_template: Cow::Borrowed(&set.spec.template),
+        update_template: Cow::Borrowed(&set.spec.template),
+        current_pods: 0,
         collisions: set.status.collision_count,
         settled: false,
         ours: ours(view),
@@ -169,11 +182,67 @@ pub(super) fn resolve(round: &mut Round<'_>) -> Revisions {
     if set.deleting {
         return found;
     }
+    adopt(round, &found);
+    if found.ours.iter().any(|r| r.controller.is_none()) {
+        return found;
+    }
+    if !wanted_template(round, &mut found) {
+        return found;
+    }
+    let data = encode_template(&found.update_template);
+    let newest = found.ours.last().cloned();
+    let last = newest.as_ref().map_or(0, |r| r.revision);
+    match found.ours.iter().rfind(|r| encoded(&r.data) == data) {
+        Some(revision) if revision.revision == last => {
+            found.update = Some(revision.name.clone());
+        }
+        Some(old) => {
+            let action = Action::RenumberRevision {
+                name: old.name.clone(),
+                resource_version: old.resource_version.clone(),
+                revision: last.saturating_add(1),
+            };
+            let reason = format!("the template is again that of revision {}", old.name);
+            round.act_on_set(action, reason);
+            return found;
+        }
+        None => match newest.map(|newest| (says_the_same(view, &newest, &data), newest)) {
+            Some((Some(true), newest)) => found.update = Some(newest.name.clone()),
+            Some((None, newest)) => {
+                normalize(round, &newest);
+                return found;
+            }
+            _ => {
+                create(round, &mut found, data, last.saturating_add(1));
+                return found;
+            }
+        },
+    }
+    let named = (set.status.current_revision.as_ref())
+        .and_then(|name| found.ours.iter().find(|r| r.name == *name));
+    match named {
+        Some(current) => {
+            found.current = Some(current.name.clone());
+            found.current_template = Cow::Owned(template_of(current));
+        }
+        None => {
+            found.current.clone_from(&found.update);
+            found.current_template = found.update_template.clone();
+        }
+    }
+    let stays = |p: &&Arc<Pod>| !p.terminating() && Some(p.revision()) == found.current.as_deref();
+    let pods = members.pods.values().filter(stays).count();
+    found.current_pods = i32::try_from(pods).unwrap_or(i32::MAX);
+    found.settled = true;
+    found
+}
+
+fn adopt(round: &mut Round<'_>, found: &Revisions<'_>) {
     for orphan in found.ours.iter().filter(|r| r.controller.is_none()) {
         let action = Action::AdoptRevision {
             name: orphan.name.clone(),
             uid: orphan.uid.clone(),
-            owner: manifest::owner(set),
+            owner: manifest::owner(&round.view.set),
         };
         let reason = format!(
             "revision {} is an orphan that matches the selector",
@@ -181,46 +250,72 @@ pub(super) fn resolve(round: &mut Round<'_>) -> Revisions {
         );
         round.act_on_set(action, reason);
     }
-    if found.ours.iter().any(|r| r.controller.is_none()) {
-        return found;
-    }
-    let data = encode_template(&set.spec.template);
-    let same = |r: &&Arc<Revision>| {
-        let mut text = String::new();
-        encode(&r.data, &mut text);
-        text == data
+}
+
+/// Settle which template pods should have: `rollbackTo` goes before `template`.
+/// Where it names no revision, replicas stay at the revision they had; `false`
+/// when there is none.
+fn wanted_template(round: &mut Round<'_>, found: &mut Revisions<'_>) -> bool {
+    let set = &round.view.set;
+    let Some(name) = set.spec.rollback_to.as_ref().filter(|n| !n.is_empty()) else {
+        return true;
     };
-    let newest = found.ours.last().map_or(0, |r| r.revision);
-    match found.ours.iter().rfind(same) {
-        Some(revision) if revision.revision == newest => {
-            found.update = Some(revision.name.clone());
-        }
-        Some(old) => {
-            let action = Action::RenumberRevision {
-                name: old.name.clone(),
-                resource_version: old.resource_version.clone(),
-                revision: newest.saturating_add(1),
-            };
-            let reason = format!("the template is again that of revision {}", old.name);
-            round.act_on_set(action, reason);
-            return found;
-        }
-        None => {
-            create(round, &mut found, data, newest.saturating_add(1));
-            return found;
-        }
+    let named = |name: &String| found.ours.iter().find(|r| r.name == *name);
+    let revision = named(name).or_else(|| {
+        let known: Vec<&str> = found.ours.iter().map(|r| r.name.as_str()).collect();
+        let short = format!("{}: no revision {name} to go back to", set.name);
+        let what_to_do = format!(
+            "the template stays as it was until spec.rollbackTo names one of [{}] or is removed",
+            known.join(", ")
+        );
+        let mut wait = Wait::new(0, WaitReason::RevisionUnknown, short, &what_to_do);
+        wait.ordinal = None;
+        round.waits.push(wait);
+        set.status.update_revision.as_ref().and_then(named)
+    });
+    let Some(revision) = revision else {
+        return false;
+    };
+    found.update_template = Cow::Owned(template_of(revision));
+    true
+}
+
+/// Whether `newest` says what `data` says, once the API server has completed it
+/// with the defaults of today: fields that an upgrade of Kubernetes added or
+/// dropped change the bytes of a template and not its meaning, and restart
+/// nothing (semantic revision comparison upstream). `None`: to be asked.
+///
+/// The template of an OrdinalSet has no defaults that the API server could add.
+fn says_the_same(view: &View, newest: &Revision, data: &str) -> Option<bool> {
+    if view.set.kind != Kind::StatefulSet {
+        return Some(false);
     }
-    let named = (set.status.current_revision.as_ref())
-        .and_then(|name| found.ours.iter().find(|r| r.name == *name));
-    match named {
-        Some(current) => {
-            found.current = Some(current.name.clone());
-            found.current_template = template_of(current);
-        }
-        None => found.current = found.update.clone(),
-    }
-    found.settled = true;
-    found
+    let known = view
+        .normal_form
+        .as_ref()
+        .filter(|n| n.revision == newest.name && n.resource_version == newest.resource_version)?;
+    let template = known.template.as_ref();
+    Some(template.is_some_and(|t| encode_template(t) == data))
+}
+
+fn normalize(round: &mut Round<'_>, newest: &Revision) {
+    let action = Action::NormalizeRevision {
+        revision: newest.name.clone(),
+        resource_version: newest.resource_version.clone(),
+        template: template_of(newest),
+    };
+    let reason = format!(
+        "the template differs from revision {}; perhaps only in defaults",
+        newest.name
+    );
+    round.act_on_set(action, reason);
+}
+
+/// Data of a stored revision as bytes, for comparison.
+fn encoded(data: &Value) -> String {
+    let mut text = String::new();
+    encode(data, &mut text);
+    text
 }
 
 /// The template that a revision holds.
@@ -232,7 +327,7 @@ fn template_of(revision: &Revision) -> Value {
     template
 }
 
-fn create(round: &mut Round<'_>, found: &mut Revisions, data: String, number: i64) {
+fn create(round: &mut Round<'_>, found: &mut Revisions<'_>, data: String, number: i64) {
     let view = round.view;
     let set = &view.set;
     let seen = set.status.collision_count.unwrap_or(0);
@@ -249,7 +344,7 @@ fn create(round: &mut Round<'_>, found: &mut Revisions, data: String, number: i6
         round.status_first = true;
         return;
     }
-    let mut labels = manifest::template_labels(&set.spec.template);
+    let mut labels = manifest::template_labels(&found.update_template);
     labels.insert(REVISION_HASH.to_owned(), digest.clone());
     let action = Action::CreateRevision {
         name: name(&set.name, &digest),
@@ -267,23 +362,45 @@ fn create(round: &mut Round<'_>, found: &mut Revisions, data: String, number: i6
     round.act_on_set(action, reason);
 }
 
-impl Revisions {
+impl Revisions<'_> {
     /// The revision that a new pod of `ordinal` gets: name and template.
-    pub(super) fn target<'a>(&'a self, view: &'a View, ordinal: i32) -> (&'a str, &'a Value) {
-        let update = (
-            self.update.as_deref().unwrap_or_default(),
-            &view.set.spec.template,
-        );
-        let held = view.set.rolling() && ordinal < view.set.first_updated();
+    ///
+    /// In a native set whose RollingUpdate has no bounds, a pod that is lost
+    /// during a rollout returns as it was, as upstream has it, as long as the
+    /// rollout has not come down to it.
+    pub(super) fn target(&self, view: &View, ordinal: i32) -> (&str, &Value) {
+        let set = &view.set;
+        let mut held = set.rolling() && ordinal < set.first_updated();
+        if set.kind == Kind::StatefulSet && set.rolling_without_bounds() {
+            held = ordinal < set.start().saturating_add(self.current_pods);
+        }
         match &self.current {
             Some(current) if held => (current, &self.current_template),
-            _ => update,
+            _ => (
+                self.update.as_deref().unwrap_or_default(),
+                &self.update_template,
+            ),
+        }
+    }
+
+    /// A rollout has to replace this pod.
+    pub(super) fn outdated(&self, view: &View, pod: &Pod) -> bool {
+        Some(pod.revision()) != self.update.as_deref() || pod.before_restart(view)
+    }
+
+    /// Why an outdated pod is.
+    pub(super) fn age(&self, view: &View, pod: &Pod) -> String {
+        match &view.set.spec.restarted_at {
+            Some(at) if Some(pod.revision()) == self.update.as_deref() => {
+                format!("was made before restartedAt {}", at.0)
+            }
+            _ => format!("is of the old revision {}", pod.revision()),
         }
     }
 }
 
 /// Plan the deletion of revisions that nothing uses and that are over the limit.
-pub(super) fn truncate(round: &mut Round<'_>, found: &Revisions, members: &Members) {
+pub(super) fn truncate(round: &mut Round<'_>, found: &Revisions<'_>, members: &Members) {
     let limit = round.view.set.spec.revision_history_limit;
     let Ok(limit) = usize::try_from(limit.unwrap_or(HISTORY_LIMIT)) else {
         return; // A negative limit keeps all.

@@ -9,7 +9,7 @@ use super::{
     members::Members,
     planner::Round,
     revisions::Revisions,
-    view::Pod,
+    view::{Kind, Pod, View},
     waits::{Wait, WaitReason},
 };
 
@@ -19,26 +19,48 @@ pub(super) fn still_there(members: &Members, victim: &Disruption) -> bool {
     pods.any(|p| p.uid == victim.uid && !p.terminating())
 }
 
+/// An outdated pod that is not ready, for which waiting could last for ever: it is
+/// replaced at once, outside the budget, since it serves nobody. Without this a
+/// bad template could never be corrected.
+///
+/// An ordered native set waits for it where other pods of the same revision are
+/// available, as upstream does: the revision is good, and the pod may recover.
+pub(super) fn is_hopeless(
+    view: &View,
+    members: &Members,
+    revisions: &Revisions<'_>,
+    ordinal: i32,
+    pod: &Pod,
+) -> bool {
+    let set = &view.set;
+    let due = set.rolling() && ordinal >= set.first_updated() && revisions.outdated(view, pod);
+    if !due || pod.is_ready() || pod.terminating() {
+        return false;
+    }
+    let waits_as_upstream = set.kind == Kind::StatefulSet && set.ordered();
+    !waits_as_upstream
+        || !(members.pods.values())
+            .any(|other| other.revision() == pod.revision() && other.available(view))
+}
+
 /// Replace pods of old revisions. Returns the victims to publish.
 pub(super) fn run(
     round: &mut Round<'_>,
     members: &Members,
-    revisions: &Revisions,
+    revisions: &Revisions<'_>,
 ) -> Vec<Disruption> {
     let view = round.view;
     let set = &view.set;
     let wanted = set.wanted();
     let outdated: Vec<(i32, &Arc<Pod>)> = (members.pods.range(wanted.clone()).rev())
-        .filter(|(_, pod)| {
-            !pod.terminating() && Some(pod.revision()) != revisions.update.as_deref()
-        })
+        .filter(|(_, pod)| !pod.terminating() && revisions.outdated(view, pod))
         .map(|(ordinal, pod)| (*ordinal, pod))
         .collect();
     if !set.rolling() {
         for (ordinal, pod) in outdated.iter().rev() {
-            let short = format!("{}: has an older template (OnDelete)", pod.name);
+            let short = format!("{}: is outdated (OnDelete)", pod.name);
             let what_to_do =
-                "delete the pod when it suits you, and it comes back with the new template";
+                "delete the pod when it suits you, and it comes back from the newest template";
             round
                 .waits
                 .push(Wait::new(*ordinal, WaitReason::OnDelete, short, what_to_do));
@@ -74,9 +96,9 @@ pub(super) fn run(
         });
         if claimed(pod) {
             let reason = format!(
-                "{} is of the old revision {}, and at most {} may be unavailable",
+                "{} {}, and at most {} may be unavailable",
                 pod.name,
-                pod.revision(),
+                revisions.age(view, pod),
                 set.max_unavailable()
             );
             round.delete(ordinal, pod, reason);

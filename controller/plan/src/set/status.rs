@@ -21,7 +21,7 @@ const TOLD_WAITS: usize = 5;
 pub(super) fn finish(
     mut round: Round<'_>,
     members: &Members,
-    revisions: &Revisions,
+    revisions: &Revisions<'_>,
     disrupting: Vec<Disruption>,
 ) -> Plan {
     let view = round.view;
@@ -33,7 +33,7 @@ pub(super) fn finish(
     status.conditions = conditions(&round, &status, done);
     let status_first = round.status_first && status != view.set.status;
     Plan {
-        requeue_after_ms: next_available(view, members),
+        requeue_after_ms: next_moment(view, members),
         steps: round.steps,
         status,
         status_first,
@@ -42,7 +42,7 @@ pub(super) fn finish(
     }
 }
 
-fn count(view: &View, members: &Members, revisions: &Revisions) -> OrdinalSetStatus {
+fn count(view: &View, members: &Members, revisions: &Revisions<'_>) -> OrdinalSetStatus {
     let old = &view.set.status;
     let count = |test: &dyn Fn(&Pod) -> bool| {
         let pods = members.pods.values().filter(|p| test(p)).count();
@@ -64,7 +64,9 @@ fn count(view: &View, members: &Members, revisions: &Revisions) -> OrdinalSetSta
         ready_replicas: ready,
         available_replicas: count(&|p| p.ready_for_long(view)),
         current_replicas: of(&revisions.current),
-        updated_replicas: of(&revisions.update),
+        updated_replicas: count(&|p| {
+            p.phase.is_some() && !p.terminating() && !revisions.outdated(view, p)
+        }),
         current_revision: revisions.current.clone(),
         update_revision: revisions.update.clone(),
         collision_count: revisions.collisions,
@@ -81,7 +83,7 @@ fn count(view: &View, members: &Members, revisions: &Revisions) -> OrdinalSetSta
 fn complete(
     view: &View,
     members: &Members,
-    revisions: &Revisions,
+    revisions: &Revisions<'_>,
     status: &mut OrdinalSetStatus,
 ) -> bool {
     let wanted = view.set.replicas();
@@ -101,13 +103,13 @@ fn complete(
     let outside = members.pods.keys().any(|o| !view.set.wanted().contains(o));
     !outside
         && ordinals.all(|ordinal| {
-            let pod = members.pods.get(&ordinal);
-            let target = if view.set.rolling() {
-                Some(revisions.target(view, ordinal).0)
-            } else {
-                revisions.update.as_deref()
+            let held = view.set.rolling() && ordinal < view.set.first_updated();
+            let right = |p: &Pod| match held {
+                true => p.revision() == revisions.target(view, ordinal).0,
+                false => !revisions.outdated(view, p),
             };
-            pod.is_some_and(|p| p.available(view) && Some(p.revision()) == target)
+            let pod = members.pods.get(&ordinal);
+            pod.is_some_and(|p| p.available(view) && right(p))
         })
 }
 
@@ -188,10 +190,7 @@ fn conditions(round: &Round<'_>, status: &OrdinalSetStatus, done: bool) -> Vec<C
         .find(|w| w.reason == super::WaitReason::TemplateRefused);
     let checked = view.template_check.as_ref();
     let checked = checked.filter(|c| Some(&c.revision) == status.update_revision.as_ref());
-    let known = status
-        .conditions
-        .iter()
-        .any(|c| c.type_ == condition::TEMPLATE_REFUSED);
+    let has = |name: &str| status.conditions.iter().any(|c| c.type_ == name);
     match (refused, checked.map(|c| &c.verdict)) {
         (Some(wait), _) => set(
             condition::TEMPLATE_REFUSED,
@@ -205,13 +204,31 @@ fn conditions(round: &Round<'_>, status: &OrdinalSetStatus, done: bool) -> Vec<C
             "NotChecked",
             format!("the API server could not check the template beforehand: {why}"),
         ),
-        _ if known => set(
+        _ if has(condition::TEMPLATE_REFUSED) => set(
             condition::TEMPLATE_REFUSED,
             "False",
             "Accepted",
             "the template is accepted".to_owned(),
         ),
         _ => {}
+    }
+    let back = view.set.spec.rollback_to.as_ref();
+    match back.filter(|name| status.update_revision.as_ref() == Some(name)) {
+        Some(name) => set(
+            condition::ROLLED_BACK,
+            "True",
+            "RollbackTo",
+            format!(
+                "replicas get revision {name}; spec.template is not used until spec.rollbackTo is removed"
+            ),
+        ),
+        None if has(condition::ROLLED_BACK) => set(
+            condition::ROLLED_BACK,
+            "False",
+            "NotAsked",
+            "replicas get spec.template".to_owned(),
+        ),
+        None => {}
     }
     conditions
 }
@@ -229,8 +246,10 @@ fn tell(waits: &[Wait]) -> String {
     text
 }
 
-/// Milliseconds until the next ready pod becomes available by the passing of time.
-fn next_available(view: &View, members: &Members) -> Option<u64> {
+/// Milliseconds until something changes by the passing of time alone: a ready pod
+/// becomes available, or the moment of a restart comes.
+fn next_moment(view: &View, members: &Members) -> Option<u64> {
+    let restart = view.set.spec.restarted_at.as_ref().map(|at| at.0);
     let waiting = members
         .pods
         .values()
@@ -238,6 +257,7 @@ fn next_available(view: &View, members: &Members) -> Option<u64> {
     waiting
         .filter(|p| !p.available(view))
         .filter_map(|p| p.available_at(&view.set))
+        .chain(restart.filter(|at| *at > view.now))
         .map(|at| u64::try_from(at.duration_since(view.now).as_millis()).unwrap_or(0) + 1)
         .min()
 }

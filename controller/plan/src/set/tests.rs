@@ -2,8 +2,11 @@
 //! API server and of kubelet that carries plans out.
 
 mod model;
+mod native;
 mod properties;
+mod restart;
 mod retention;
 mod revision;
 mod rolling;
 mod scenarios;
+mod two_planners;

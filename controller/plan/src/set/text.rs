@@ -155,6 +155,9 @@ pub(super) fn action(action: &Action) -> String {
         }
         Action::AdoptRevision { name, .. } => format!("adopt revision {name}"),
         Action::DeleteRevision { name, .. } => format!("delete revision {name}"),
+        Action::NormalizeRevision { revision, .. } => {
+            format!("complete revision {revision} with today's defaults, by a dry run")
+        }
         Action::CheckTemplate { revision, .. } => format!("try revision {revision} by a dry run"),
     }
 }

@@ -11,7 +11,7 @@ use k8s_openapi::apimachinery::pkg::{apis::meta::v1::OwnerReference, util::intst
 use serde_json::Value;
 
 /// Kinds of set. Both share every field that the planner reads.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
     /// `berth.dev/v1alpha1` OrdinalSet.
     OrdinalSet,
@@ -54,6 +54,8 @@ pub struct Set {
     pub deleting: bool,
     /// Its annotations; revisions carry them (`kubectl rollout history` reads one).
     pub annotations: BTreeMap<String, String>,
+    /// The version that was read.
+    pub resource_version: String,
     /// The spec; apps/v1 has the same field names.
     pub spec: OrdinalSetSpec,
     /// The status, as last read.
@@ -79,6 +81,8 @@ pub struct Pod {
     pub phase: Option<PodPhase>,
     /// Condition Ready, and since when.
     pub ready: Option<Timestamp>,
+    /// When it was made.
+    pub created: Option<Timestamp>,
     /// When it began to be deleted (deletionTimestamp less the grace).
     pub deleted: Option<Timestamp>,
     /// Its own termination grace period in seconds.
@@ -192,6 +196,18 @@ pub enum Verdict {
     Unknown(String),
 }
 
+/// A revision's template as the API server would complete it today.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NormalForm {
+    /// Name of the revision.
+    pub revision: String,
+    /// The version of the revision that was asked about.
+    pub resource_version: String,
+    /// The template with every default; `None` when the API server would not
+    /// take it any more.
+    pub template: Option<Value>,
+}
+
 /// What the planner sees.
 #[derive(Clone, Debug)]
 pub struct View {
@@ -211,6 +227,8 @@ pub struct View {
     pub refusals: BTreeMap<String, Refusal>,
     /// The last dry run, if one was made.
     pub template_check: Option<TemplateCheck>,
+    /// The newest revision with today's defaults, if they were asked for.
+    pub normal_form: Option<NormalForm>,
     /// Now.
     pub now: Timestamp,
 }
@@ -248,6 +266,13 @@ impl Set {
         let rolling = (self.spec.update_strategy.as_ref()).and_then(|s| s.rolling_update.as_ref());
         let partition = rolling.and_then(|r| r.partition).unwrap_or(0).max(0);
         self.start().saturating_add(partition)
+    }
+
+    /// Whether the update strategy is RollingUpdate without any bounds, as only an
+    /// explicit `type` leaves it: the API server completes the rest.
+    pub fn rolling_without_bounds(&self) -> bool {
+        let strategy = self.spec.update_strategy.as_ref();
+        self.rolling() && strategy.is_some_and(|s| s.kind.is_some() && s.rolling_update.is_none())
     }
 
     /// Replicas that may be unavailable during a rolling update: at least 1; a
@@ -343,6 +368,13 @@ impl Pod {
     /// Ready for minReadySeconds, and staying.
     pub fn available(&self, view: &View) -> bool {
         !self.terminating() && self.ready_for_long(view)
+    }
+
+    /// Made before the moment that the set's `restartedAt` names, which has come.
+    pub fn before_restart(&self, view: &View) -> bool {
+        let restart = view.set.spec.restarted_at.as_ref();
+        let restart = restart.map(|at| at.0).filter(|at| *at <= view.now);
+        restart.is_some_and(|at| self.created.is_some_and(|created| created < at))
     }
 
     /// Name of the revision it was made from.

@@ -12,6 +12,8 @@ pub enum WaitReason {
     TemplateRefused,
     /// The API server refuses the pod or claim for now (quota, policy, namespace).
     CreateRefused,
+    /// `rollbackTo` names no revision of the set.
+    RevisionUnknown,
     /// A foreign object has the name that an ordinal needs.
     NameConflict,
     /// The pod mounts another claim than its identity demands.
@@ -24,6 +26,8 @@ pub enum WaitReason {
     ScaleDownHalted,
     /// A claim of that name is being deleted.
     ClaimDeleting,
+    /// A claim has no volume yet, and somebody is at work on it.
+    ClaimProvisioning,
     /// The old pod is still going.
     Terminating,
     /// The pod ended and is being replaced.
@@ -42,12 +46,14 @@ impl WaitReason {
         match self {
             WaitReason::TemplateRefused => "TemplateRefused",
             WaitReason::CreateRefused => "CreateRefused",
+            WaitReason::RevisionUnknown => "RevisionUnknown",
             WaitReason::NameConflict => berth_api::names::reason::NAME_CONFLICT,
             WaitReason::WrongClaim => "WrongClaim",
             WaitReason::ClaimPending => "ClaimPending",
             WaitReason::Unschedulable => "Unschedulable",
             WaitReason::ScaleDownHalted => "ScaleDownHalted",
             WaitReason::ClaimDeleting => "ClaimDeleting",
+            WaitReason::ClaimProvisioning => "ClaimProvisioning",
             WaitReason::Terminating => "Terminating",
             WaitReason::PodEnded => "PodEnded",
             WaitReason::NotReady => "NotReady",
@@ -154,12 +160,18 @@ pub(super) fn unavailable(view: &View, ordinal: i32, pod: &Pod) -> Wait {
         if let Some(why) = view.claim_waits.get(&claim).filter(|_| !bound) {
             let short = format!("{claim}: {why}");
             // An agent that is at work needs nobody's help.
-            let what_to_do = if why.starts_with("waiting") {
-                "the pod starts when the claim has a volume"
+            let (reason, what_to_do) = if why.starts_with("waiting") {
+                (
+                    WaitReason::ClaimProvisioning,
+                    "the pod starts when the claim has a volume",
+                )
             } else {
-                "the pod starts when the claim has a volume: free some room, add a pool, or ask for less"
+                (
+                    WaitReason::ClaimPending,
+                    "the pod starts when the claim has a volume: free some room, add a pool, or ask for less",
+                )
             };
-            return Wait::new(ordinal, WaitReason::ClaimPending, short, what_to_do);
+            return Wait::new(ordinal, reason, short, what_to_do);
         }
     }
     let name = &pod.name;

@@ -9,8 +9,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use serde_json::{Value, json};
 
 use crate::set::{
-    Action, Claim, Controller, Kind, Object, Plan, Pod, PodPhase, Revision, Set, TemplateCheck,
-    Verdict, View, plan, text,
+    Action, Claim, Controller, Kind, NormalForm, Object, Plan, Pod, PodPhase, Revision, Set,
+    TemplateCheck, Verdict, View, plan, text,
 };
 
 /// The world at one moment.
@@ -48,6 +48,7 @@ impl World {
             generation: 1,
             deleting: false,
             annotations: BTreeMap::new(),
+            resource_version: "1".into(),
             spec: spec(fields),
             status: OrdinalSetStatus::default(),
         };
@@ -60,6 +61,7 @@ impl World {
                 claim_waits: BTreeMap::new(),
                 refusals: BTreeMap::new(),
                 template_check: None,
+                normal_form: None,
                 now: "2026-01-01T00:00:00Z".parse().unwrap(),
             },
             next: 1,
@@ -274,6 +276,20 @@ impl World {
                 Arc::make_mut(found.unwrap()).controller = Some("set".into());
             }
             Action::DeleteRevision { name, .. } => self.view.revisions.retain(|r| r.name != name),
+            Action::NormalizeRevision {
+                revision,
+                resource_version,
+                mut template,
+            } => {
+                // Today's default of the API server of this world.
+                let spec = template["spec"].as_object_mut();
+                spec.unwrap().entry("today").or_insert(json!(1));
+                self.view.normal_form = Some(NormalForm {
+                    revision,
+                    resource_version,
+                    template: Some(template),
+                });
+            }
             Action::CheckTemplate { revision, pod } => {
                 let image = &pod.manifest["spec"]["containers"][0]["image"];
                 let verdict = if image == "refused" {
@@ -327,6 +343,7 @@ impl World {
             labels: serde_json::from_value(meta["labels"].clone()).unwrap(),
             controller: Some(controller(&owner)),
             phase: Some(PodPhase::Pending),
+            created: Some(self.view.now),
             grace_seconds: 30,
             claims,
             ..Pod::default()
@@ -371,6 +388,17 @@ impl World {
             }
         }
         panic!("the set does not settle:\n{}", self.log.join("\n"));
+    }
+
+    /// Rounds until nothing moves but `pod`, which kubelet cannot get ready.
+    pub(super) fn settle_but_for(&mut self, pod: &str) {
+        for _ in 0..50 {
+            self.step();
+            let others = self.view.pods.iter().filter(|p| p.name != pod);
+            if others.clone().any(|p| p.terminating()) {
+                self.kubelets();
+            }
+        }
     }
 
     /// The pods as text.

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::model::World;
-use crate::set::{Action, PodPhase, plan};
+use crate::set::{Action, Kind, PodPhase, plan};
 
 /// Something that happens to a set.
 #[derive(Clone, Debug)]
@@ -25,6 +25,9 @@ enum Event {
     Partition(i32),
     LoseClaim(i32),
     Time(i64),
+    /// Go back to the oldest revision, or to the template.
+    Rollback(bool),
+    Restart,
 }
 
 fn event() -> impl Strategy<Value = Event> {
@@ -43,6 +46,8 @@ fn event() -> impl Strategy<Value = Event> {
         1 => (0..4_i32).prop_map(Event::Partition),
         1 => ordinal.prop_map(Event::LoseClaim),
         1 => (1..40_i64).prop_map(Event::Time),
+        1 => any::<bool>().prop_map(Event::Rollback),
+        1 => Just(Event::Restart),
     ]
 }
 
@@ -102,6 +107,14 @@ fn happen(world: &mut World, event: &Event) {
             }
         }
         Event::Time(seconds) => world.pass(seconds),
+        Event::Rollback(back) => {
+            let oldest = world.view.revisions.first().map(|r| r.name.clone());
+            world.change(json!({"rollbackTo": oldest.filter(|_| back)}));
+        }
+        Event::Restart => {
+            let now = world.view.now;
+            world.change(json!({"restartedAt": now}));
+        }
         _ => {}
     }
 }
@@ -122,8 +135,15 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
 
     #[test]
-    fn every_history_settles_where_it_should(fields in fields(), events in prop::collection::vec(event(), 0..60)) {
+    fn every_history_settles_where_it_should(
+        native in any::<bool>(),
+        fields in fields(),
+        events in prop::collection::vec(event(), 0..60),
+    ) {
         let mut world = World::new(fields);
+        if native {
+            world.view.set.kind = Kind::StatefulSet;
+        }
         for event in &events {
             // `step` asserts what holds for every plan and every creation.
             happen(&mut world, event);

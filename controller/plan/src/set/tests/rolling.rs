@@ -122,9 +122,9 @@ fn on_delete_waits_for_a_person_and_then_completes() {
         OrdinalSet ns/web: 3 wanted, 3 exist, 3 ready, 3 available, 0 updated
         policy: OrderedReady; OnDelete; claims are kept on scale-down, kept with the set
         nothing to do
-        wait: web-0: has an older template (OnDelete); delete the pod when it suits you, and it comes back with the new template (OnDelete)
-        wait: web-1: has an older template (OnDelete); delete the pod when it suits you, and it comes back with the new template (OnDelete)
-        wait: web-2: has an older template (OnDelete); delete the pod when it suits you, and it comes back with the new template (OnDelete)
+        wait: web-0: is outdated (OnDelete); delete the pod when it suits you, and it comes back from the newest template (OnDelete)
+        wait: web-1: is outdated (OnDelete); delete the pod when it suits you, and it comes back from the newest template (OnDelete)
+        wait: web-2: is outdated (OnDelete); delete the pod when it suits you, and it comes back from the newest template (OnDelete)
     "#]].assert_eq(&world.explain());
     for ordinal in 0..3 {
         world.remove(ordinal);
@@ -174,7 +174,7 @@ fn a_set_that_never_became_ready_can_be_corrected() {
         OrdinalSet ns/web: 3 wanted, 1 exist, 0 ready, 0 available, 0 updated
         policy: OrderedReady; RollingUpdate from the top down to ordinal 0, at most 1 unavailable; claims are kept on scale-down, kept with the set
         do: delete pod web-0 (uid pod-4, version 5, its own grace)
-            because web-0 is not ready and of the old revision web-76b697b479
+            because web-0 is not ready and is of the old revision web-76b697b479
         wait: web-0: not ready (container app: CrashLoopBackOff); see kubectl -n ns describe pod web-0 (NotReady)
     "#]].assert_eq(&world.explain());
     world.settle();
