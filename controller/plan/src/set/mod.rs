@@ -18,13 +18,16 @@
 //! purpose in these points, each of which only removes a dead end:
 //!
 //! * a pod of an old revision that is not ready is replaced at once during a
-//!   rolling update, so a bad template can be reverted or fixed by editing it;
+//!   rolling update, so a bad template can be reverted or fixed by editing it (an
+//!   ordered native set does so only where no pod of that revision is available:
+//!   a good revision's pod may recover, and upstream waits for it);
 //! * a rollout finishes when its pods are available, not merely ready, and
 //!   OnDelete rollouts finish too;
 //! * `maxUnavailable` is honoured under both pod management policies;
 //! * pods that ended do not halt an ordered scale-down;
 //! * a claim that is being kept by scaling up again loses its owner reference
-//!   even while the old pod still terminates, so its data survives.
+//!   even while the old pod still terminates, so its data survives;
+//! * what a rollout waits for is a condition and an event, on native sets too.
 //!
 //! Deleting the set itself is left to Kubernetes' garbage collector, as upstream
 //! does, and so unordered; who wants order scales to 0 first. A finalizer of our
