@@ -14,7 +14,7 @@ use berth_e2e::{
     ctx::{Ctx, SYSTEM},
     install,
     kubectl::Kubectl,
-    steps::{data, disruption, limits, network, order, place, refusal},
+    steps::{data, disruption, limits, network, order, place, refusal, rollout},
 };
 use libtest_mimic::{Arguments, Failed, Trial};
 use tokio::runtime::Runtime;
@@ -40,6 +40,9 @@ macro_rules! tests {
 
 const SIDE_BY_SIDE: &[(&str, Test)] = tests! {
     "ordered_create_and_reverse_scale_down": |w, ns| order::ordered_create_and_reverse_scale_down(&w.ctx, ns);
+    "rollback_and_restart": |w, ns| rollout::back_forward_restart(&w.ctx, ns);
+    "bad_template_is_corrected": |w, ns| rollout::bad_template_is_corrected(&w.ctx, ns);
+    "budget_and_partition": |w, ns| rollout::budget_and_partition(&w.ctx, ns);
     "parallel_does_not_wait": |w, ns| order::parallel_does_not_wait(&w.ctx, ns);
     "spread_over_three_nodes": |w, ns| place::spread_over_nodes(&w.ctx, ns);
     "one_node_two_pools": |w, ns| place::one_node_two_pools(&w.ctx, ns, &w.nodes[0]);

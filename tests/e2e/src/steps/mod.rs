@@ -8,6 +8,7 @@ pub mod network;
 pub mod order;
 pub mod place;
 pub mod refusal;
+pub mod rollout;
 
 use anyhow::{Result, ensure};
 
