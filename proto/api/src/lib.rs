@@ -15,6 +15,7 @@ pub mod names;
 pub mod native;
 pub mod node_storage;
 pub mod ordinal_set;
+pub mod pace;
 pub mod pool;
 mod schema;
 pub mod snapshot;
