@@ -4,9 +4,10 @@
 use std::time::Duration;
 
 use berth_provisioner::PoolReport;
+use berth_telemetry::Timings;
 use prometheus_client::{
     encoding::{EncodeLabelSet, EncodeLabelValue},
-    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
+    metrics::{counter::Counter, family::Family, gauge::Gauge},
     registry::{Registry, Unit},
 };
 
@@ -67,13 +68,11 @@ struct InPool {
     pool: String,
 }
 
-type Durations = Family<Timed, Histogram, fn() -> Histogram>;
-
 /// The agent's metrics; cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Metrics {
     operations: Family<Done, Counter>,
-    durations: Durations,
+    durations: Timings<Timed>,
     capacity: Family<InPool, Gauge>,
     reserved: Family<InPool, Gauge>,
     free: Family<InPool, Gauge>,
@@ -85,12 +84,14 @@ pub struct Metrics {
 impl Metrics {
     /// Registers everything under `berth_agent_`.
     pub fn new(registry: &mut Registry) -> Self {
+        let registry = registry.sub_registry_with_prefix("berth_agent");
         let metrics = Self {
             operations: Family::default(),
-            durations: Family::new_with_constructor(|| {
-                // From a bind mount to a slow disk that deletes.
-                Histogram::new([0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0])
-            }),
+            durations: Timings::register(
+                registry,
+                "volume_operation_duration",
+                "How long operations on volumes took",
+            ),
             capacity: Family::default(),
             reserved: Family::default(),
             free: Family::default(),
@@ -98,17 +99,10 @@ impl Metrics {
             healthy: Family::default(),
             status_writes: Counter::default(),
         };
-        let registry = registry.sub_registry_with_prefix("berth_agent");
         registry.register(
             "volume_operations",
             "Operations on volumes by how they ended",
             metrics.operations.clone(),
-        );
-        registry.register_with_unit(
-            "volume_operation_duration",
-            "How long operations on volumes took",
-            Unit::Seconds,
-            metrics.durations.clone(),
         );
         for (name, help, family) in [
             (
@@ -152,9 +146,8 @@ impl Metrics {
         self.operations
             .get_or_create(&Done { operation, outcome })
             .inc();
-        self.durations
-            .get_or_create(&Timed { operation })
-            .observe(took.as_secs_f64());
+        let seconds = took.as_secs_f64();
+        self.durations.took(&Timed { operation }, seconds);
     }
 
     /// Counts an operation that was turned away.

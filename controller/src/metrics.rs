@@ -1,14 +1,10 @@
 //! What `/metrics` shows of the controller. Labels come from closed enums, never
 //! from object names, so a large cluster does not make a large scrape.
 
+use berth_telemetry::Timings;
 use prometheus_client::{
     encoding::{EncodeLabelSet, EncodeLabelValue},
-    metrics::{
-        counter::Counter,
-        family::Family,
-        gauge::Gauge,
-        histogram::{Histogram, exponential_buckets},
-    },
+    metrics::{counter::Counter, family::Family, gauge::Gauge},
     registry::Registry,
 };
 
@@ -54,8 +50,8 @@ pub struct Metrics {
     pub leader: Gauge,
     /// Writes to the API server.
     pub writes: Family<WriteLabels, Counter>,
-    /// Seconds from a change seen to the plan made and its writes ended.
-    pub round_seconds: Family<LoopLabels, Histogram>,
+    /// From a change seen to the plan made and its writes ended.
+    pub rounds: Timings<LoopLabels>,
     /// Volumes by what the controller knows of them.
     pub volumes: Gauge,
     /// Pools that can take volumes.
@@ -67,17 +63,15 @@ pub struct Metrics {
 impl Metrics {
     /// Makes the metrics and registers them.
     pub fn register(registry: &mut Registry) -> Self {
+        let registry = registry.sub_registry_with_prefix("berth_controller");
         let metrics = Self {
             leader: Gauge::default(),
             writes: Family::default(),
-            round_seconds: Family::new_with_constructor(|| {
-                Histogram::new(exponential_buckets(0.001, 2.0, 16))
-            }),
+            rounds: Timings::register(registry, "round", "Seconds that one round of a loop took"),
             volumes: Gauge::default(),
             pools_ready: Gauge::default(),
             claims_waiting: Gauge::default(),
         };
-        let registry = registry.sub_registry_with_prefix("berth_controller");
         registry.register(
             "leader",
             "1 while this replica leads",
@@ -87,11 +81,6 @@ impl Metrics {
             "writes",
             "Writes to the API server by loop and outcome",
             metrics.writes.clone(),
-        );
-        registry.register(
-            "round_seconds",
-            "Seconds that one round of a loop took",
-            metrics.round_seconds.clone(),
         );
         registry.register("volumes", "Volume objects", metrics.volumes.clone());
         registry.register(
@@ -116,8 +105,6 @@ impl Metrics {
 
     /// Records how long one round took.
     pub fn round(&self, r#loop: Loop, seconds: f64) {
-        self.round_seconds
-            .get_or_create(&LoopLabels { r#loop })
-            .observe(seconds);
+        self.rounds.took(&LoopLabels { r#loop }, seconds);
     }
 }

@@ -13,9 +13,11 @@
 
 mod http;
 mod process;
+mod timings;
 
 pub use http::{bind, router, serve};
 pub use process::registry;
+pub use timings::Timings;
 
 use std::io::{self, IsTerminal};
 use std::net::SocketAddr;
