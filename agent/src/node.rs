@@ -2,7 +2,10 @@
 //! per volume at a time, counted and timed, and everybody told about changes.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -51,6 +54,7 @@ pub struct Node {
     metrics: Metrics,
     volumes_changed: mpsc::Sender<String>,
     pools_changed: Arc<Notify>,
+    refused: Arc<AtomicBool>,
     pools: Arc<Mutex<Option<(Instant, Pools)>>>,
 }
 
@@ -69,6 +73,7 @@ impl Node {
             metrics,
             volumes_changed,
             pools_changed: Arc::default(),
+            refused: Arc::default(),
             pools: Arc::default(),
         };
         (node, changes)
@@ -82,6 +87,18 @@ impl Node {
     /// Completes after each change to what the pools hold.
     pub async fn pools_changed(&self) {
         self.pools_changed.notified().await;
+    }
+
+    /// A volume was refused for want of room: whoever asked for it took the pool
+    /// for emptier than it is.
+    pub fn set_refused(&self) {
+        self.refused.store(true, Ordering::SeqCst);
+        self.pools_changed.notify_one();
+    }
+
+    /// Whether a volume was refused since this was last asked.
+    pub fn take_refused(&self) -> bool {
+        self.refused.swap(false, Ordering::SeqCst)
     }
 
     /// Looks at the pools.

@@ -1,19 +1,27 @@
-//! Writes what the node's pools are into its NodeStorage, when it changed.
+//! Writes what the node's pools are into its NodeStorage, when it changed: what
+//! others wait for at once, mere figures together ([`berth_api::pace`]).
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use berth_api::{Bytes, NodePool, NodeStorage, NodeStorageSpec, NodeStorageStatus, PoolHealth};
+use berth_api::{
+    Bytes, NodePool, NodeStorage, NodeStorageSpec, NodeStorageStatus, PoolHealth,
+    pace::{Hurry, Pace},
+};
 use berth_provisioner::{Health, KnownPool, PoolId, PoolReport};
 use berth_telemetry::causes;
 use futures::StreamExt;
 use kube::{
-    Api, Client,
+    Api, Client, ResourceExt,
     api::PostParams,
     runtime::{WatchStreamExt, watcher},
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{ApiError, within, words::backend_kind};
+use super::{ApiError, telling, within, words::backend_kind};
 use crate::{node::Node, readiness::Readiness};
 
 /// How often the pools are looked at without a reason.
@@ -101,10 +109,14 @@ pub async fn run(client: Client, node: Node, readiness: Readiness, token: Cancel
     let mut timer = tokio::time::interval(LOOK_AGAIN);
     timer.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut current: Option<Arc<NodeStorage>> = None;
+    let mut pace = Pace::default();
+    let mut due: Option<Instant> = None;
+    let mut refused = false;
     loop {
         tokio::select! {
             () = token.cancelled() => return,
             _ = timer.tick() => {}
+            () = sleep_until(due) => {}
             () = node.pools_changed() => {}
             Some(seen) = watched.next() => match seen {
                 Ok(Some(object)) if is_older(&object, current.as_deref()) => continue,
@@ -115,6 +127,7 @@ pub async fn run(client: Client, node: Node, readiness: Readiness, token: Cancel
                 }
             },
         }
+        due = None;
         let reports = match node.rescan().await {
             Ok(reports) => reports,
             Err(error) => {
@@ -123,12 +136,34 @@ pub async fn run(client: Client, node: Node, readiness: Readiness, token: Cancel
             }
         };
         node.metrics().pools(&reports);
-        match write(&api, &node, current.as_deref(), &reports).await {
-            Ok(written) => {
-                if let Some(object) = written {
-                    node.metrics().status_written();
-                    current = Some(Arc::new(object));
+        let object = match current.clone() {
+            Some(object) => object,
+            None => match ensure(&api, &node.name).await {
+                Ok(object) => Arc::new(object),
+                Err(error) => {
+                    warn_unwritten(&error);
+                    continue;
                 }
+            },
+        };
+        current = Some(object.clone());
+        let status = status(&reports, object.status.as_ref());
+        refused |= node.take_refused();
+        let now = Instant::now();
+        due = when(object.status.as_ref(), &status, refused, &mut pace, now);
+        refused &= due.is_some();
+        if due.is_none_or(|due| due > now) {
+            readiness.set_reported();
+            continue;
+        }
+        // What fails is tried again with the timer.
+        due = None;
+        match write(&api, &object, status).await {
+            Ok(object) => {
+                pace.wrote(Instant::now());
+                refused = false;
+                node.metrics().status_written();
+                current = Some(Arc::new(object));
                 readiness.set_reported();
             }
             // Read again before the next try, whoever wrote it.
@@ -139,50 +174,81 @@ pub async fn run(client: Client, node: Node, readiness: Readiness, token: Cancel
                     .flatten()
                     .map(Arc::new);
             }
-            Err(error) => {
-                tracing::warn!(
-                    error = causes(&error),
-                    "this node's NodeStorage is not written; it is tried again"
-                );
-            }
+            Err(error) => warn_unwritten(&error),
         }
     }
 }
 
-/// Writes the object if it does not say all that yet.
+fn warn_unwritten(error: &ApiError) {
+    let error = causes(error);
+    tracing::warn!(
+        error,
+        "this node's NodeStorage is not written; it is tried again"
+    );
+}
+
+async fn sleep_until(due: Option<Instant>) {
+    match due {
+        Some(at) => tokio::time::sleep_until(at.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// All that there is to say; figures that hardly moved are as the object has them.
+fn status(reports: &[PoolReport], old: Option<&NodeStorageStatus>) -> NodeStorageStatus {
+    let pools = pools(reports, old);
+    NodeStorageStatus {
+        agent_version: berth_telemetry::version().to_owned(),
+        summary: telling::summary(&pools),
+        pools,
+    }
+}
+
+/// When the object is to be written; never where it says all that already. A
+/// volume that was refused for want of room is no time for old figures: the
+/// controller is about to place it anew.
+fn when(
+    old: Option<&NodeStorageStatus>,
+    new: &NodeStorageStatus,
+    refused: bool,
+    pace: &mut Pace,
+    now: Instant,
+) -> Option<Instant> {
+    if old == Some(new) {
+        pace.settled();
+        return None;
+    }
+    let hurry = match refused {
+        true => Hurry::Now,
+        false => telling::hurry(old, new),
+    };
+    Some(pace.due(hurry, now))
+}
+
+/// The object, which is made where there is none.
+async fn ensure(api: &Api<NodeStorage>, name: &str) -> Result<NodeStorage, ApiError> {
+    let new = NodeStorage::new(name, NodeStorageSpec::default());
+    match within(api.create(&PostParams::default(), &new)).await {
+        Err(error) if error.is_already_exists() => within(api.get(name)).await,
+        answer => answer,
+    }
+}
+
 async fn write(
     api: &Api<NodeStorage>,
-    node: &Node,
-    current: Option<&NodeStorage>,
-    reports: &[PoolReport],
-) -> Result<Option<NodeStorage>, ApiError> {
-    let parameters = PostParams::default();
-    let made;
-    let object = match current {
-        Some(object) => object,
-        None => {
-            let new = NodeStorage::new(&node.name, NodeStorageSpec::default());
-            made = match within(api.create(&parameters, &new)).await {
-                Err(error) if error.is_already_exists() => within(api.get(&node.name)).await?,
-                answer => answer?,
-            };
-            &made
-        }
-    };
-    let status = NodeStorageStatus {
-        agent_version: berth_telemetry::version().to_owned(),
-        pools: pools(reports, object.status.as_ref()),
-    };
-    if object.status.as_ref() == Some(&status) {
-        return Ok(None);
-    }
+    object: &NodeStorage,
+    status: NodeStorageStatus,
+) -> Result<NodeStorage, ApiError> {
     let changed = NodeStorage {
         status: Some(status.clone()),
         ..object.clone()
     };
-    let written = within(api.replace_status(&node.name, &parameters, &changed)).await?;
+    let parameters = PostParams::default();
+    let name = object.name_any();
+    let request = api.replace_status(&name, &parameters, &changed);
+    let written = within(request).await?;
     log_health(object.status.as_ref(), &status);
-    Ok(Some(written))
+    Ok(written)
 }
 
 /// The watch brings our own writes too, and each of them late.
@@ -219,10 +285,7 @@ mod tests {
     use crate::testdata;
 
     fn status(reports: &[PoolReport]) -> NodeStorageStatus {
-        NodeStorageStatus {
-            agent_version: "1".to_owned(),
-            pools: pools(reports, None),
-        }
+        super::status(reports, None)
     }
 
     #[test]
@@ -245,6 +308,23 @@ mod tests {
             at(free - percent - 1, reserved + 1),
             (free - percent - 1, reserved + 1)
         );
+    }
+
+    #[test]
+    fn a_refusal_brings_held_figures_out() {
+        let now = Instant::now();
+        let old = status(&[testdata::pool(Health::Healthy)]);
+        let more = PoolReport {
+            reserved: 9 << 30,
+            ..testdata::pool(Health::Healthy)
+        };
+        let new = status(&[more]);
+        let mut pace = Pace::default();
+        assert_eq!(when(Some(&old), &old, true, &mut pace, now), None);
+        let held = when(Some(&old), &new, false, &mut pace, now);
+        assert!(held.is_some_and(|due| due > now));
+        assert_eq!(when(Some(&old), &new, true, &mut pace, now), Some(now));
+        assert_eq!(when(None, &new, false, &mut pace, now), Some(now));
     }
 
     #[test]

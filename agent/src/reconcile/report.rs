@@ -6,6 +6,7 @@ use std::time::Duration;
 use berth_api::{
     Bytes, Publication, Volume, VolumePhase, VolumeStatus,
     names::{condition, reason},
+    pace::Hurry,
 };
 use berth_provisioner::{Backend, Error, VolumeReport};
 use jiff::Timestamp;
@@ -178,6 +179,20 @@ pub fn worth_writing(old: Option<&VolumeStatus>, new: &VolumeStatus, since: Dura
             now.0.abs_diff(old.0) > size / 100 || since >= USED_AT_LEAST_EVERY
         }
         (old, now) => old != now,
+    }
+}
+
+/// How soon others need to know. Nobody waits to hear which pods have the volume
+/// mounted, or how full it is: what guards a mount is what the node itself knows.
+pub fn hurry(old: Option<&VolumeStatus>, new: &VolumeStatus) -> Hurry {
+    let told = old.map(|old| VolumeStatus {
+        used: new.used,
+        published: new.published.clone(),
+        ..old.clone()
+    });
+    match told.as_ref() == Some(new) {
+        true => Hurry::Later,
+        false => Hurry::Now,
     }
 }
 
@@ -360,5 +375,20 @@ mod tests {
         });
         assert!(worth_writing(Some(&old), &published, soon));
         assert!(worth_writing(None, &old, soon));
+    }
+
+    #[test]
+    fn who_uses_it_and_how_much_can_wait() {
+        let old = status(&volume(None), &there(), at(0));
+        let mut new = old.clone();
+        new.used = None;
+        new.published.push(Publication {
+            pod_uid: "p".to_owned(),
+            target: "/t".to_owned(),
+        });
+        assert_eq!(hurry(Some(&old), &new), Hurry::Later);
+        assert_eq!(hurry(None, &new), Hurry::Now);
+        new.message = Some("cannot grow".to_owned());
+        assert_eq!(hurry(Some(&old), &new), Hurry::Now);
     }
 }

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use berth_api::{Volume, VolumePhase, VolumeStatus};
+use berth_api::{Volume, VolumePhase, VolumeStatus, pace::Pace};
 use berth_provisioner::{PoolId, PoolReport, VolumeHealth, VolumeReport};
 use berth_telemetry::causes;
 use futures::{StreamExt, TryStreamExt, stream};
@@ -59,14 +59,14 @@ struct Context {
     node: Node,
     api: Api<Volume>,
     events: Events,
-    /// Per volume: failures in a row, and when the status was last written.
+    /// Per volume: failures in a row, and the pace of its status.
     memory: Mutex<BTreeMap<String, Memory>>,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Memory {
     failures: u32,
-    written: Option<Instant>,
+    pace: Pace,
 }
 
 impl Context {
@@ -261,11 +261,11 @@ async fn reconcile(volume: Arc<Volume>, context: Arc<Context>) -> Result<Action,
             message,
         },
     };
-    write(&context, &volume, &name, &outcome).await?;
+    let held = write(&context, &volume, &name, &outcome).await?;
     Ok(match &outcome {
         Outcome::There(_, None) => {
             context.remember(&name, |memory| memory.failures = 0);
-            Action::requeue(LOOK_AGAIN)
+            Action::requeue(held.unwrap_or(LOOK_AGAIN))
         }
         Outcome::NotThere {
             phase: VolumePhase::Deleted | VolumePhase::NoRoom,
@@ -282,20 +282,34 @@ fn erased() -> Outcome {
     }
 }
 
-/// Writes the status if that is worth a write. A conflict means that the object
-/// changed: the watch brings it here again.
+/// Writes the status if that is worth a write, and if it is time; answers how
+/// long it is held otherwise. A conflict means that the object changed: the watch
+/// brings it here again.
 async fn write(
     context: &Context,
     volume: &Volume,
     name: &str,
     outcome: &Outcome,
-) -> Result<(), ApiError> {
+) -> Result<Option<Duration>, ApiError> {
     let new = report::status(volume, outcome, Timestamp::now());
-    let since = context
-        .remember(name, |memory| memory.written)
-        .map_or(Duration::MAX, |written| written.elapsed());
-    if !report::worth_writing(volume.status.as_ref(), &new, since) {
-        return Ok(());
+    let old = volume.status.as_ref();
+    let now = Instant::now();
+    let due = context.remember(name, |memory| {
+        let since = match memory.pace.written() {
+            Some(written) => now.duration_since(written),
+            None => Duration::MAX,
+        };
+        if report::worth_writing(old, &new, since) {
+            Some(memory.pace.due(report::hurry(old, &new), now))
+        } else {
+            memory.pace.settled();
+            None
+        }
+    });
+    match due {
+        None => return Ok(None),
+        Some(due) if due > now => return Ok(Some(due - now)),
+        Some(_) => {}
     }
     let changed = Volume {
         status: Some(new.clone()),
@@ -306,14 +320,17 @@ async fn write(
     match within(request).await {
         Ok(_) => {}
         // Gone or changed meanwhile; nothing on the disk depends on it.
-        Err(error) if error.is_not_found() => return Ok(()),
+        Err(error) if error.is_not_found() => return Ok(None),
         Err(error) => return Err(error),
     }
     context.node.metrics().status_written();
-    context.remember(name, |memory| memory.written = Some(Instant::now()));
-    log_change(name, volume.status.as_ref(), &new);
+    context.remember(name, |memory| memory.pace.wrote(Instant::now()));
+    if new.phase == VolumePhase::NoRoom {
+        context.node.set_refused();
+    }
+    log_change(name, old, &new);
     context.events.status_changed(volume, &new).await;
-    Ok(())
+    Ok(None)
 }
 
 fn log_change(name: &str, old: Option<&VolumeStatus>, new: &VolumeStatus) {

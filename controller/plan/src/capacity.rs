@@ -2,12 +2,12 @@
 //! node.
 //!
 //! The scheduler tests each claim alone against `maximumVolumeSize`, without a
-//! reservation. So the figures are those of the best single pool, and they are
-//! lowered as soon as something is placed.
+//! reservation. So the figures are those of the best single pool, and what could
+//! mislead the scheduler is told before what could not ([`hurry`]).
 
 use std::collections::BTreeMap;
 
-use berth_api::VolumeMode;
+use berth_api::{VolumeMode, pace::Hurry};
 
 use crate::{place::carries, room::Room, volumes::Class};
 
@@ -42,6 +42,35 @@ pub fn capacities<'a>(
         }
     }
     all
+}
+
+/// A change of more than this part of the figure is news by itself.
+const PART: u64 = 64;
+
+/// How soon the scheduler needs to know that `told` is `wanted` now. `waiting`
+/// are the sizes of claims of the class that have no node yet.
+///
+/// Only `largest` is compared with claims. A claim whose size lies between the
+/// old figure and the new one would be judged wrongly: sent where there is no
+/// room, or kept from where there is. Both end well, the first by the agent's
+/// answer, but cost the pod time. Small changes of large figures mislead nobody.
+pub fn hurry(
+    told: Option<Capacity>,
+    wanted: Capacity,
+    waiting: impl IntoIterator<Item = u64>,
+) -> Hurry {
+    let Some(told) = told else { return Hurry::Now };
+    let (low, high) = match told.largest <= wanted.largest {
+        true => (told.largest, wanted.largest),
+        false => (wanted.largest, told.largest),
+    };
+    let misled = waiting.into_iter().any(|size| low < size && size <= high);
+    match (misled, wanted.largest < told.largest) {
+        (true, true) => Hurry::Now,
+        (true, false) => Hurry::Soon,
+        (false, _) if high - low > high / PART => Hurry::Soon,
+        (false, _) => Hurry::Later,
+    }
 }
 
 /// Name of the object for a class and a node: the same each time, so that a
@@ -112,6 +141,30 @@ mod tests {
                 "image n2 0/0"
             ]
         );
+    }
+
+    #[test]
+    fn what_misleads_is_told_first() {
+        let figure = |largest| Capacity {
+            total: 5000,
+            largest,
+        };
+        for (told, wanted, waiting, expected) in [
+            (None, 0, &[][..], Hurry::Now),
+            (Some(1000), 990, &[], Hurry::Later),
+            (Some(1000), 980, &[], Hurry::Soon),
+            (Some(1000), 990, &[990, 1001], Hurry::Later),
+            (Some(1000), 990, &[991], Hurry::Now),
+            (Some(1000), 990, &[1000], Hurry::Now),
+            (Some(990), 1000, &[990], Hurry::Later),
+            (Some(990), 1000, &[1000], Hurry::Soon),
+            (Some(0), 10, &[], Hurry::Soon),
+            (Some(10), 0, &[], Hurry::Soon),
+            (Some(1000), 1000, &[1000], Hurry::Later),
+        ] {
+            let got = hurry(told.map(figure), figure(wanted), waiting.iter().copied());
+            assert_eq!(got, expected, "{told:?} {wanted} {waiting:?}");
+        }
     }
 
     #[test]

@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use berth_api::{
     BackendKind, Bytes, NodePool, NodeStorageStatus, Pool, PoolHealth, PoolStatus,
     names::{self, condition, reason},
+    pace::Hurry,
 };
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
@@ -203,8 +204,8 @@ pub enum Write {
         id: String,
         /// The whole status.
         status: Box<PoolStatus>,
-        /// The pool goes to another node (or to its first).
-        moved: bool,
+        /// How soon it must be known.
+        hurry: Hurry,
     },
     /// Pool labels of a node: those to set, and those to take away.
     Labels {
@@ -238,8 +239,8 @@ pub fn writes(
         if new != old {
             writes.push(Write::Status {
                 id: id.clone(),
+                hurry: hurry(&old, &new),
                 status: Box::new(new),
-                moved: !granted,
             });
         }
         if granted
@@ -274,6 +275,20 @@ pub fn writes(
     writes
 }
 
+/// Grants, conditions and what a disk is are told at once; its figures are for
+/// people.
+fn hurry(old: &PoolStatus, new: &PoolStatus) -> Hurry {
+    let told = PoolStatus {
+        reserved: new.reserved,
+        volumes: new.volumes,
+        ..old.clone()
+    };
+    match told == *new {
+        true => Hurry::Later,
+        false => Hurry::Now,
+    }
+}
+
 fn status(
     old: &PoolStatus,
     grant: &Grant,
@@ -305,7 +320,10 @@ fn status(
             .map(|r| Bytes(r.taken))
             .or_else(|| healthy.map(|r| r.reserved))
             .or(old.reserved),
-        volumes: room.map_or(old.volumes, |r| r.volumes),
+        volumes: room
+            .map(|r| r.volumes)
+            .or_else(|| healthy.map(|r| r.volumes))
+            .unwrap_or(old.volumes),
         conditions: vec![Condition {
             type_: condition::READY.to_owned(),
             status: state.to_owned(),

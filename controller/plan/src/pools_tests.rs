@@ -68,11 +68,8 @@ fn show(view: &View) -> String {
     for write in writes(view, &grants, &BTreeMap::new(), Timestamp::UNIX_EPOCH) {
         out += &match write {
             Write::Create { id } => format!("create {id}\n"),
-            Write::Status { id, status, moved } => {
-                format!(
-                    "status {id} {} moved={moved}\n",
-                    status.conditions[0].status
-                )
+            Write::Status { id, status, hurry } => {
+                format!("status {id} {} {hurry:?}\n", status.conditions[0].status)
             }
             Write::Labels { node, set, remove } => format!("labels {node} +{set:?} -{remove:?}\n"),
         };
@@ -121,7 +118,7 @@ fn a_new_pool_is_made_then_granted_then_labelled() {
     assert!(apply(&mut all));
     expect![[r"
         p1 n1 1 Granted: on n1
-        status p1 True moved=true
+        status p1 True Now
     "]]
     .assert_eq(&show(&all));
     assert!(apply(&mut all));
@@ -144,7 +141,7 @@ fn a_disk_that_moves_takes_its_grant_along() {
          report n2 p1",
         expect![[r#"
             p1 n2 2 Granted: on n2
-            status p1 True moved=true
+            status p1 True Now
             labels n1 +{} -{"pool.berth.dev/p1"}
         "#]],
     );
@@ -156,7 +153,7 @@ fn a_disk_that_moves_takes_its_grant_along() {
          report n2 p1",
         expect![[r#"
             p1 n2 2 Granted: on n2
-            status p1 True moved=false
+            status p1 True Now
             labels n2 +{"pool.berth.dev/p1"} -{}
         "#]],
     );
@@ -172,7 +169,7 @@ fn two_places_with_one_id_are_a_conflict_and_the_holder_stays() {
          report n2 p1",
         expect![[r#"
             p1 n1 1 Conflict: reported by n1:/pools/0 and n2:/pools/0; unmount the copy, or, where the disk moved and its old node is gone, delete the old Node object
-            status p1 False moved=false
+            status p1 False Now
             labels n1 +{} -{"pool.berth.dev/p1"}
         "#]],
     );
@@ -184,7 +181,7 @@ fn two_places_with_one_id_are_a_conflict_and_the_holder_stays() {
          report n1 p1",
         expect![[r#"
             p1 n1 1 Conflict: reported by n1:/pools/0 and n1:/pools/1; unmount the copy, or, where the disk moved and its old node is gone, delete the old Node object
-            status p1 False moved=false
+            status p1 False Now
             labels n1 +{} -{"pool.berth.dev/p1"}
         "#]],
     );
@@ -197,7 +194,7 @@ fn two_places_with_one_id_are_a_conflict_and_the_holder_stays() {
          report n2 p1",
         expect![[r"
             p1 - 0 Conflict: reported by n1:/pools/0 and n2:/pools/0; unmount the copy, or, where the disk moved and its old node is gone, delete the old Node object
-            status p1 False moved=false
+            status p1 False Now
         "]],
     );
 }
@@ -211,7 +208,7 @@ fn the_word_of_a_removed_node_does_not_count() {
          report n2 p1",
         expect![[r"
             p1 n2 2 Granted: on n2
-            status p1 True moved=true
+            status p1 True Now
         "]],
     );
 }
@@ -235,12 +232,38 @@ fn trouble_is_named() {
             gone n1 1 Missing: no node reports it (last on n1); bring the disk or its node back, or set spec.lost
             lost n1 1 LostMount: /pools/0 on n1 is not the disk that it was; mount it again
             ro n1 1 Unhealthy: ReadOnly on n1
-            status cord True moved=false
-            status dead False moved=false
-            status gone False moved=false
-            status lost False moved=false
-            status ro False moved=false
+            status cord True Now
+            status dead False Now
+            status gone False Now
+            status lost False Now
+            status ro False Now
             labels n1 +{} -{"pool.berth.dev/dead", "pool.berth.dev/foreign", "pool.berth.dev/gone", "pool.berth.dev/lost"}
         "#]],
     );
+}
+
+#[test]
+fn figures_wait_and_count_what_is_reported() {
+    let mut all = view(
+        "node n1
+         report n1 p1",
+    );
+    while apply(&mut all) {}
+    let report = all.reports.get_mut("n1").expect("there");
+    (report.pools[0].reserved, report.pools[0].volumes) = (Bytes(50), 2);
+    expect![[r"
+        p1 n1 1 Granted: on n1
+        status p1 True Later
+    "]]
+    .assert_eq(&show(&all));
+    assert!(apply(&mut all));
+    let status = all.pools["p1"].status.clone().expect("written");
+    assert_eq!((status.reserved, status.volumes), (Some(Bytes(50)), 2));
+    // A capacity is no figure that moves by itself: the disk was grown.
+    all.reports.get_mut("n1").expect("there").pools[0].capacity = Bytes(200);
+    expect![[r"
+        p1 n1 1 Granted: on n1
+        status p1 True Now
+    "]]
+    .assert_eq(&show(&all));
 }

@@ -4,6 +4,8 @@
 //! pool's taken bytes are what its agent reports, or the sum of the Volume
 //! objects placed there where that is more: objects are there before the agent
 //! reports them, and trash, snapshots and foreign volumes are only in its report.
+//! Volumes are counted in the same way: one whose data was retained and whose
+//! objects are gone is only in the report.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -37,7 +39,7 @@ pub struct Room {
     pub capacity: u64,
     /// Bytes that are taken.
     pub taken: u64,
-    /// Volume objects placed there.
+    /// Volumes there: placed, or reported, whichever is more.
     pub volumes: i64,
     /// Ordinals of each set with a volume there.
     pub ordinals: BTreeMap<SetKey, BTreeSet<i32>>,
@@ -107,7 +109,7 @@ pub fn rooms<'a>(
         let (Some(node), Some(report)) = (&grant.node, &grant.report) else {
             continue;
         };
-        reported.insert(id.as_str(), report.reserved.0);
+        reported.insert(id.as_str(), (report.reserved.0, report.volumes));
         rooms.insert(
             id.clone(),
             Room {
@@ -135,8 +137,9 @@ pub fn rooms<'a>(
         room.ceiling = ceiling;
     }
     for (id, room) in &mut rooms {
-        let reported = reported.get(id.as_str()).copied().unwrap_or(0);
-        room.taken = room.taken.max(reported);
+        let (reserved, volumes) = reported.get(id.as_str()).copied().unwrap_or_default();
+        room.taken = room.taken.max(reserved);
+        room.volumes = room.volumes.max(volumes);
     }
     rooms
 }
@@ -175,7 +178,7 @@ mod tests {
 
     #[test]
     fn taken_is_what_is_reported_or_placed_whichever_is_more() {
-        let report = |reserved| NodePool {
+        let report = |(reserved, volumes)| NodePool {
             id: Some("p1".to_owned()),
             path: "/pools/a".to_owned(),
             health: PoolHealth::Healthy,
@@ -186,15 +189,15 @@ mod tests {
             capacity: Bytes(100),
             reserved: Bytes(reserved),
             free: Bytes(100),
-            volumes: 0,
+            volumes,
         };
-        let grants = |reserved| {
+        let grants = |reported| {
             let grant = Grant {
                 node: Some("n1".to_owned()),
                 epoch: 1,
                 standing: Standing::Granted,
                 message: String::new(),
-                report: Some(report(reserved)),
+                report: Some(report(reported)),
             };
             BTreeMap::from([("p1".to_owned(), grant)])
         };
@@ -206,12 +209,14 @@ mod tests {
             volume("p2", 50, None),
         ];
         let none = BTreeMap::new();
-        let room = |reserved, ceilings| rooms(&grants(reserved), &volumes, ceilings)["p1"].clone();
-        assert_eq!(room(0, &none).free(), 74);
-        assert_eq!(room(0, &none).volumes, 2);
-        assert_eq!(room(90, &none).free(), 10);
-        assert_eq!(room(190, &none).free(), 0);
+        let room = |reported, ceilings| rooms(&grants(reported), &volumes, ceilings)["p1"].clone();
+        assert_eq!(room((0, 0), &none).free(), 74);
+        assert_eq!(room((0, 0), &none).volumes, 2);
+        assert_eq!(room((90, 1), &none).free(), 10);
+        assert_eq!(room((190, 1), &none).free(), 0);
+        // Retained data of volumes that have no objects any more.
+        assert_eq!(room((90, 5), &none).volumes, 5);
         let refused = BTreeMap::from([("p1".to_owned(), 30)]);
-        assert_eq!(room(0, &refused).free(), 29);
+        assert_eq!(room((0, 0), &refused).free(), 29);
     }
 }

@@ -22,6 +22,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use berth_api::pace::{Hurry, Pace};
 use futures::{FutureExt, StreamExt};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use tokio::{
@@ -49,6 +50,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// Changes taken in before a round, at most: a flood must not keep decisions off.
 const BATCH: usize = 1000;
 
+/// Held figures are looked at no more often than this, however many there are.
+const HELD: Duration = Duration::from_millis(100);
+
 /// What one write answered, with the object's key.
 struct Answer {
     key: String,
@@ -74,10 +78,11 @@ struct Loop {
     asked: BTreeMap<String, (Instant, u32)>,
     /// Since when a claim is on another node than its pod's other claims.
     split: BTreeMap<String, Instant>,
-    /// When a Pool's figures were last written.
-    figures: BTreeMap<String, Instant>,
-    /// When more room was last told to the scheduler.
-    raised: Option<Instant>,
+    /// The pace of each Pool's status and each capacity object, by key.
+    paces: BTreeMap<String, Pace>,
+    /// Capacity objects that a claim waits for: it is taken back from its node
+    /// once the scheduler can know why.
+    awaited: BTreeSet<String>,
     /// Pools and labels are to be compared again.
     pools_due: bool,
     /// Capacity objects are to be compared again.
@@ -155,8 +160,8 @@ impl Loop {
             waiting: BTreeSet::new(),
             asked: BTreeMap::new(),
             split: BTreeMap::new(),
-            figures: BTreeMap::new(),
-            raised: None,
+            paces: BTreeMap::new(),
+            awaited: BTreeSet::new(),
             pools_due: true,
             capacities_due: true,
         }
@@ -185,6 +190,25 @@ impl Loop {
                     self.world.dirty.insert(key);
                 }
             }
+        }
+    }
+
+    /// Whether a status that changed may be written now; if not, until when it is
+    /// held.
+    fn pace(&mut self, key: &str, hurry: Hurry, now: Instant) -> Result<(), Instant> {
+        let pace = self.paces.entry(key.to_owned()).or_default();
+        let due = pace.due(hurry, now);
+        if due > now {
+            return Err(due);
+        }
+        pace.wrote(now);
+        Ok(())
+    }
+
+    /// Looks at all keys of a kind again when the first held one is due.
+    fn look_again_at_held(&mut self, kind: &str, due: Option<Instant>, now: Instant) {
+        if let Some(due) = due {
+            self.look_again(kind, due.max(now + HELD));
         }
     }
 

@@ -2,13 +2,17 @@
 //! the scheduler.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::Arc,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
-use berth_api::{Pool, PoolSpec, names};
-use berth_plan::{capacity, pools};
+use berth_api::{Pool, PoolSpec, names, pace::Hurry};
+use berth_plan::{
+    capacity::{self, Capacity},
+    pools,
+    volumes::claim,
+};
 use jiff::Timestamp;
 use k8s_openapi::{
     api::{
@@ -34,25 +38,18 @@ use super::{
 };
 use crate::context::{Ctx, bounded};
 
-/// Figures of a Pool are written at most this often; grants at once.
-const FIGURES: Duration = Duration::from_secs(1);
-
-/// More room is told to the scheduler at most this often; less room at once.
-const RAISE: Duration = Duration::from_millis(500);
-
 impl Loop {
-    /// Whether the scheduler can see that the node has no more room than it has.
-    pub(super) fn is_told(&self, claim: &PersistentVolumeClaim, node: &str) -> bool {
-        let Some(class) = self.world.class_of(claim) else {
-            return true;
-        };
+    /// The capacity object that must be lowered before the scheduler is asked for
+    /// another node, or it would choose the node again.
+    pub(super) fn untold(&self, claim: &PersistentVolumeClaim, node: &str) -> Option<String> {
+        let class = self.world.class_of(claim)?;
         let wanted = capacity::capacities([class], &self.world.rooms);
         let key = (class.name.clone(), node.to_owned());
         let largest = wanted.get(&key).map_or(0, |c| c.largest);
         let name = capacity::object_name(&class.name, node);
-        let object = self.world.capacities.get(&self.ctx.namespace, &name);
-        let told = object.map_or(Some(0), |o| largest_told(o));
-        told.is_some_and(|told| told <= largest)
+        let object = self.world.capacities.get(&self.ctx.namespace, &name)?;
+        let told = bytes(object.maximum_volume_size.as_ref());
+        told.is_none_or(|told| told > largest).then_some(name)
     }
 
     pub(super) fn pools(&mut self) {
@@ -61,6 +58,8 @@ impl Loop {
         let writes = pools::writes(&view, &world.grants, &world.rooms, Timestamp::now());
         let ready = world.grants.values().filter(|g| g.standing.is_ready());
         self.ctx.metrics.pools_ready.set(ready.count() as i64);
+        let mut held: Option<Instant> = None;
+        let mut changed = BTreeSet::new();
         for write in writes {
             let (key, there) = match &write {
                 pools::Write::Create { id } | pools::Write::Status { id, .. } => {
@@ -68,19 +67,16 @@ impl Loop {
                 }
                 pools::Write::Labels { node, .. } => (format!("node:{node}"), None),
             };
+            changed.insert(key.clone());
             if self.busy.contains(&key) || self.is_pausing(&key) {
                 continue;
             }
-            if let (pools::Write::Status { id, status, moved }, Some(there)) = (&write, &there) {
-                let old = there.status.as_ref();
-                let urgent = *moved || old.map(|s| &s.conditions) != Some(&status.conditions);
-                let last = self.figures.get(id).copied();
-                if !urgent && let Some(last) = last.filter(|last| now < *last + FIGURES) {
-                    self.look_again(&key, last + FIGURES);
+            if let pools::Write::Status { id, status, hurry } = &write {
+                if let Err(due) = self.pace(&key, *hurry, now) {
+                    held = held.into_iter().chain([due]).min();
                     continue;
                 }
-                self.figures.insert(id.clone(), now);
-                if urgent {
+                if *hurry == Hurry::Now {
                     let node = status.node.as_deref().unwrap_or("-");
                     let reason = status.conditions.first().map(|c| c.reason.clone());
                     tracing::info!(pool = %id, node, epoch = status.epoch, ?reason, "pool");
@@ -88,6 +84,15 @@ impl Loop {
             }
             self.start(key, Work::Pool { write, there });
         }
+        let pools = &self.world.pools;
+        self.paces.retain(|key, pace| {
+            if key.starts_with("pool:") && !changed.contains(key) {
+                pace.settled();
+            }
+            let id = key.strip_prefix("pool:");
+            id.is_none_or(|id| pools.get("", id).is_some())
+        });
+        self.look_again_at_held("pool:", held, now);
     }
 
     pub(super) fn capacities(&mut self) {
@@ -100,23 +105,32 @@ impl Loop {
             .values()
             .map(|o| (o.name_any(), o.clone()))
             .collect();
-        let may_raise = self.raised.is_none_or(|at| now >= at + RAISE);
-        let mut raises = false;
+        let waiting = self.waiting_sizes();
+        let mut held: Option<Instant> = None;
         for ((class, node), figures) in wanted {
             let name = capacity::object_name(&class, &node);
             let there = unneeded.remove(&name);
-            let told = there.as_deref().and_then(largest_told);
-            let total = there.as_deref().and_then(total_told);
-            if told == Some(figures.largest) && total == Some(figures.total) {
+            let told = there.as_deref().and_then(told);
+            let key = format!("capacity:{name}");
+            if told == Some(figures) {
+                self.awaited.remove(&name);
+                if let Some(pace) = self.paces.get_mut(&key) {
+                    pace.settled();
+                }
                 continue;
             }
-            let key = format!("capacity:{name}");
             if self.busy.contains(&key) || self.is_pausing(&key) {
                 continue;
             }
-            let raise = there.is_some() && told.is_none_or(|told| told <= figures.largest);
-            raises |= raise;
-            if raise && !may_raise {
+            let hurry = match self.awaited.contains(&name) {
+                true => Hurry::Now,
+                false => {
+                    let sizes = waiting.get(&class).into_iter().flatten().copied();
+                    capacity::hurry(told, figures, sizes)
+                }
+            };
+            if let Err(due) = self.pace(&key, hurry, now) {
+                held = held.into_iter().chain([due]).min();
                 continue;
             }
             let wanted = CSIStorageCapacity {
@@ -135,34 +149,43 @@ impl Loop {
             };
             self.start(key, work);
         }
-        if raises {
-            match self.raised.filter(|_| !may_raise) {
-                Some(at) => self.look_again("capacity:", at + RAISE),
-                None => self.raised = Some(now),
-            }
-        }
+        self.look_again_at_held("capacity:", held, now);
         for (name, object) in unneeded {
             let key = format!("capacity:{name}");
+            self.awaited.remove(&name);
+            self.paces.remove(&key);
             if !self.busy.contains(&key) && !self.is_pausing(&key) {
                 self.start(key, Work::DropCapacity(object));
             }
         }
     }
+
+    /// Sizes of the claims that wait for a node or for room, by class.
+    fn waiting_sizes(&self) -> BTreeMap<String, Vec<u64>> {
+        let mut sizes: BTreeMap<String, Vec<u64>> = BTreeMap::new();
+        for name in &self.waiting {
+            let uid = name.strip_prefix("pvc-");
+            if let Some(claim) = uid.and_then(|uid| self.world.claim_of_uid(uid))
+                && let (Some(class), Some(size)) = (claim::class_name(claim), claim::size(claim))
+            {
+                sizes.entry(class.to_owned()).or_default().push(size);
+            }
+        }
+        sizes
+    }
 }
 
-fn bytes(
-    quantity: Option<&k8s_openapi::apimachinery::pkg::api::resource::Quantity>,
-) -> Option<u64> {
+fn bytes(quantity: Option<&Quantity>) -> Option<u64> {
     let bytes: berth_api::Bytes = quantity?.0.parse().ok()?;
     Some(bytes.0)
 }
 
-fn largest_told(object: &CSIStorageCapacity) -> Option<u64> {
-    bytes(object.maximum_volume_size.as_ref())
-}
-
-fn total_told(object: &CSIStorageCapacity) -> Option<u64> {
-    bytes(object.capacity.as_ref())
+/// What a capacity object says, where it says figures.
+fn told(object: &CSIStorageCapacity) -> Option<Capacity> {
+    Some(Capacity {
+        total: bytes(object.capacity.as_ref())?,
+        largest: bytes(object.maximum_volume_size.as_ref())?,
+    })
 }
 
 pub(super) async fn pool(ctx: &Ctx, write: pools::Write, there: Option<Arc<Pool>>) -> Done {

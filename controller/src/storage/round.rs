@@ -407,8 +407,8 @@ impl Loop {
             };
             let note = format!("node {node}: {text}; the scheduler is asked for another node");
             self.warn(member, reason::NO_ROOM, note);
-            // Less room is told first, or the scheduler would choose the node again.
-            if !self.is_told(member, &node) {
+            if let Some(untold) = self.untold(member, &node) {
+                self.awaited.insert(untold);
                 self.capacities_due = true;
                 continue;
             }

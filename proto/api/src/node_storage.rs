@@ -24,12 +24,7 @@ use crate::Bytes;
     derive = "PartialEq",
     derive = "Default",
     doc = "The pools that one node's agent sees. Its name is the node's.",
-    printcolumn(name = "Pools", type_ = "string", json_path = ".status.pools[*].id"),
-    printcolumn(
-        name = "Health",
-        type_ = "string",
-        json_path = ".status.pools[*].health"
-    ),
+    printcolumn(name = "Summary", type_ = "string", json_path = ".status.summary"),
     printcolumn(name = "Agent", type_ = "string", json_path = ".status.agentVersion"),
     printcolumn(
         name = "Age",
@@ -46,6 +41,10 @@ pub struct NodeStorageStatus {
     /// Version and commit of the agent.
     #[serde(default)]
     pub agent_version: String,
+    /// The pools in a few words, `2 pools, 1 unhealthy: disk2 ReadOnly`. Columns
+    /// of `kubectl get` can show one value, not those of every pool.
+    #[serde(default)]
+    pub summary: String,
     /// Every directory under the pools root, also those that are not usable.
     #[serde(default)]
     pub pools: Vec<NodePool>,

@@ -160,7 +160,7 @@ pub struct VolumeStatus {
     /// Backend that made the volume.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backend: Option<BackendKind>,
-    /// Pods that have the volume mounted now.
+    /// Pods that have the volume mounted; told some seconds late.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub published: Vec<Publication>,
     /// Ready, Limited.
