@@ -1,8 +1,15 @@
 //! `cargo demo`: Berth on a real cluster, from nothing to a proof, and away again.
 
-use std::{path::PathBuf, process::ExitCode, time::Instant};
+use std::{
+    ffi::OsString,
+    fs,
+    io::{self, BufRead, BufReader, Write},
+    path::{Path, PathBuf},
+    process::{Command, ExitCode, Stdio},
+    time::Instant,
+};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use berth_cluster::Cluster;
 use berth_e2e::{
     ctx::Ctx,
@@ -31,11 +38,23 @@ struct Args {
     /// With --kubeconfig: the kubectl to use.
     #[arg(long, value_name = "PROGRAM", default_value = "kubectl")]
     kubectl: PathBuf,
+    /// Also write what is printed to this file, if all proofs hold.
+    #[arg(long, value_name = "FILE", conflicts_with = "keep")]
+    transcript: Option<PathBuf>,
 }
 
 fn main() -> ExitCode {
     berth_cluster::take_role();
     let args = Args::parse();
+    if let Some(file) = &args.transcript {
+        return match record(file) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("\nerror: {error:#}");
+                ExitCode::FAILURE
+            }
+        };
+    }
     let start = Instant::now();
     let outcome =
         Runtime::new()
@@ -54,6 +73,47 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Runs the same demo as a process of its own and keeps what it prints. That way
+/// the transcript is what a person would have seen, whoever printed it.
+fn record(file: &Path) -> Result<()> {
+    let program = std::env::current_exe().context("cannot find the program's own file")?;
+    let mut child = Command::new(program)
+        .args(without_transcript(std::env::args_os().skip(1)))
+        .stdout(Stdio::piped())
+        .spawn()
+        .context("cannot start the demo")?;
+    let output = child.stdout.take().context("the demo has no output")?;
+    let mut transcript = String::new();
+    for line in BufReader::new(output).lines() {
+        let line = line.context("cannot read what the demo prints")?;
+        writeln!(io::stdout(), "{line}")?;
+        // Tables are padded; nobody sees that in a file.
+        transcript.push_str(line.trim_end());
+        transcript.push('\n');
+    }
+    let ended = child.wait().context("cannot wait for the demo")?;
+    ensure!(
+        ended.success(),
+        "the demo failed; {} is left as it was",
+        file.display()
+    );
+    fs::write(file, transcript).with_context(|| format!("cannot write {}", file.display()))
+}
+
+/// The arguments without `--transcript` and its value.
+fn without_transcript(args: impl Iterator<Item = OsString>) -> Vec<OsString> {
+    let mut kept = Vec::new();
+    let mut args = args.into_iter();
+    while let Some(arg) = args.next() {
+        if arg == "--transcript" {
+            args.next();
+        } else if !arg.to_string_lossy().starts_with("--transcript=") {
+            kept.push(arg);
+        }
+    }
+    kept
 }
 
 fn own(args: &Args, runtime: &Runtime) -> Result<()> {
@@ -123,4 +183,29 @@ async fn tell(ctx: &Ctx, cluster: Option<&Cluster>) -> Result<()> {
     }
     story.on_the_node().await?;
     story.picture().await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_recorded_demo_records_nothing_itself() {
+        let kept = |line: &str| {
+            let args = line.split(' ').map(OsString::from);
+            let kept: Vec<_> = without_transcript(args)
+                .into_iter()
+                .map(|arg| arg.to_string_lossy().into_owned())
+                .collect();
+            kept.join(" ")
+        };
+        let rest = "--kubeconfig a --image b";
+        for line in [
+            format!("--transcript out.txt {rest}"),
+            format!("{rest} --transcript=out.txt"),
+            rest.to_owned(),
+        ] {
+            assert_eq!(kept(&line), rest);
+        }
+    }
 }

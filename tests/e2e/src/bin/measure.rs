@@ -42,6 +42,10 @@ struct Args {
 
 const NAMESPACE: &str = "berth-measure";
 
+/// Figures that are told late count too: writes are counted once none was made
+/// for this long, which is longer than any pause between two of them.
+const QUIET: Duration = Duration::from_secs(20);
+
 /// The moments of one claim, in the order in which they happen.
 const MOMENTS: [&str; 6] = [
     "applied",
@@ -83,17 +87,17 @@ async fn measure(ctx: &Ctx, claims: usize) -> Result<()> {
     ctx.create_namespace(NAMESPACE).await?;
     println!("memory idle: {}", memory(ctx).await?);
     println!("\none claim at a time ({}):", claims.min(10));
-    let writes = writes(ctx).await?;
+    let writes = quiet(ctx).await?;
     let log = Log::default();
     let watchers = watch_all(ctx, &log).await?;
     for i in 0..claims.min(10) {
         one(ctx, &log, &format!("single-{i}")).await?;
     }
     report(&log, "single-");
-    print_writes(&writes, &self::writes(ctx).await?, claims.min(10));
+    let singles = quiet(ctx).await?;
+    print_writes(&writes, &singles, claims.min(10));
 
     println!("\n{claims} claims at once:");
-    let writes = self::writes(ctx).await?;
     let names: Vec<_> = (0..claims).map(|i| format!("burst-{i}")).collect();
     let mut manifest = String::new();
     for name in &names {
@@ -114,7 +118,7 @@ async fn measure(ctx: &Ctx, claims: usize) -> Result<()> {
         wait_done(&log, name).await?;
     }
     report(&log, "burst-");
-    print_writes(&writes, &self::writes(ctx).await?, claims);
+    print_writes(&singles, &quiet(ctx).await?, claims);
     println!(
         "\nmemory with {} volumes: {}",
         claims + claims.min(10),
@@ -296,6 +300,28 @@ fn report(log: &Log, prefix: &str) {
     }
 }
 
+/// How long that is waited for: volumes in use are written about now and then.
+const AT_MOST: Duration = Duration::from_secs(180);
+
+/// The writes so far, once no more of ours are made.
+async fn quiet(ctx: &Ctx) -> Result<BTreeMap<String, u64>> {
+    let ours = |all: &BTreeMap<String, u64>| -> u64 {
+        all.iter().filter(|(k, _)| is_ours(k)).map(|(_, n)| n).sum()
+    };
+    let mut last = writes(ctx).await?;
+    let begun = Instant::now();
+    let mut since = begun;
+    while since.elapsed() < QUIET && begun.elapsed() < AT_MOST {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let now = writes(ctx).await?;
+        if ours(&now) != ours(&last) {
+            since = Instant::now();
+        }
+        last = now;
+    }
+    Ok(last)
+}
+
 /// Successful writes that the API server counted, by resource and verb.
 async fn writes(ctx: &Ctx) -> Result<BTreeMap<String, u64>> {
     let text = ctx.raw("GET", "/metrics", "").await?;
@@ -331,23 +357,26 @@ async fn writes(ctx: &Ctx) -> Result<BTreeMap<String, u64>> {
     Ok(counts)
 }
 
-/// Writes that only Berth makes, per claim; claims and PVs have other writers too.
+/// Writes that only Berth makes. Of PVs that is their making: what follows is
+/// kube-controller-manager's; claims have many writers.
+fn is_ours(key: &str) -> bool {
+    let resource = key.split(' ').nth(1).unwrap_or_default();
+    let resource = resource.split('/').next().unwrap_or_default();
+    let all = ["volumes", "pools", "nodestorages", "csistoragecapacities"];
+    all.contains(&resource) || key == "POST persistentvolumes"
+}
+
 fn print_writes(before: &BTreeMap<String, u64>, after: &BTreeMap<String, u64>, claims: usize) {
     println!("  API writes per claim:");
-    let ours = [
-        "volumes",
-        "pools",
-        "nodestorages",
-        "csistoragecapacities",
-        "POST persistentvolumes",
-    ];
-    for (key, count) in after {
+    let mut sum = 0;
+    for (key, count) in after.iter().filter(|(key, _)| is_ours(key)) {
         let delta = count - before.get(key).copied().unwrap_or_default();
-        let mine = ours.iter().any(|o| key.contains(o)) && !key.contains("persistentvolumeclaims");
-        if delta > 0 && mine {
+        sum += delta;
+        if delta > 0 {
             println!("    {key:<36} {:.2}", delta as f64 / claims as f64);
         }
     }
+    println!("    {:<36} {:.2}", "in all", sum as f64 / claims as f64);
 }
 
 async fn memory(ctx: &Ctx) -> Result<String> {
