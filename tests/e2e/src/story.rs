@@ -4,12 +4,17 @@
 use std::collections::BTreeSet;
 
 use anyhow::{Context, Result, ensure};
-use kube::api::DeleteParams;
+use berth_api::Pool;
+use kube::{
+    Api,
+    api::{DeleteParams, ListParams},
+};
 
 use crate::{
     ctx::{Ctx, node_of, uid_of},
     install, picture,
     steps::{data, network},
+    wait::{check, until},
 };
 
 /// Namespace of the demo.
@@ -49,10 +54,26 @@ impl<'a> Story<'a> {
         let nodes: BTreeSet<_> = pods.values().map(node_of).collect();
         ensure!(nodes.len() == 3, "three replicas are on {nodes:?}");
         self.show(&["get", "oset,pods,pvc", "-o", "wide"]).await?;
+        self.pools_told(PODS.len()).await?;
         self.show(&["get", "bpool"]).await?;
         self.show(&["get", "bvol", "-o", "wide"]).await?;
         proof("each replica has its own name, node, claim, volume, pool and host path");
         Ok(())
+    }
+
+    /// Figures of pools are told a moment after the volumes are there.
+    async fn pools_told(&self, volumes: usize) -> Result<()> {
+        let pools: Api<Pool> = Api::all(self.ctx.client.clone());
+        until(
+            &format!("the pools to count {volumes} volumes"),
+            async || {
+                let all = pools.list(&ListParams::default()).await?;
+                let statuses = all.items.into_iter().filter_map(|pool| pool.status);
+                let told: i64 = statuses.map(|status| status.volumes).sum();
+                check(told >= volumes as i64, || format!("they count {told}"))
+            },
+        )
+        .await
     }
 
     /// DNS names of the peers.
