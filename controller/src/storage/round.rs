@@ -359,30 +359,20 @@ impl Loop {
         match place::place(&group.request, &self.world.rooms) {
             Placement::Placed { node, pools } => {
                 for (member, pool) in group.members.iter().zip(pools) {
-                    self.intend(member, &group.request, &node, &pool);
+                    self.intend(member, &node, &pool);
                 }
             }
             Placement::NoRoom { text, .. } => self.no_room(&group, &text),
         }
     }
 
-    fn intend(
-        &mut self,
-        member: &Arc<PersistentVolumeClaim>,
-        request: &Request,
-        node: &str,
-        pool: &str,
-    ) {
+    fn intend(&mut self, member: &Arc<PersistentVolumeClaim>, node: &str, pool: &str) {
         let Some(volume) = self.world.intent(member, node, pool) else {
             return;
         };
         let name = volume.name_any();
         self.waiting.remove(&name);
-        if let Some(room) = self.world.rooms.get_mut(pool) {
-            room.take(volume.spec.size.0, request.set.as_ref(), request.ordinal);
-        }
-        self.world.rooms_dirty = true;
-        self.world.assumed.insert(name.clone(), volume.clone());
+        self.world.assume(volume.clone());
         self.wait(member, Some(&format!("waiting for the agent on {node}")));
         let notice = Notice {
             warning: false,

@@ -48,6 +48,9 @@ pub(super) struct World {
     pub(super) grants_dirty: bool,
     /// Room is to be computed anew.
     pub(super) rooms_dirty: bool,
+    /// Room was taken since it was last computed, so computing it anew finds no
+    /// difference that it did not have already.
+    rooms_taken: bool,
     /// A capacity object changed that we did not write.
     pub(super) capacities_dirty: bool,
 
@@ -407,6 +410,18 @@ impl World {
         Peers::Ready
     }
 
+    /// Takes room for a volume that is about to be made, so that the next claim
+    /// does not get it too.
+    pub(super) fn assume(&mut self, volume: Volume) {
+        let spec = &volume.spec;
+        if let Some(room) = self.rooms.get_mut(&spec.pool) {
+            let ordinal = spec.owner.as_ref().map(|o| o.ordinal);
+            room.take(spec.size.0, room::set_of(spec).as_ref(), ordinal);
+        }
+        (self.rooms_dirty, self.rooms_taken) = (true, true);
+        self.assumed.insert(volume.name_any(), volume);
+    }
+
     /// Computes grants and room anew where something changed.
     pub(super) fn refresh(&mut self) -> Refreshed {
         let mut refreshed = Refreshed::default();
@@ -435,7 +450,7 @@ impl World {
                 known.chain(self.assumed.values()),
                 &self.ceilings,
             );
-            refreshed.rooms = rooms != self.rooms;
+            refreshed.rooms = rooms != self.rooms || std::mem::take(&mut self.rooms_taken);
             refreshed.pools |= refreshed.rooms;
             self.rooms = rooms;
         }
@@ -472,3 +487,7 @@ impl World {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "world_tests.rs"]
+mod tests;
