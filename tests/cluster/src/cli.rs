@@ -69,6 +69,13 @@ enum Cmd {
     UnmountPool { node: String, pool: String },
     /// Mount an unmounted pool in its node again.
     MountPool { node: String, pool: String },
+    /// Print the flags that kube-controller-manager runs with, or first have it run
+    /// with another list of controllers, such as `*,-statefulset-controller`.
+    Controllers {
+        /// The list; those that nodes need to join are added.
+        #[arg(allow_hyphen_values = true)]
+        list: Option<String>,
+    },
     /// Load an image archive into every node.
     Load { archive: PathBuf },
     /// Print the variables with which docker, kind and kubectl mean this cluster, for `eval`.
@@ -181,6 +188,19 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode> {
         Cmd::Heal { node } => hold(name)?.heal(&node)?,
         Cmd::UnmountPool { node, pool } => hold(name)?.unmount_pool(&node, &pool)?,
         Cmd::MountPool { node, pool } => hold(name)?.mount_pool(&node, &pool)?,
+        Cmd::Controllers { list } => {
+            let flags = match list {
+                Some(list) => {
+                    let cluster = hold(name)?;
+                    cluster.set_controllers(&list)?;
+                    cluster.controller_manager_flags()?
+                }
+                None => view(name)?.controller_manager_flags()?,
+            };
+            for flag in flags {
+                println!("{flag}");
+            }
+        }
         Cmd::Load { archive } => hold(name)?.load_image(&archive)?,
         Cmd::Env => {
             for (key, value) in view(name)?.env() {
@@ -188,7 +208,11 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode> {
             }
         }
         Cmd::Conformance { focus, processes } => {
-            let report = conformance::run(&hold(name)?, &focus, processes)?;
+            let choice = conformance::Choice {
+                processes,
+                ..conformance::Choice::of(focus)
+            };
+            let report = conformance::run(&hold(name)?, &choice)?;
             print!("{report}");
             if !report.is_success() {
                 return Ok(ExitCode::FAILURE);

@@ -1,7 +1,8 @@
-//! Upstream's own tests, run on the cluster, several processes side by side.
+//! Upstream's own tests, unmodified, run on the cluster, several side by side.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -27,6 +28,8 @@ pub struct Spec {
     pub time: Duration,
     /// Why it failed.
     pub failure: String,
+    /// Everything it printed; empty for a spec that was only listed.
+    pub log: PathBuf,
 }
 
 /// What became of all specs in focus.
@@ -62,6 +65,7 @@ impl fmt::Display for Report {
             )?;
             if !spec.failure.is_empty() {
                 writeln!(f, "         {}", spec.failure.replace('\n', "\n         "))?;
+                writeln!(f, "         log: {}", spec.log.display())?;
             }
         }
         let failed = self.specs.len() - self.count("passed") - self.count("skipped");
@@ -74,56 +78,105 @@ impl fmt::Display for Report {
     }
 }
 
-/// Runs the specs that `focus` matches, in up to `processes` processes at once.
-pub fn run(cluster: &Cluster, focus: &str, processes: usize) -> Result<Report> {
+/// Which of upstream's specs to run, and how.
+#[derive(Debug, Clone)]
+pub struct Choice {
+    /// A regular expression that the specs' names match.
+    pub focus: String,
+    /// Specs whose names contain one of these are left out.
+    pub without: Vec<String>,
+    /// How many run side by side.
+    pub processes: usize,
+    /// Where each spec's log and report go; `None` is below the cluster's own logs.
+    pub logs: Option<PathBuf>,
+}
+
+impl Choice {
+    /// Specs by name, four side by side.
+    pub fn of(focus: impl Into<String>) -> Self {
+        Self {
+            focus: focus.into(),
+            without: Vec::new(),
+            processes: 4,
+            logs: None,
+        }
+    }
+}
+
+/// Runs the chosen specs, each in a process of its own so that none waits for
+/// another's end; those that take nodes away run alone at the end.
+///
+/// A spec runs once: one that fails is not tried again.
+///
+/// # Errors
+/// When no spec is chosen, or upstream's program does not run. A failed spec is
+/// no error; [`Report::is_success`] tells.
+pub fn run(cluster: &Cluster, choice: &Choice) -> Result<Report> {
     let go = Go::here()?;
+    let logs = choice.logs.clone();
     let suite = Suite {
         cluster,
         program: E2E.get(&go)?.join("e2e.test"),
         repository: KUBERNETES_PROGRAMS.module_dir("k8s.io/kubernetes")?,
-        logs: cluster.log_dir().join("conformance"),
+        logs: logs.unwrap_or_else(|| cluster.log_dir().join("conformance")),
     };
     make_dir(&suite.logs)?;
     let begun = Instant::now();
-    let all = suite.run("list", focus, true)?;
-    let names: Vec<String> = all.into_iter().map(|s| s.name).collect();
+    let listed = suite.run("list", &choice.focus, true)?;
+    let names = listed.into_iter().map(|s| s.name);
+    let names: Vec<_> = names
+        .filter(|name| !choice.without.iter().any(|w| name.contains(w)))
+        .collect();
     if names.is_empty() {
+        let focus = &choice.focus;
         return Err(Error::Unexpected(format!(
             "no spec of upstream matches {focus}"
         )));
     }
-    let (alone, together): (Vec<_>, Vec<_>) = names.into_iter().partition(|n| needs_all_nodes(n));
+    let (alone, mut together): (Vec<_>, Vec<_>) =
+        names.into_iter().partition(|n| needs_all_nodes(n));
+    slow_first(&mut together);
+    let processes = choice.processes.clamp(1, together.len().max(1));
+    let count = together.len();
+    let after = alone.len();
     progress::say(format!(
-        "{} specs in {} processes, {} alone afterwards",
-        together.len(),
-        processes.clamp(1, together.len().max(1)),
-        alone.len()
+        "{count} specs in {processes} processes, {after} alone afterwards"
     ));
-    let groups = share(&together, processes);
-    let mut specs = std::thread::scope(|scope| {
-        let running: Vec<_> = groups
-            .iter()
-            .enumerate()
-            .map(|(n, group)| {
-                let suite = &suite;
-                scope.spawn(move || suite.run(&format!("process-{n}"), &exactly(group), false))
-            })
-            .collect();
-        let mut specs = Vec::new();
-        for process in running {
-            let result = process.join().map_err(|_| {
-                Error::Unexpected("a thread that ran upstream's tests panicked".to_owned())
-            })?;
-            specs.extend(result?);
-        }
-        Ok::<_, Error>(specs)
-    })?;
-    if !alone.is_empty() {
-        specs.extend(suite.run("alone", &exactly(&alone), false)?);
+    let mut specs = side_by_side(&suite, together, processes)?;
+    for (n, name) in alone.iter().enumerate() {
+        specs.extend(suite.spec(&format!("alone-{n:02}"), name)?);
     }
     Ok(Report {
         specs,
         time: begun.elapsed(),
+    })
+}
+
+/// Lets `processes` threads take specs off a queue until it is empty.
+fn side_by_side(suite: &Suite<'_>, names: Vec<String>, processes: usize) -> Result<Vec<Spec>> {
+    let queue = Mutex::new(names.into_iter().enumerate());
+    let take = || {
+        // The lock is only held for a step of the iterator, which cannot panic.
+        let mut queue = queue.lock().unwrap_or_else(PoisonError::into_inner);
+        queue.next()
+    };
+    let work = || {
+        let mut specs = Vec::new();
+        while let Some((n, name)) = take() {
+            specs.extend(suite.spec(&format!("spec-{n:02}"), &name)?);
+        }
+        Ok::<_, Error>(specs)
+    };
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..processes).map(|_| scope.spawn(work)).collect();
+        let mut specs = Vec::new();
+        for thread in threads {
+            let result = thread.join().map_err(|_| {
+                Error::Unexpected("a thread that ran upstream's tests panicked".to_owned())
+            })?;
+            specs.extend(result?);
+        }
+        Ok(specs)
     })
 }
 
@@ -135,8 +188,25 @@ struct Suite<'a> {
 }
 
 impl Suite<'_> {
-    fn run(&self, name: &str, focus: &str, dry: bool) -> Result<Vec<Spec>> {
-        let report = self.logs.join(format!("{name}.json"));
+    /// Runs one spec and says what became of it.
+    fn spec(&self, file: &str, name: &str) -> Result<Vec<Spec>> {
+        let mut specs = self.run(file, &exactly(name), false)?;
+        for spec in &mut specs {
+            spec.log = self.logs.join(format!("{file}.log"));
+            let seconds = spec.time.as_secs();
+            progress::say(format!("{} after {seconds} s: {}", spec.state, spec.name));
+        }
+        Ok(specs)
+    }
+
+    fn run(&self, file: &str, focus: &str, dry: bool) -> Result<Vec<Spec>> {
+        let report = self.logs.join(format!("{file}.json"));
+        // What an earlier run left must not be taken for this one's.
+        if let Err(e) = std::fs::remove_file(&report)
+            && e.kind() != std::io::ErrorKind::NotFound
+        {
+            return Err(Error::io("cannot remove", &report)(e));
+        }
         let ended = Run::new(&self.program)
             .arg(format!(
                 "-kubeconfig={}",
@@ -146,6 +216,7 @@ impl Suite<'_> {
                 "-provider=skeleton",
                 "-ginkgo.no-color",
                 "-ginkgo.timeout=2h",
+                "-ginkgo.flake-attempts=1",
             ])
             .arg(format!("-num-nodes={}", self.cluster.workers().len()))
             .arg(format!(
@@ -156,7 +227,7 @@ impl Suite<'_> {
             .arg(format!("-ginkgo.focus={focus}"))
             .arg(format!("-ginkgo.dry-run={dry}"))
             .arg(format!("-ginkgo.json-report={}", report.display()))
-            .logged(&self.logs.join(format!("{name}.log")));
+            .logged(&self.logs.join(format!("{file}.log")));
         match parse(&report) {
             // A failed spec fails the process as well; the report says it better.
             Ok(specs) if !specs.is_empty() => Ok(specs),
@@ -172,24 +243,19 @@ fn needs_all_nodes(name: &str) -> bool {
         .any(|mark| name.contains(mark))
 }
 
-/// Deals the specs out to at most `processes` groups.
-fn share(names: &[String], processes: usize) -> Vec<Vec<String>> {
-    let count = processes.clamp(1, names.len().max(1));
-    let mut groups = vec![Vec::new(); count];
-    for (n, name) in names.iter().enumerate() {
-        groups[n % count].push(name.clone());
-    }
-    groups.retain(|g| !g.is_empty());
-    groups
+/// Specs that upstream calls slow begin first, so that none is still at its
+/// beginning when all others have ended.
+fn slow_first(names: &mut [String]) {
+    names.sort_by_key(|name| !name.contains("[Slow]"));
 }
 
-/// The regular expression that matches exactly these names.
-fn exactly(names: &[String]) -> String {
-    let quoted: Vec<_> = names.iter().map(|n| quote(n)).collect();
-    format!("({})$", quoted.join("|"))
+/// The regular expression that matches exactly this name.
+fn exactly(name: &str) -> String {
+    format!("{}$", quote(name))
 }
 
-fn quote(name: &str) -> String {
+/// A regular expression that matches just this text.
+pub fn quote(name: &str) -> String {
     let mut out = String::new();
     for c in name.chars() {
         if r"\.+*?()|[]{}^$".contains(c) {
@@ -233,7 +299,14 @@ fn spec(report: &Value) -> Option<Spec> {
         name: words.join(" "),
         state: state.to_owned(),
         time: Duration::from_nanos(report["RunTime"].as_u64().unwrap_or_default()),
-        failure: failure.to_owned(),
+        failure: match report["Failure"]["Location"]["FileName"].as_str() {
+            Some(file) if !failure.is_empty() => {
+                let line = &report["Failure"]["Location"]["LineNumber"];
+                format!("{failure}\n{file}:{line}")
+            }
+            _ => failure.to_owned(),
+        },
+        log: PathBuf::new(),
     })
 }
 
@@ -287,20 +360,15 @@ mod tests {
     }
 
     #[test]
-    fn every_spec_is_in_one_group() {
-        let names: Vec<String> = (0..5).map(|n| format!("s{n}")).collect();
-        let groups = share(&names, 2);
-        assert_eq!(groups, [vec!["s0", "s2", "s4"], vec!["s1", "s3"]]);
-        assert_eq!(share(&names[..1], 4).len(), 1);
-        assert!(share(&[], 4).is_empty());
+    fn slow_specs_begin_first() {
+        let mut names = ["a", "b [Slow]", "c", "d [Slow]"].map(str::to_owned);
+        slow_first(&mut names);
+        assert_eq!(names, ["b [Slow]", "d [Slow]", "a", "c"]);
     }
 
     #[test]
     fn names_are_matched_literally() {
-        assert_eq!(
-            exactly(&["[a] b (c)".to_owned(), "d.e".to_owned()]),
-            r"(\[a\] b \(c\)|d\.e)$"
-        );
+        assert_eq!(exactly("[a] b (c) d.e"), r"\[a\] b \(c\) d\.e$");
         assert!(needs_all_nodes(
             "x when pod is pending due to missing PVC y"
         ));

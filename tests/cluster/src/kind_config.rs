@@ -85,7 +85,7 @@ pub(crate) fn render(
 
 /// The list with the controllers that nodes need to join, which `*` leaves out:
 /// kubeadm names them in its own list, and this one takes that one's place.
-fn with_joining(controllers: &str) -> String {
+pub(crate) fn with_joining(controllers: &str) -> String {
     let mut list: Vec<&str> = controllers.split(',').collect();
     for needed in ["bootstrapsigner", "tokencleaner"] {
         if !list.iter().any(|c| c.trim_start_matches('-') == needed) {

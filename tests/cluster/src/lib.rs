@@ -21,6 +21,7 @@ mod cluster;
 mod cni;
 mod components;
 pub mod conformance;
+mod controllers;
 mod debian;
 mod engine;
 mod engine_init;

@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
-use k8s_openapi::api::core::v1::Node;
+use k8s_openapi::api::{core::v1::Node, storage::v1::StorageClass};
 use kube::{Api, api::ListParams};
 use serde_json::Value;
 
@@ -12,6 +12,11 @@ use crate::{
     ctx::{Ctx, SYSTEM},
     wait::{check, until},
 };
+
+/// The class that `deploy` brings.
+const CLASS: &str = "berth";
+
+const DEFAULT_CLASS: &str = "storageclass.kubernetes.io/is-default-class";
 
 /// A directory of the checkout.
 pub fn checkout(path: &str) -> PathBuf {
@@ -51,10 +56,34 @@ pub async fn delete_crds(ctx: &Ctx) -> Result<()> {
     Ok(())
 }
 
+/// Which sets Berth runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Its own kind only.
+    OrdinalSets,
+    /// Native StatefulSets too.
+    NativeStatefulSets,
+}
+
+impl Mode {
+    /// The kustomization that installs it.
+    pub fn path(self) -> &'static str {
+        match self {
+            Self::OrdinalSets => "deploy",
+            Self::NativeStatefulSets => "deploy/native-statefulsets",
+        }
+    }
+}
+
 /// Installs Berth and waits until controller and agents are ready.
 pub async fn install(ctx: &Ctx, image: Option<&str>) -> Result<()> {
+    install_in(ctx, Mode::OrdinalSets, image).await
+}
+
+/// As [`install`], in a mode; on a cluster that has Berth, changes the mode.
+pub async fn install_in(ctx: &Ctx, mode: Mode, image: Option<&str>) -> Result<()> {
     apply_crds(ctx).await?;
-    kustomize(ctx, &["apply"], "deploy").await?;
+    kustomize(ctx, &["apply"], mode.path()).await?;
     if let Some(image) = image {
         for (workload, container) in [
             ("deploy/berth-controller", "controller"),
@@ -66,19 +95,7 @@ pub async fn install(ctx: &Ctx, image: Option<&str>) -> Result<()> {
                 .await?;
         }
     }
-    for workload in ["ds/berth-agent", "deploy/berth-controller"] {
-        ctx.kubectl
-            .run(&[
-                "-n",
-                SYSTEM,
-                "rollout",
-                "status",
-                workload,
-                "--timeout=240s",
-            ])
-            .await
-            .with_context(|| format!("{workload} does not become ready"))?;
-    }
+    rolled_out(ctx).await?;
     let nodes: Api<Node> = Api::all(ctx.client.clone());
     until("kubelet to accept the driver on every node", async || {
         let all = nodes.list(&ListParams::default()).await?.items.len();
@@ -86,6 +103,41 @@ pub async fn install(ctx: &Ctx, image: Option<&str>) -> Result<()> {
         check(ours == all, || format!("{ours} of {all} nodes"))
     })
     .await
+}
+
+/// Waits until the pods of controller and agents are those of their workloads, and ready.
+async fn rolled_out(ctx: &Ctx) -> Result<()> {
+    for workload in ["ds/berth-agent", "deploy/berth-controller"] {
+        let status = ["rollout", "status", workload, "--timeout=240s"];
+        ctx.kubectl
+            .run(&[&["-n", SYSTEM][..], &status].concat())
+            .await
+            .with_context(|| format!("{workload} does not become ready"))?;
+    }
+    Ok(())
+}
+
+/// Starts controller and agents anew, for an image that changed under its name.
+pub async fn restart(ctx: &Ctx) -> Result<()> {
+    for workload in ["ds/berth-agent", "deploy/berth-controller"] {
+        ctx.kubectl
+            .run(&["-n", SYSTEM, "rollout", "restart", workload])
+            .await?;
+    }
+    rolled_out(ctx).await
+}
+
+/// Makes Berth's class the one that claims without a class get.
+pub async fn make_default_class(ctx: &Ctx) -> Result<()> {
+    let classes: Api<StorageClass> = Api::all(ctx.client.clone());
+    for class in classes.list(&ListParams::default()).await? {
+        let name = class.metadata.name.context("an object has a name")?;
+        let mark = format!("{DEFAULT_CLASS}={}", name == CLASS);
+        ctx.kubectl
+            .run(&["annotate", "--overwrite", "storageclass", &name, &mark])
+            .await?;
+    }
+    Ok(())
 }
 
 /// Makes a pool of each disk that is mounted under the pools root of a node, and

@@ -2,11 +2,14 @@
 //! target runs them all; the demo tells some of them as a story.
 
 pub mod ctx;
+pub mod evidence;
 pub mod install;
 pub mod kubectl;
+pub mod native_shapes;
 pub mod picture;
 pub mod rig;
 pub mod sets;
 pub mod steps;
 pub mod story;
 pub mod wait;
+pub mod writers;

@@ -6,14 +6,23 @@ use berth_cluster::{Cluster, Options, image};
 /// Brings up a cluster of this checkout and loads Berth's image, built from it.
 /// `role` is a letter that keeps a kept demo and a test run apart.
 pub fn up(role: &str) -> Result<Cluster> {
-    let name = Some(Cluster::checkout_name(role)?);
-    let cluster = Cluster::up(&Options {
-        name,
+    up_with(&Options {
+        name: Some(Cluster::checkout_name(role)?),
         ..Options::default()
-    })?;
+    })
+}
+
+/// As [`up`], made to order.
+pub fn up_with(options: &Options) -> Result<Cluster> {
+    let cluster = Cluster::up(options)?;
+    load(&cluster)?;
+    Ok(cluster)
+}
+
+/// Builds Berth's image from this checkout and loads it into every node.
+pub fn load(cluster: &Cluster) -> Result<()> {
     let dir = tempfile::tempdir()?;
     let archive = dir.path().join("berth.tar");
     image::build(&archive, None)?;
-    cluster.load_image(&archive)?;
-    Ok(cluster)
+    Ok(cluster.load_image(&archive)?)
 }

@@ -11,8 +11,8 @@ use std::{pin::Pin, process::ExitCode, sync::Arc};
 use anyhow::{Context, Result};
 use berth_cluster::Cluster;
 use berth_e2e::{
-    ctx::{Ctx, SYSTEM},
-    install,
+    ctx::Ctx,
+    evidence, install,
     kubectl::Kubectl,
     steps::{data, disruption, limits, network, order, place, refusal, rollout},
 };
@@ -158,46 +158,11 @@ impl World {
             .await;
             match outcome {
                 Ok(()) => Ok(self.ctx.delete_namespace(&ns).await?),
-                Err(error) => Err(format!("{error:#}\n{}", self.evidence(&ns).await).into()),
+                Err(error) => {
+                    Err(format!("{error:#}\n{}", evidence::of(&self.ctx, &ns).await).into())
+                }
             }
         })
-    }
-
-    /// What a person would look at first.
-    async fn evidence(&self, ns: &str) -> String {
-        let looks: &[&[&str]] = &[
-            &["-n", ns, "get", "oset,sts,pods,pvc", "-o", "wide"],
-            &["get", "bvol,bpool,bnode", "-o", "wide"],
-            &["-n", ns, "get", "events", "--sort-by=.lastTimestamp"],
-            &["-n", SYSTEM, "get", "pods", "-o", "wide"],
-            &[
-                "-n",
-                SYSTEM,
-                "logs",
-                "-l",
-                "app.kubernetes.io/name=berth-controller",
-                "--tail=40",
-            ],
-            &[
-                "-n",
-                SYSTEM,
-                "logs",
-                "-l",
-                "app.kubernetes.io/name=berth-agent",
-                "--tail=20",
-            ],
-        ];
-        let mut text = String::new();
-        for look in looks {
-            text += &format!("--- kubectl {}\n", look.join(" "));
-            text += &self
-                .ctx
-                .kubectl
-                .run(look)
-                .await
-                .unwrap_or_else(|e| format!("{e:#}\n"));
-        }
-        text
     }
 }
 

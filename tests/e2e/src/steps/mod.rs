@@ -9,6 +9,7 @@ pub mod order;
 pub mod place;
 pub mod refusal;
 pub mod rollout;
+pub mod takeover;
 
 use anyhow::{Result, ensure};
 

@@ -1,0 +1,170 @@
+//! Native mode on a real cluster: sets that run under Kubernetes' own controller
+//! are taken over and handed back, and while Berth has them, a quick part of
+//! upstream's own tests. `cargo upstream-e2e` runs all of those.
+//!
+//! `BERTH_KEEP=1` leaves the cluster running for a look.
+
+use std::process::ExitCode;
+
+use anyhow::{Result, ensure};
+use berth_cluster::{
+    Cluster, Options,
+    conformance::{self, Choice, Report},
+};
+use berth_e2e::{
+    ctx::Ctx,
+    evidence,
+    install::{self, Mode},
+    kubectl::Kubectl,
+    rig,
+    steps::takeover::{self, Belongings, Manager},
+    writers::{Tally, Watch},
+};
+use libtest_mimic::{Arguments, Failed, Trial};
+use tokio::runtime::Runtime;
+
+/// The ends of the names of upstream's specs that run here.
+const SPECS: &[&str] = &[
+    "should perform rolling updates and roll backs of template modifications [Conformance]",
+    "should perform canary updates and phased rolling updates of template modifications [Conformance]",
+    "should adopt matching orphans and release non-matching pods",
+    "should have a working scale subresource [Conformance]",
+    "should delete PVCs with a OnScaledown policy",
+    "Should recreate evicted statefulset [Conformance]",
+    "Increasing .start.ordinal",
+];
+
+const TAKEN_OVER: &str = "taken_over";
+const HANDED_BACK: &str = "handed_back";
+const WRITERS: &str = "berth_alone_made_the_pods";
+
+/// Where the sets are that change hands.
+const NAMESPACE: &str = "takeover";
+
+type Outcome = (String, Result<(), String>);
+
+fn main() -> ExitCode {
+    berth_cluster::take_role();
+    let args = Arguments::from_args();
+    let names = [TAKEN_OVER, HANDED_BACK, WRITERS]
+        .into_iter()
+        .chain(SPECS.iter().copied());
+    let wanted = names.clone().any(|name| {
+        args.filter
+            .as_ref()
+            .is_none_or(|f| name.contains(f.as_str()))
+            && !args.skip.iter().any(|s| name.contains(s.as_str()))
+    });
+    if args.list || !wanted {
+        let list = names.map(|name| Trial::test(name, || Ok(()))).collect();
+        return libtest_mimic::run(&args, list).exit_code();
+    }
+    // The stages build on one another, so all run and the harness tells what came of each.
+    let outcomes = match run() {
+        Ok(outcomes) => outcomes,
+        Err(error) => {
+            eprintln!("error: the cluster for the tests did not come up or go away: {error:#}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let trials = outcomes
+        .into_iter()
+        .map(|(name, outcome)| Trial::test(name, || outcome.map_err(Failed::from)))
+        .collect();
+    libtest_mimic::run(&args, trials).exit_code()
+}
+
+fn run() -> Result<Vec<Outcome>> {
+    let cluster = rig::up_with(&Options {
+        name: Some(Cluster::checkout_name("n")?),
+        feature_gates: [("MaxUnavailableStatefulSet".to_owned(), true)].into(),
+        ..Options::default()
+    })?;
+    let runtime = Runtime::new()?;
+    let outcomes = runtime.block_on(async {
+        let kubectl = Kubectl::new(cluster.kubectl_path(), cluster.kubeconfig());
+        let ctx = Ctx::connect(kubectl).await?;
+        stages(&ctx, &cluster).await
+    });
+    if std::env::var_os("BERTH_KEEP").is_some() {
+        eprintln!("kept: cargo cluster --name {} status", cluster.name());
+        return outcomes;
+    }
+    let removed = cluster.remove();
+    let outcomes = outcomes?;
+    removed?;
+    Ok(outcomes)
+}
+
+/// Upstream, Berth, upstream: what became of each promise on the way.
+async fn stages(ctx: &Ctx, cluster: &Cluster) -> Result<Vec<Outcome>> {
+    install::install(ctx, None).await?;
+    install::init_all_pools(ctx).await?;
+    install::make_default_class(ctx).await?;
+    ctx.create_namespace(NAMESPACE).await?;
+    let before = takeover::create(ctx, NAMESPACE).await?;
+
+    set_controllers(cluster, "*,-statefulset-controller")?;
+    install::install_in(ctx, Mode::NativeStatefulSets, None).await?;
+    let taken = in_charge(ctx, Manager::Berth, 20, &before).await;
+    let mut outcomes = vec![(TAKEN_OVER.to_owned(), taken)];
+
+    let watch = Watch::start(ctx.client.clone()).await?;
+    let report = tokio::task::block_in_place(|| conformance::run(cluster, &choice()))?;
+    let tally = watch.stop();
+    println!("{report}\n{tally}");
+    outcomes.extend(SPECS.iter().map(|name| of_spec(name, &report)));
+    let alone = alone(&tally).map_err(|e| format!("{e:#}"));
+    outcomes.push((WRITERS.to_owned(), alone));
+
+    install::install_in(ctx, Mode::OrdinalSets, None).await?;
+    set_controllers(cluster, "*")?;
+    let back = in_charge(ctx, Manager::Upstream, 30, &before).await;
+    outcomes.push((HANDED_BACK.to_owned(), back));
+    Ok(outcomes)
+}
+
+/// The rig waits by sleeping, which must not hold up the other tasks of this thread.
+fn set_controllers(cluster: &Cluster, list: &str) -> Result<()> {
+    Ok(tokio::task::block_in_place(|| {
+        cluster.set_controllers(list)
+    })?)
+}
+
+async fn in_charge(
+    ctx: &Ctx,
+    manager: Manager,
+    limit: i32,
+    before: &Belongings,
+) -> Result<(), String> {
+    match takeover::in_charge(ctx, NAMESPACE, manager, limit, before).await {
+        Ok(()) => Ok(()),
+        Err(error) => Err(format!("{error:#}\n{}", evidence::of(ctx, NAMESPACE).await)),
+    }
+}
+
+fn choice() -> Choice {
+    let ends: Vec<_> = SPECS.iter().map(|s| conformance::quote(s)).collect();
+    Choice {
+        processes: SPECS.len(),
+        ..Choice::of(format!(r"\[sig-apps\] StatefulSet.*({})$", ends.join("|")))
+    }
+}
+
+fn of_spec(name: &str, report: &Report) -> Outcome {
+    let mut found = report.specs.iter().filter(|s| s.name.ends_with(name));
+    let outcome = match found.next() {
+        None => Err("upstream has no such spec, or it did not run".to_owned()),
+        Some(spec) if spec.state == "passed" => Ok(()),
+        Some(spec) => {
+            let log = std::fs::read_to_string(&spec.log).unwrap_or_default();
+            Err(format!("{}: {}\n{log}", spec.state, spec.failure))
+        }
+    };
+    (name.to_owned(), outcome)
+}
+
+fn alone(tally: &Tally) -> Result<()> {
+    ensure!(tally.made.keys().eq([Manager::Berth.name()]), "{tally}");
+    Ok(())
+}
