@@ -2,7 +2,8 @@
 //! are taken over and handed back, and while Berth has them, a quick part of
 //! upstream's own tests. `cargo upstream-e2e` runs all of those.
 //!
-//! `BERTH_KEEP=1` leaves the cluster running for a look.
+//! `BERTH_KEEP=1` leaves the cluster running for a look; `BERTH_E2E_CLUSTER=<name>`
+//! runs on a cluster that has Berth's image, and leaves it.
 
 use std::process::ExitCode;
 
@@ -33,6 +34,9 @@ const SPECS: &[&str] = &[
     "Should recreate evicted statefulset [Conformance]",
     "Increasing .start.ordinal",
 ];
+
+/// Names a cluster to use instead of a new one.
+const EXISTING: &str = "BERTH_E2E_CLUSTER";
 
 const TAKEN_OVER: &str = "taken_over";
 const HANDED_BACK: &str = "handed_back";
@@ -75,18 +79,25 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<Vec<Outcome>> {
-    let cluster = rig::up_with(&Options {
-        name: Some(Cluster::checkout_name("n")?),
-        feature_gates: [("MaxUnavailableStatefulSet".to_owned(), true)].into(),
-        ..Options::default()
-    })?;
+    let existing = std::env::var(EXISTING).ok();
+    let cluster = match &existing {
+        Some(name) => {
+            let cluster = Cluster::attach(Some(name))?;
+            cluster.set_controllers("*")?;
+            cluster
+        }
+        None => rig::up_with(&Options {
+            name: Some(Cluster::checkout_name("n")?),
+            ..Options::default()
+        })?,
+    };
     let runtime = Runtime::new()?;
     let outcomes = runtime.block_on(async {
         let kubectl = Kubectl::new(cluster.kubectl_path(), cluster.kubeconfig());
         let ctx = Ctx::connect(kubectl).await?;
         stages(&ctx, &cluster).await
     });
-    if std::env::var_os("BERTH_KEEP").is_some() {
+    if existing.is_some() || std::env::var_os("BERTH_KEEP").is_some() {
         eprintln!("kept: cargo cluster --name {} status", cluster.name());
         return outcomes;
     }
@@ -121,6 +132,9 @@ async fn stages(ctx: &Ctx, cluster: &Cluster) -> Result<Vec<Outcome>> {
     set_controllers(cluster, "*")?;
     let back = in_charge(ctx, Manager::Upstream, 30, &before).await;
     outcomes.push((HANDED_BACK.to_owned(), back));
+    if outcomes.iter().all(|(_, outcome)| outcome.is_ok()) {
+        ctx.delete_namespace(NAMESPACE).await?;
+    }
     Ok(outcomes)
 }
 
