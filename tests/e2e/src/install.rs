@@ -82,8 +82,7 @@ pub async fn install(ctx: &Ctx, image: Option<&str>) -> Result<()> {
 
 /// As [`install`], in a mode; on a cluster that has Berth, changes the mode.
 pub async fn install_in(ctx: &Ctx, mode: Mode, image: Option<&str>) -> Result<()> {
-    apply_crds(ctx).await?;
-    kustomize(ctx, &["apply"], mode.path()).await?;
+    apply(ctx, mode).await?;
     if let Some(image) = image {
         for (workload, container) in [
             ("deploy/berth-controller", "controller"),
@@ -95,7 +94,26 @@ pub async fn install_in(ctx: &Ctx, mode: Mode, image: Option<&str>) -> Result<()
                 .await?;
         }
     }
-    rolled_out(ctx).await?;
+    ready(ctx).await
+}
+
+/// Applies what a user applies, without waiting for the pods.
+pub async fn apply(ctx: &Ctx, mode: Mode) -> Result<()> {
+    apply_crds(ctx).await?;
+    kustomize(ctx, &["apply"], mode.path()).await?;
+    Ok(())
+}
+
+/// Waits until the pods of controller and agents are those of their workloads and
+/// ready, and every node has the driver.
+pub async fn ready(ctx: &Ctx) -> Result<()> {
+    for workload in ["ds/berth-agent", "deploy/berth-controller"] {
+        let status = ["rollout", "status", workload, "--timeout=240s"];
+        ctx.kubectl
+            .run(&[&["-n", SYSTEM][..], &status].concat())
+            .await
+            .with_context(|| format!("{workload} does not become ready"))?;
+    }
     let nodes: Api<Node> = Api::all(ctx.client.clone());
     until("kubelet to accept the driver on every node", async || {
         let all = nodes.list(&ListParams::default()).await?.items.len();
@@ -105,26 +123,15 @@ pub async fn install_in(ctx: &Ctx, mode: Mode, image: Option<&str>) -> Result<()
     .await
 }
 
-/// Waits until the pods of controller and agents are those of their workloads, and ready.
-async fn rolled_out(ctx: &Ctx) -> Result<()> {
-    for workload in ["ds/berth-agent", "deploy/berth-controller"] {
-        let status = ["rollout", "status", workload, "--timeout=240s"];
-        ctx.kubectl
-            .run(&[&["-n", SYSTEM][..], &status].concat())
-            .await
-            .with_context(|| format!("{workload} does not become ready"))?;
-    }
-    Ok(())
-}
-
-/// Starts controller and agents anew, for an image that changed under its name.
+/// Starts controller and agents anew, for an image that changed under its name;
+/// [`ready`] waits for them.
 pub async fn restart(ctx: &Ctx) -> Result<()> {
     for workload in ["ds/berth-agent", "deploy/berth-controller"] {
         ctx.kubectl
             .run(&["-n", SYSTEM, "rollout", "restart", workload])
             .await?;
     }
-    rolled_out(ctx).await
+    Ok(())
 }
 
 /// Makes Berth's class the one that claims without a class get.

@@ -18,7 +18,7 @@ use berth_e2e::{
     install::{self, Mode},
     kubectl::Kubectl,
     rig,
-    steps::takeover::{self, Belongings, Manager},
+    steps::takeover::{self, Manager},
     writers::{Tally, Watch},
 };
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -39,6 +39,7 @@ const SPECS: &[&str] = &[
 const EXISTING: &str = "BERTH_E2E_CLUSTER";
 
 const TAKEN_OVER: &str = "taken_over";
+const STANDS_DOWN: &str = "stands_down_for_another_controller";
 const HANDED_BACK: &str = "handed_back";
 const WRITERS: &str = "berth_alone_made_the_pods";
 
@@ -50,7 +51,7 @@ type Outcome = (String, Result<(), String>);
 fn main() -> ExitCode {
     berth_cluster::take_role();
     let args = Arguments::from_args();
-    let names = [TAKEN_OVER, HANDED_BACK, WRITERS]
+    let names = [TAKEN_OVER, STANDS_DOWN, HANDED_BACK, WRITERS]
         .into_iter()
         .chain(SPECS.iter().copied());
     let wanted = names.clone().any(|name| {
@@ -117,8 +118,8 @@ async fn stages(ctx: &Ctx, cluster: &Cluster) -> Result<Vec<Outcome>> {
 
     set_controllers(cluster, "*,-statefulset-controller")?;
     install::install_in(ctx, Mode::NativeStatefulSets, None).await?;
-    let taken = in_charge(ctx, Manager::Berth, 20, &before).await;
-    let mut outcomes = vec![(TAKEN_OVER.to_owned(), taken)];
+    let outcome = takeover::in_charge(ctx, NAMESPACE, Manager::Berth, 20, &before).await;
+    let mut outcomes = vec![(TAKEN_OVER.to_owned(), told(ctx, NAMESPACE, outcome).await)];
 
     let watch = Watch::start(ctx.client.clone()).await?;
     let report = tokio::task::block_in_place(|| conformance::run(cluster, &choice()))?;
@@ -128,12 +129,18 @@ async fn stages(ctx: &Ctx, cluster: &Cluster) -> Result<Vec<Outcome>> {
     let alone = alone(&tally).map_err(|e| format!("{e:#}"));
     outcomes.push((WRITERS.to_owned(), alone));
 
+    let disputed = "disputed";
+    ctx.create_namespace(disputed).await?;
+    let outcome = takeover::stands_down(ctx, disputed).await;
+    outcomes.push((STANDS_DOWN.to_owned(), told(ctx, disputed, outcome).await));
+
     install::install_in(ctx, Mode::OrdinalSets, None).await?;
     set_controllers(cluster, "*")?;
-    let back = in_charge(ctx, Manager::Upstream, 30, &before).await;
-    outcomes.push((HANDED_BACK.to_owned(), back));
+    let outcome = takeover::in_charge(ctx, NAMESPACE, Manager::Upstream, 30, &before).await;
+    outcomes.push((HANDED_BACK.to_owned(), told(ctx, NAMESPACE, outcome).await));
     if outcomes.iter().all(|(_, outcome)| outcome.is_ok()) {
         ctx.delete_namespace(NAMESPACE).await?;
+        ctx.delete_namespace(disputed).await?;
     }
     Ok(outcomes)
 }
@@ -145,15 +152,11 @@ fn set_controllers(cluster: &Cluster, list: &str) -> Result<()> {
     })?)
 }
 
-async fn in_charge(
-    ctx: &Ctx,
-    manager: Manager,
-    limit: i32,
-    before: &Belongings,
-) -> Result<(), String> {
-    match takeover::in_charge(ctx, NAMESPACE, manager, limit, before).await {
+/// The outcome of a stage, with what a person would look at first.
+async fn told(ctx: &Ctx, ns: &str, outcome: Result<()>) -> Result<(), String> {
+    match outcome {
         Ok(()) => Ok(()),
-        Err(error) => Err(format!("{error:#}\n{}", evidence::of(ctx, NAMESPACE).await)),
+        Err(error) => Err(format!("{error:#}\n{}", evidence::of(ctx, ns).await)),
     }
 }
 

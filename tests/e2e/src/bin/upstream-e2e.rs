@@ -117,10 +117,11 @@ async fn judge(args: &Args, cluster: &Cluster, fresh: bool) -> Result<()> {
     } else {
         (Mode::NativeStatefulSets, "berth-controller")
     };
-    install::install_in(&ctx, mode, None).await?;
+    install::apply(&ctx, mode).await?;
     if !fresh {
         install::restart(&ctx).await?;
     }
+    install::ready(&ctx).await?;
     install::init_all_pools(&ctx).await?;
     install::make_default_class(&ctx).await?;
     let watch = Watch::start(ctx.client.clone()).await?;

@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 use crate::{
     ctx::{Ctx, is_ready},
     native_shapes::shapes,
+    sets::SetBuilder,
     wait::{check, until},
     writers::writers,
 };
@@ -111,6 +112,42 @@ pub async fn in_charge(
     // The sets have been looked at again since: by the annotation, by the scaling.
     observed(ctx, ns, manager, limit + 1).await?;
     same(before, &belongings(ctx, ns).await?, "at the end")
+}
+
+/// Where somebody else writes a set's status, Berth says so and leaves the set alone.
+pub async fn stands_down(ctx: &Ctx, ns: &str) -> Result<()> {
+    let set = |name: &str, replicas| SetBuilder::new(name, replicas).native().build();
+    for name in ["disputed", "quiet"] {
+        ctx.apply(ns, &set(name, 1)).await?;
+    }
+    ctx.wait_ready(ns, &["disputed-0", "quiet-0"]).await?;
+    let sets: Api<StatefulSet> = Api::namespaced(ctx.client.clone(), ns);
+    let somebody = PatchParams {
+        field_manager: Some("another-controller".to_owned()),
+        ..PatchParams::default()
+    };
+    until("Berth to stand down for set disputed", async || {
+        // A count that is wrong, so that writing it changes something.
+        let count = sets.get("disputed").await?.status.map(|s| s.replicas);
+        let wrong = json!({"status": {"updatedReplicas": 0, "currentReplicas": 0}});
+        sets.patch_status("disputed", &somebody, &Patch::Merge(wrong))
+            .await?;
+        let events = ["get", "events", "-o", "name", "--field-selector"];
+        let about = "involvedObject.name=disputed,reason=StandsDown";
+        let args = [&["-n", ns][..], &events, &[about]].concat();
+        let found = ctx.kubectl.run(&args).await?;
+        check(!found.is_empty(), || {
+            format!("no event, {count:?} replicas")
+        })
+    })
+    .await?;
+    for name in ["disputed", "quiet"] {
+        ctx.apply(ns, &set(name, 2)).await?;
+    }
+    ctx.wait_ready(ns, &["quiet-1"]).await?;
+    let made = ctx.pods(ns).get_opt("disputed-1").await?;
+    ensure!(made.is_none(), "disputed-1 was made all the same");
+    Ok(())
 }
 
 /// Gives every set a new revision history limit and waits until `manager` has seen it.
