@@ -17,6 +17,7 @@ pub mod node_storage;
 pub mod ordinal_set;
 pub mod pace;
 pub mod pool;
+mod rules;
 mod schema;
 pub mod snapshot;
 pub mod volume;

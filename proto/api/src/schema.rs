@@ -10,6 +10,11 @@ use std::sync::LazyLock;
 use schemars::{Schema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
+use crate::rules;
+
+/// Numbers with a unit, as `apimachinery/pkg/api/resource` reads them.
+const QUANTITY: &str = r"^(\+|-)?(([0-9]+(\.[0-9]*)?)|(\.[0-9]+))(([KMGTPE]i)|[numkMGTPE]|([eE](\+|-)?(([0-9]+(\.[0-9]*)?)|(\.[0-9]+))))?$";
+
 static DEFINITIONS: LazyLock<Map<String, Value>> = LazyLock::new(|| {
     serde_json::from_str(include_str!("../schema/kubernetes.json"))
         .expect("the vendored schema is JSON")
@@ -20,33 +25,61 @@ pub(crate) fn pod_template(_: &mut SchemaGenerator) -> Schema {
     let spec = &mut template["properties"]["spec"];
     // A set's pods are replaced by the set: upstream refuses the other policies
     // and a deadline (apps/v1 validation).
-    spec["properties"]["restartPolicy"]["enum"] = json!(["Always"]);
+    let policy = &mut spec["properties"]["restartPolicy"];
+    policy["maxLength"] = json!(16);
+    policy["x-kubernetes-validations"] = rules::restart_policy();
     spec["properties"]["activeDeadlineSeconds"] = json!({
         "type": "integer",
         "description": "Not allowed: the pods of a set run until the set ends them.",
-        "x-kubernetes-validations": [{"rule": "false", "message": "activeDeadlineSeconds is not allowed in a set: its pods run until the set ends them"}],
+        "x-kubernetes-validations": rules::no_deadline(),
     });
+    spec["properties"]["containers"]["minItems"] = json!(1);
     template["required"] = json!(["spec"]);
     schema(template)
 }
 
 pub(crate) fn claim_templates(_: &mut SchemaGenerator) -> Schema {
     let mut claim = definition("io.k8s.api.core.v1.PersistentVolumeClaim");
-    let name = &mut claim["properties"]["metadata"]["properties"]["name"];
+    let metadata = &mut claim["properties"]["metadata"];
+    metadata["required"] = json!(["name"]);
+    let name = &mut metadata["properties"]["name"];
     // The pod's volume has the template's name, and volume names are DNS labels.
     name["maxLength"] = json!(63);
-    name["pattern"] = json!("^[a-z0-9]([-a-z0-9]*[a-z0-9])?$");
-    claim["properties"]["metadata"]["required"] = json!(["name"]);
+    name["x-kubernetes-validations"] = rules::claim_name();
+    let spec = &mut claim["properties"]["spec"];
+    spec["x-kubernetes-validations"] = rules::claim_spec();
+    let fields = &mut spec["properties"];
+    let modes = &mut fields["accessModes"];
+    modes["maxItems"] = json!(8);
+    modes["items"]["enum"] = json!([
+        "ReadWriteOnce",
+        "ReadOnlyMany",
+        "ReadWriteMany",
+        "ReadWriteOncePod"
+    ]);
+    fields["volumeMode"]["enum"] = json!(["Filesystem", "Block"]);
+    // As core has it: without the default, a claim that is shown by the API server
+    // would not be the claim that was applied.
+    fields["volumeMode"]["default"] = json!("Filesystem");
+    for class in ["storageClassName", "volumeAttributesClassName"] {
+        fields[class]["maxLength"] = json!(253);
+    }
+    // Rules read sizes, and a rule sees only what has a type.
+    let sizes = &mut fields["resources"]["properties"]["requests"];
+    sizes["maxProperties"] = json!(8);
+    sizes["additionalProperties"] = json!({
+        "x-kubernetes-int-or-string": true,
+        "maxLength": 32,
+        "pattern": QUANTITY,
+    });
     claim["required"] = json!(["metadata", "spec"]);
     schema(json!({
         "type": "array",
+        "description": "Claims that each replica gets; the claim `data` of replica 2 of set `web` is `data-web-2`.",
         "maxItems": 32,
         "items": claim,
         "x-kubernetes-list-type": "atomic",
-        "x-kubernetes-validations": [{
-            "rule": "self.all(a, self.exists_one(b, a.metadata.name == b.metadata.name))",
-            "message": "two claim templates have the same name",
-        }],
+        "x-kubernetes-validations": rules::claims(),
     }))
 }
 
@@ -57,26 +90,35 @@ pub(crate) fn label_selector(_: &mut SchemaGenerator) -> Schema {
         "properties": {
             "matchLabels": {
                 "type": "object",
+                "description": "Labels that a pod must have.",
                 "maxProperties": 64,
                 "additionalProperties": {"type": "string", "maxLength": 63},
+                "x-kubernetes-validations": rules::match_labels(),
             },
             "matchExpressions": {
                 "type": "array",
+                "description": "Requirements that a pod's labels must meet, all of them.",
                 "maxItems": 32,
                 "x-kubernetes-list-type": "atomic",
                 "items": {
                     "type": "object",
                     "required": ["key", "operator"],
                     "properties": {
-                        "key": {"type": "string", "maxLength": 317},
-                        "operator": {"type": "string", "enum": ["In", "NotIn", "Exists", "DoesNotExist"]},
+                        "key": {"type": "string", "maxLength": 317, "description": "Key of the label."},
+                        "operator": {
+                            "type": "string",
+                            "description": "How the label is compared with values.",
+                            "enum": ["In", "NotIn", "Exists", "DoesNotExist"],
+                        },
                         "values": {
                             "type": "array",
+                            "description": "Values for In and NotIn.",
                             "maxItems": 64,
                             "items": {"type": "string", "maxLength": 63},
                             "x-kubernetes-list-type": "atomic",
                         },
                     },
+                    "x-kubernetes-validations": rules::match_expression(),
                 },
             },
         },
@@ -107,10 +149,13 @@ fn schema(value: Value) -> Schema {
 fn definition(name: &str) -> Value {
     match name.rsplit('.').next().unwrap_or(name) {
         "ObjectMeta" => object_meta(),
+        // Also `cpu: 0.5`, a number that is neither integer nor text: there is no type
+        // for that, so a pod with a truth value here is only refused when it is made.
         "Quantity" => json!({
-            "x-kubernetes-int-or-string": true,
-            "anyOf": [{"type": "integer"}, {"type": "string"}],
-            "pattern": r"^(\+|-)?(([0-9]+(\.[0-9]*)?)|(\.[0-9]+))(([KMGTPE]i)|[numkMGTPE]|([eE](\+|-)?(([0-9]+(\.[0-9]*)?)|(\.[0-9]+))))?$",
+            "x-kubernetes-preserve-unknown-fields": true,
+            "pattern": QUANTITY,
+            "maxProperties": 0,
+            "maxItems": 0,
         }),
         "IntOrString" => json!({"x-kubernetes-int-or-string": true}),
         "Time" => json!({"type": "string", "format": "date-time"}),
@@ -119,7 +164,7 @@ fn definition(name: &str) -> Value {
 }
 
 /// Metadata of an embedded object: what a template may say of it. The rest is
-/// the API server's to write; `creationTimestamp: null` is what many tools emit.
+/// the API server's to write.
 fn object_meta() -> Value {
     let strings = json!({
         "type": "object", "maxProperties": 256, "additionalProperties": {"type": "string"},
@@ -132,7 +177,7 @@ fn object_meta() -> Value {
             "name": {"type": "string"},
             "generateName": {"type": "string"},
             "namespace": {"type": "string"},
-            "creationTimestamp": {"type": "string", "format": "date-time", "nullable": true},
+            "creationTimestamp": {"type": "string", "format": "date-time"},
             "labels": labels,
             "annotations": strings,
             "finalizers": {"type": "array", "items": {"type": "string"}, "x-kubernetes-list-type": "set"},

@@ -46,7 +46,7 @@ pub async fn bad_sets(ctx: &Ctx, ns: &str) -> Result<()> {
                 .build(),
             "selector does not match",
         ),
-        ("a name too long", long_name, "too long"),
+        ("a name too long", long_name, "52 characters"),
         (
             "negative replicas",
             good().field("replicas", json!(-1)).build(),
