@@ -12,6 +12,7 @@ use k8s_openapi::{
     },
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
+use serde_json::Value;
 
 use super::native;
 use super::view::{Claim, Controller, Kind, Pod, PodPhase, Revision, Set};
@@ -49,7 +50,12 @@ fn set(kind: Kind, meta: &ObjectMeta, spec: &OrdinalSetSpec, status: OrdinalSetS
 impl From<&OrdinalSet> for Set {
     fn from(of: &OrdinalSet) -> Set {
         let status = of.status.clone().unwrap_or_default();
-        set(Kind::OrdinalSet, &of.metadata, &of.spec, status)
+        let mut set = set(Kind::OrdinalSet, &of.metadata, &of.spec, status);
+        // Many tools print it, always empty: whether it is there is no other revision.
+        if let Some(Value::Object(metadata)) = set.spec.template.get_mut("metadata") {
+            metadata.remove("creationTimestamp");
+        }
+        set
     }
 }
 

@@ -4,7 +4,7 @@ use expect_test::expect;
 use serde_json::json;
 
 use super::model::World;
-use crate::set::{Action, encode_template, plan, revision_hash};
+use crate::set::{Action, Set, encode_template, plan, revision_hash};
 
 /// The two revisions that Kubernetes 1.33 and 1.34 made of one template
 /// (`pkg/controller/statefulset/testdata` upstream).
@@ -110,4 +110,21 @@ fn an_orphaned_revision_is_adopted() {
     assert_eq!(world.view.revisions.len(), 1);
     world.settle();
     assert_eq!(world.view.revisions.len(), 1);
+}
+
+#[test]
+fn a_creation_time_left_empty_is_no_other_template() {
+    let read = |metadata| {
+        let mut set = berth_api::OrdinalSet::new("web", Default::default());
+        set.spec.template = json!({"metadata": metadata, "spec": {}});
+        Set::from(&set).spec.template
+    };
+    assert_eq!(
+        read(json!({"creationTimestamp": null, "labels": {}})),
+        read(json!({"labels": {}}))
+    );
+    assert_eq!(
+        Set::from(&berth_api::OrdinalSet::default()).spec.template,
+        json!(null)
+    );
 }
