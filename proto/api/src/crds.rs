@@ -24,8 +24,7 @@ pub fn all() -> Vec<CustomResourceDefinition> {
 fn ordinal_set() -> CustomResourceDefinition {
     let mut crd = serde_json::to_value(OrdinalSet::crd()).expect("a CRD serialises");
     let root = &mut crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"];
-    // A field left empty is an absent field, as in core, and gets its default.
-    drop_nullable(root);
+    drop_nullable(&mut root["properties"]);
     root["x-kubernetes-validations"] = rules::set_name();
     let spec = &mut root["properties"]["spec"];
     spec["x-kubernetes-validations"] = rules::set_spec();
@@ -73,15 +72,26 @@ fn ordinal_set() -> CustomResourceDefinition {
     serde_json::from_value(crd).expect("what was a CRD still is one")
 }
 
-fn drop_nullable(schema: &mut Value) {
-    match schema {
-        Value::Object(map) => {
-            if map.get("nullable").is_some_and(Value::is_boolean) {
-                map.remove("nullable");
-            }
-            map.values_mut().for_each(drop_nullable);
+/// A field left empty is an absent field, as in core, and gets its default: the API
+/// server drops what is empty but may not be. (It does not for server-side apply,
+/// which refuses such a field. So what many tools print, a creationTimestamp left
+/// empty, may be.)
+fn drop_nullable(properties: &mut Value) {
+    for (name, field) in properties.as_object_mut().into_iter().flatten() {
+        if name != "creationTimestamp" {
+            field.as_object_mut().map(|field| field.remove("nullable"));
         }
-        Value::Array(list) => list.iter_mut().for_each(drop_nullable),
-        _ => {}
+        for part in ["properties", "items", "additionalProperties"] {
+            match field.get_mut(part) {
+                Some(inner) if part == "properties" => drop_nullable(inner),
+                Some(inner) => {
+                    inner.as_object_mut().map(|inner| inner.remove("nullable"));
+                    if let Some(inner) = inner.get_mut("properties") {
+                        drop_nullable(inner);
+                    }
+                }
+                None => {}
+            }
+        }
     }
 }

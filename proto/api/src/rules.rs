@@ -10,6 +10,17 @@
 
 use serde_json::{Value, json};
 
+/// The claims as they were. What a live object shows beside what is compared here
+/// (status, creationTimestamp, kind) is not the claim.
+const CLAIMS_STAY: &str = "\
+    (has(self.volumeClaimTemplates) ? size(self.volumeClaimTemplates) : 0) == (has(oldSelf.volumeClaimTemplates) ? size(oldSelf.volumeClaimTemplates) : 0) && \
+    (!has(self.volumeClaimTemplates) || self.volumeClaimTemplates.all(i, c, c.spec == oldSelf.volumeClaimTemplates[i].spec && \
+    c.metadata.name == oldSelf.volumeClaimTemplates[i].metadata.name && \
+    has(c.metadata.labels) == has(oldSelf.volumeClaimTemplates[i].metadata.labels) && \
+    (!has(c.metadata.labels) || c.metadata.labels == oldSelf.volumeClaimTemplates[i].metadata.labels) && \
+    has(c.metadata.annotations) == has(oldSelf.volumeClaimTemplates[i].metadata.annotations) && \
+    (!has(c.metadata.annotations) || c.metadata.annotations == oldSelf.volumeClaimTemplates[i].metadata.annotations)))";
+
 /// Fields of the spec that may change after creation.
 const MUTABLE: &str = "replicas, ordinals, template, updateStrategy, revisionHistoryLimit, persistentVolumeClaimRetentionPolicy and minReadySeconds";
 
@@ -70,11 +81,7 @@ pub(crate) fn set_spec() -> Value {
             "podManagementPolicy",
             "has(self.podManagementPolicy) == has(oldSelf.podManagementPolicy) && (!has(self.podManagementPolicy) || self.podManagementPolicy == oldSelf.podManagementPolicy)",
         ),
-        // What a live object shows beside metadata and spec is not the claim.
-        (
-            "volumeClaimTemplates",
-            "(has(self.volumeClaimTemplates) ? size(self.volumeClaimTemplates) : 0) == (has(oldSelf.volumeClaimTemplates) ? size(oldSelf.volumeClaimTemplates) : 0) && (!has(self.volumeClaimTemplates) || self.volumeClaimTemplates.all(i, c, c.metadata == oldSelf.volumeClaimTemplates[i].metadata && c.spec == oldSelf.volumeClaimTemplates[i].spec))",
-        ),
+        ("volumeClaimTemplates", CLAIMS_STAY),
     ] {
         all.push((
             unchanged.to_owned(),

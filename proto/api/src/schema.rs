@@ -164,7 +164,7 @@ fn definition(name: &str) -> Value {
 }
 
 /// Metadata of an embedded object: what a template may say of it. The rest is
-/// the API server's to write.
+/// the API server's to write; `creationTimestamp: null` is what many tools emit.
 fn object_meta() -> Value {
     let strings = json!({
         "type": "object", "maxProperties": 256, "additionalProperties": {"type": "string"},
@@ -177,7 +177,7 @@ fn object_meta() -> Value {
             "name": {"type": "string"},
             "generateName": {"type": "string"},
             "namespace": {"type": "string"},
-            "creationTimestamp": {"type": "string", "format": "date-time"},
+            "creationTimestamp": {"type": "string", "format": "date-time", "nullable": true},
             "labels": labels,
             "annotations": strings,
             "finalizers": {"type": "array", "items": {"type": "string"}, "x-kubernetes-list-type": "set"},
