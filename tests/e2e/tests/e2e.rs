@@ -14,7 +14,9 @@ use berth_e2e::{
     ctx::Ctx,
     evidence, install,
     kubectl::Kubectl,
-    steps::{data, disruption, limits, network, order, place, refusal, rollout},
+    steps::{
+        clients, data, disruption, limits, network, order, place, refusal, rollout, shapes, tables,
+    },
 };
 use libtest_mimic::{Arguments, Failed, Trial};
 use tokio::runtime::Runtime;
@@ -57,6 +59,14 @@ const SIDE_BY_SIDE: &[(&str, Test)] = tests! {
     "claim_grows": |w, ns| limits::claim_grows(&w.ctx, ns);
     "dns_of_each_ordinal": |w, ns| network::dns(&w.ctx, ns);
     "pod_proxy_and_service": |w, ns| network::proxy_and_service(&w.ctx, ns);
+    "table_of_creations": |w, ns| tables::create(&w.ctx, ns);
+    "table_of_updates": |w, ns| tables::update(&w.ctx, ns);
+    "table_of_statuses": |w, ns| tables::status(&w.ctx, ns);
+    "refused_templates_are_told": |w, ns| tables::conditions(&w.ctx, ns);
+    "stateful_sets_convert": |w, ns| shapes::convert(&w.ctx, ns);
+    "kubectl_knows_sets": |w, ns| clients::kubectl(&w.ctx, ns);
+    "autoscaler_scales_a_set": |w, ns| clients::autoscaler(&w.ctx, ns);
+    "budget_counts_a_set": |w, ns| clients::budget(&w.ctx, ns);
     "bad_sets_are_refused": |w, ns| refusal::bad_sets(&w.ctx, ns);
     "claim_larger_than_any_pool": |w, ns| refusal::claim_larger_than_any_pool(&w.ctx, ns);
     "unknown_class_parameter": |w, ns| refusal::unknown_parameter(&w.ctx, ns);

@@ -1,6 +1,7 @@
 //! What Berth promises, one function per promise. The demo tells some of them as
 //! a story; the tests run all. Each takes a namespace of its own.
 
+pub mod clients;
 pub mod data;
 pub mod disruption;
 pub mod limits;
@@ -9,6 +10,8 @@ pub mod order;
 pub mod place;
 pub mod refusal;
 pub mod rollout;
+pub mod shapes;
+pub mod tables;
 pub mod takeover;
 
 use anyhow::{Result, ensure};
