@@ -56,6 +56,8 @@ fn ordinal_set() -> CustomResourceDefinition {
     rolling["maxUnavailable"]["x-kubernetes-validations"] = rules::max_unavailable();
     properties["serviceName"]["maxLength"] = json!(63);
     properties["serviceName"]["x-kubernetes-validations"] = rules::service_name();
+    properties["rollbackTo"]["maxLength"] = json!(253);
+    properties["rollbackTo"]["x-kubernetes-validations"] = rules::rollback_to();
     let status = &mut root["properties"]["status"];
     status["x-kubernetes-validations"] = rules::status();
     for counter in [

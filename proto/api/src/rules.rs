@@ -22,7 +22,7 @@ const CLAIMS_STAY: &str = "\
     (!has(c.metadata.annotations) || c.metadata.annotations == oldSelf.volumeClaimTemplates[i].metadata.annotations)))";
 
 /// Fields of the spec that may change after creation.
-const MUTABLE: &str = "replicas, ordinals, template, updateStrategy, revisionHistoryLimit, persistentVolumeClaimRetentionPolicy and minReadySeconds";
+const MUTABLE: &str = "replicas, ordinals, template, updateStrategy, revisionHistoryLimit, persistentVolumeClaimRetentionPolicy, minReadySeconds, rollbackTo and restartedAt";
 
 fn rules(rules: &[(&str, &str)]) -> Value {
     let rule = |(rule, message): &(&str, &str)| json!({"rule": rule, "message": message});
@@ -133,6 +133,14 @@ pub(crate) fn service_name() -> Value {
     rules(&[(
         "self == '' || !format.dns1123Label().validate(self).hasValue()",
         "serviceName must be the name of a Service, a DNS label: lower-case letters, digits and '-'",
+    )])
+}
+
+/// ControllerRevisions have the names of DNS subdomains.
+pub(crate) fn rollback_to() -> Value {
+    rules(&[(
+        "!format.dns1123Subdomain().validate(self).hasValue()",
+        "rollbackTo must be the name of a ControllerRevision of this set; kubectl get controllerrevisions lists them",
     )])
 }
 
