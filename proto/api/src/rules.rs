@@ -92,15 +92,23 @@ pub(crate) fn set_spec() -> Value {
     rules(&all)
 }
 
-pub(crate) fn match_labels() -> Value {
+/// On a map of labels. Those of the template as well: revisions carry them, so
+/// there would be not even a revision to say what is wrong.
+pub(crate) fn labels(field: &str) -> Value {
+    let key = format!(
+        "{field} has a key that cannot be a label's: letters, digits, '-', '_' and '.', after an optional DNS name and '/'"
+    );
+    let value = format!(
+        "{field} has a value that cannot be a label's: at most 63 letters, digits, '-', '_' and '.', a letter or digit first and last"
+    );
     rules(&[
         (
             "self.all(k, !format.qualifiedName().validate(k).hasValue())",
-            "matchLabels has a key that cannot be a label's: letters, digits, '-', '_' and '.', after an optional DNS name and '/'",
+            &key,
         ),
         (
             "self.all(k, !format.labelValue().validate(self[k]).hasValue())",
-            "matchLabels has a value that cannot be a label's: at most 63 letters, digits, '-', '_' and '.', a letter or digit first and last",
+            &value,
         ),
     ])
 }

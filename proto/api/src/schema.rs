@@ -22,6 +22,8 @@ static DEFINITIONS: LazyLock<Map<String, Value>> = LazyLock::new(|| {
 
 pub(crate) fn pod_template(_: &mut SchemaGenerator) -> Schema {
     let mut template = definition("io.k8s.api.core.v1.PodTemplateSpec");
+    template["properties"]["metadata"]["properties"]["labels"]["x-kubernetes-validations"] =
+        rules::labels("template.metadata.labels");
     let spec = &mut template["properties"]["spec"];
     // A set's pods are replaced by the set: upstream refuses the other policies
     // and a deadline (apps/v1 validation).
@@ -93,7 +95,7 @@ pub(crate) fn label_selector(_: &mut SchemaGenerator) -> Schema {
                 "description": "Labels that a pod must have.",
                 "maxProperties": 64,
                 "additionalProperties": {"type": "string", "maxLength": 63},
-                "x-kubernetes-validations": rules::match_labels(),
+                "x-kubernetes-validations": rules::labels("matchLabels"),
             },
             "matchExpressions": {
                 "type": "array",
