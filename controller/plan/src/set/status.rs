@@ -54,12 +54,12 @@ fn count(view: &View, members: &Members, revisions: &Revisions<'_>) -> OrdinalSe
         })
     };
     let ready = count(&|p| p.is_ready());
+    // Clients that see their generation here read the revisions as the answer to
+    // it: not before the template has its revision.
+    let answered = revisions.settled || view.set.deleting;
+    let generation = answered.then_some(view.set.generation);
     OrdinalSetStatus {
-        observed_generation: Some(
-            view.set
-                .generation
-                .max(old.observed_generation.unwrap_or(0)),
-        ),
+        observed_generation: generation.max(old.observed_generation),
         replicas: count(&|p| p.phase.is_some()),
         ready_replicas: ready,
         available_replicas: count(&|p| p.ready_for_long(view)),

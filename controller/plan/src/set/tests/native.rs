@@ -92,6 +92,31 @@ fn a_template_that_differs_only_in_defaults_is_the_same() {
     assert_eq!(world.view.set.status.updated_replicas, 3);
 }
 
+/// Who waits for a generation to be observed reads its revisions next.
+#[test]
+fn a_generation_is_observed_with_its_revision() {
+    for kind in [Kind::OrdinalSet, Kind::StatefulSet] {
+        let mut world = World::settled(json!({}));
+        world.view.set.kind = kind;
+        let before = world.view.set.status.clone();
+        world.image("two");
+        let mut rounds = 0;
+        while world.view.set.status.observed_generation == before.observed_generation {
+            assert_eq!(
+                world.view.set.status.update_revision,
+                before.update_revision
+            );
+            world.step();
+            rounds += 1;
+        }
+        assert!(rounds > 1);
+        let after = &world.view.set.status;
+        assert_eq!(after.observed_generation, Some(world.view.set.generation));
+        assert_ne!(after.update_revision, before.update_revision);
+        assert_eq!(after.current_revision, before.current_revision);
+    }
+}
+
 #[test]
 fn a_rollback_needs_no_question() {
     let mut world = native(json!({}));
