@@ -289,7 +289,15 @@ pub async fn status(ctx: &Ctx, ns: &str) -> Result<()> {
             let uri = kind.uri(ns, &format!("/{name}"));
             let become_ = |status: &Value| {
                 let status = status.clone();
-                move |object: &mut Value| object["status"] = status.clone()
+                move |object: &mut Value| {
+                    let counted = object["status"]["collisionCount"].take();
+                    object["status"] = status.clone();
+                    // The kind's own controller may have counted already; only a row
+                    // that counted before means to forget it.
+                    if row.old.is_null() && status.get("collisionCount").is_none() {
+                        object["status"]["collisionCount"] = counted;
+                    }
+                }
             };
             if !row.old.is_null() {
                 let refused = put(ctx, &uri, "/status", "", become_(&row.old)).await?;
