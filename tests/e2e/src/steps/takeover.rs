@@ -127,9 +127,10 @@ pub async fn stands_down(ctx: &Ctx, ns: &str) -> Result<()> {
         ..PatchParams::default()
     };
     until("Berth to stand down for set disputed", async || {
-        // A count that is wrong, so that writing it changes something.
+        // A count that is wrong, so that writing it changes something; a field
+        // set to nought would be left out, and so be nobody's.
         let count = sets.get("disputed").await?.status.map(|s| s.replicas);
-        let wrong = json!({"status": {"updatedReplicas": 0, "currentReplicas": 0}});
+        let wrong = json!({"status": {"replicas": 2}});
         sets.patch_status("disputed", &somebody, &Patch::Merge(wrong))
             .await?;
         let events = ["get", "events", "-o", "name", "--field-selector"];
