@@ -23,6 +23,7 @@ pub(crate) fn pool(health: Health) -> PoolReport {
         room: 99 << 30,
         free: 90 << 30,
         volumes: 1,
+        snapshots: 0,
         trash: 0,
     }
 }
@@ -47,6 +48,7 @@ pub(crate) fn volume() -> VolumeReport {
         mode: disk::VolumeMode::Filesystem,
         created: "2026-01-02T03:04:05Z".to_owned(),
         path: "/var/lib/berth/pools/disk0/volumes/pvc-1/data".into(),
+        source: None,
         health: VolumeHealth::Ready,
         used: Some(64 << 20),
         published: Vec::new(),

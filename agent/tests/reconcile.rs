@@ -190,7 +190,9 @@ async fn a_mounted_volume_is_reported_and_erased_only_afterwards() {
         id: "v1".to_owned(),
         target: target.clone(),
         staging: None,
+        mode: berth_provisioner::VolumeMode::Filesystem,
         readonly: false,
+        flags: Vec::new(),
         pod_uid: "pod-a".to_owned(),
         single_writer: false,
     };

@@ -52,6 +52,22 @@ pub enum Error {
         /// The volume.
         id: String,
     },
+    /// No pool that is here has a snapshot of this id.
+    #[error("no pool on this node holds a snapshot {id}")]
+    UnknownSnapshot {
+        /// The snapshot.
+        id: String,
+    },
+    /// A volume is too small for what it is to start with.
+    #[error("{size} bytes are asked for, and its source {source_id} needs {needed}: ask for more")]
+    TooSmall {
+        /// Id of the snapshot or volume that it is to start with.
+        source_id: String,
+        /// Bytes asked for.
+        size: u64,
+        /// Bytes that the source needs.
+        needed: u64,
+    },
     /// The volume should exist and does not. Nothing is made in its place.
     #[error("the data of volume {id} is lost: {why}; nothing is made in its place")]
     Lost {

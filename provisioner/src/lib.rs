@@ -11,6 +11,8 @@
 //!   .berth/new/<id>/                     volumes in the making, given to nobody yet
 //!   volumes/<id>/record.json             what the volume is
 //!   volumes/<id>/data                    what pods see
+//!   snapshots/<id>/record.json          what the snapshot is
+//!   snapshots/<id>/data                 what it keeps
 //!   trash/<id>                           deleted, its space not yet freed
 //!   tombstones/<id>.json                 what was erased on purpose
 //! ```
@@ -48,6 +50,7 @@ mod remover;
 mod report;
 mod scan;
 mod seal;
+mod snapshots;
 mod sys;
 #[cfg(feature = "testing")]
 pub mod testing;
@@ -62,6 +65,6 @@ pub use init::init_pool;
 pub use provisioner::Provisioner;
 pub use types::{
     Backend, CheckReport, ClaimRef, Config, Finding, FindingKind, Health, InitOptions, KnownPool,
-    PoolId, PoolReport, Publication, Publish, SetRef, Usage, VolumeHealth, VolumeMode,
-    VolumeReport, VolumeSpec,
+    MountFlag, PoolId, PoolReport, Publication, Publish, SetRef, SnapshotReport, SnapshotSpec,
+    Source, Stage, Usage, VolumeHealth, VolumeMode, VolumeReport, VolumeSpec,
 };

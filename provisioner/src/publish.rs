@@ -14,7 +14,8 @@ use crate::place::Place;
 use crate::pool::{Need, Pool};
 use crate::provisioner::{Inner, Provisioner};
 use crate::record::{DATA, TRASH, VOLUMES};
-use crate::types::Publish;
+use crate::sys::MountAs;
+use crate::types::{Publish, Stage};
 use crate::uses::Use;
 
 impl Provisioner {
@@ -23,8 +24,9 @@ impl Provisioner {
     ///
     /// # Errors
     /// As [`publish`](Self::publish), without its refusals.
-    pub fn stage(&self, id: &str, staging: &Path) -> Result<(), Error> {
+    pub fn stage(&self, request: &Stage) -> Result<(), Error> {
         let inner = &self.inner;
+        let (id, staging) = (request.id.as_str(), request.staging.as_path());
         inner.manage()?;
         let _one = inner.volume_locks.hold(id);
         let (pool, record) = inner.sound(id, Need::Write)?;
@@ -183,7 +185,15 @@ impl Inner {
         };
         let bound = self
             .sys
-            .bind(data, &place.parent, &place.name, readonly)
+            .bind(
+                data,
+                &place.parent,
+                &place.name,
+                MountAs {
+                    read_only: readonly,
+                    flags: &[],
+                },
+            )
             .doing("mounting the volume at", &place.said);
         if bound.is_err()
             && made

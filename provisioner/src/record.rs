@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::seal::Sealed;
-use crate::types::{Backend, ClaimRef, PoolId, SetRef, VolumeMode, VolumeSpec};
+use crate::types::{Backend, ClaimRef, PoolId, SetRef, Source, VolumeMode, VolumeSpec};
 
 /// Directory of the pool for Berth's own things.
 pub(crate) const META: &str = ".berth";
@@ -73,6 +73,15 @@ pub(crate) struct VolumeRecord {
     pub(crate) created: String,
     /// Id of the subvolume, and of its qgroup; written before the volume appears.
     pub(crate) subvolume: Option<u64>,
+    /// Id of the project whose quota limits it; written before the volume appears.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) project: Option<u32>,
+    /// What it was made from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) source: Option<Source>,
+    /// Its image's bytes are taken only when they are written.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) sparse: bool,
 }
 
 impl Sealed for VolumeRecord {
@@ -96,6 +105,9 @@ impl VolumeRecord {
         }
         if want.backend.is_some_and(|backend| backend != self.backend) {
             return Some(format!("its backend is {}", self.backend));
+        }
+        if want.source != self.source && want.source.is_some() {
+            return Some("it was made from another source".into());
         }
         if want.size > self.size {
             return Some(format!(
@@ -183,6 +195,9 @@ pub(crate) mod tests {
                 fs_uuid,
                 created: now(),
                 subvolume,
+                project: subvolume.map(|id| id as u32),
+                source: subvolume.map(|id| Source::Snapshot(id.to_string())),
+                sparse: subvolume.is_some(),
             };
             prop_assert_eq!(seal::open::<VolumeRecord>(&seal::seal(&record)), Ok(record));
         }
@@ -208,6 +223,9 @@ pub(crate) mod tests {
             fs_uuid: None,
             created: now(),
             subvolume: Some(256),
+            project: None,
+            source: None,
+            sparse: false,
         };
         let want = VolumeSpec {
             id: "pvc-1".into(),
@@ -216,6 +234,8 @@ pub(crate) mod tests {
             set: None,
             backend: None,
             mode: VolumeMode::Filesystem,
+            source: None,
+            sparse: false,
             expect_existing: false,
         };
         assert_eq!(record.difference(&want, &pool), None);

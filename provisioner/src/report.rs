@@ -141,6 +141,7 @@ impl Inner {
             mode: crate::types::VolumeMode::Filesystem,
             created: String::new(),
             path,
+            source: None,
             health: VolumeHealth::Ready,
             used: None,
             staged: uses
@@ -313,6 +314,7 @@ impl Inner {
             room: 0,
             free: 0,
             volumes: 0,
+            snapshots: 0,
             trash: 0,
         }
     }

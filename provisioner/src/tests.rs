@@ -73,7 +73,9 @@ impl Node {
             id: id.into(),
             target: self.config.kubelet_dir.join("pods").join(pod).join("mount"),
             staging: None,
+            mode: VolumeMode::Filesystem,
             readonly: false,
+            flags: Vec::new(),
             pod_uid: pod.into(),
             single_writer: true,
         }
@@ -92,6 +94,8 @@ fn want(id: &str) -> VolumeSpec {
         set: None,
         backend: None,
         mode: VolumeMode::Filesystem,
+        source: None,
+        sparse: false,
         expect_existing: false,
     }
 }

@@ -112,8 +112,18 @@ pub enum VolumeMode {
     /// A mounted directory tree.
     #[default]
     Filesystem,
-    /// A raw block device. No backend makes these yet.
+    /// A raw block device.
     Block,
+}
+
+/// What a new volume starts with instead of being empty; in the same pool.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Source {
+    /// The snapshot of this id.
+    Snapshot(String),
+    /// The volume of this id, as it is at that moment.
+    Volume(String),
 }
 
 /// The claim that a volume is for; what its by-claim link is named by.
@@ -156,9 +166,95 @@ pub struct VolumeSpec {
     pub backend: Option<Backend>,
     /// Directory tree or block device.
     pub mode: VolumeMode,
+    /// What it starts with; empty when absent.
+    pub source: Option<Source>,
+    /// An image's bytes are taken from the filesystem only when they are written.
+    /// The ledger promises them all the same; other backends are sparse anyway.
+    pub sparse: bool,
     /// The volume is known to have existed: return what the pool holds, and
     /// answer [`Error::Lost`](crate::Error::Lost) rather than make an empty one.
     pub expect_existing: bool,
+}
+
+/// A snapshot that is wanted; it lies in its volume's pool.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SnapshotSpec {
+    /// Id of the snapshot, `[a-z0-9][a-z0-9.-]{0,127}`.
+    pub id: String,
+    /// Id of the volume.
+    pub volume: String,
+}
+
+/// One snapshot.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SnapshotReport {
+    /// Id of the snapshot.
+    pub id: String,
+    /// Id of the volume that it was taken of, which may be gone.
+    pub volume: String,
+    /// Pool that holds it.
+    pub pool: PoolId,
+    /// Bytes that a volume restored from it needs at least: its volume's size.
+    pub size: u64,
+    /// Bytes of the pool's room that it holds: what it pins however much is
+    /// written to its volume.
+    pub reserved: u64,
+    /// Backend that took it; a volume restored from it has the same.
+    pub backend: Backend,
+    /// Directory tree or block device.
+    pub mode: VolumeMode,
+    /// When it was taken (RFC 3339, UTC).
+    pub created: String,
+    /// Where its data lies.
+    pub path: PathBuf,
+    /// Whether it can be used.
+    pub health: VolumeHealth,
+}
+
+/// How one mount of a volume behaves, beside being writable or not
+/// (mount_setattr(2)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MountFlag {
+    /// Device nodes cannot be opened.
+    NoDev,
+    /// Set-user-id bits and file capabilities mean nothing.
+    NoSuid,
+    /// Nothing can be executed.
+    NoExec,
+    /// Access times are not written.
+    NoAtime,
+    /// Access times of directories are not written.
+    NoDirAtime,
+    /// Access times are written now and then, as is usual.
+    RelAtime,
+    /// Access times are written always.
+    StrictAtime,
+}
+
+impl MountFlag {
+    /// Every flag, with its name in mount options.
+    pub const ALL: [(Self, &'static str); 7] = [
+        (Self::NoDev, "nodev"),
+        (Self::NoSuid, "nosuid"),
+        (Self::NoExec, "noexec"),
+        (Self::NoAtime, "noatime"),
+        (Self::NoDirAtime, "nodiratime"),
+        (Self::RelAtime, "relatime"),
+        (Self::StrictAtime, "strictatime"),
+    ];
+}
+
+/// One request to stage a volume.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stage {
+    /// Id of the volume.
+    pub id: String,
+    /// A directory below kubelet's; it is the caller's, and stays.
+    pub staging: PathBuf,
+    /// How the caller takes the volume to be: refused when it is the other.
+    pub mode: VolumeMode,
 }
 
 /// Options of [`init_pool`](crate::init_pool).
@@ -237,6 +333,8 @@ pub struct PoolReport {
     pub free: u64,
     /// Volumes in the pool.
     pub volumes: u64,
+    /// Snapshots in the pool.
+    pub snapshots: u64,
     /// Deleted volumes whose space is not freed yet.
     pub trash: u64,
 }
@@ -288,8 +386,10 @@ pub struct VolumeReport {
     pub mode: VolumeMode,
     /// When it was made (RFC 3339, UTC).
     pub created: String,
-    /// Directory that holds the data.
+    /// Directory or image that holds the data.
     pub path: PathBuf,
+    /// What it was made from.
+    pub source: Option<Source>,
     /// Whether it can be used.
     pub health: VolumeHealth,
     /// Bytes in use, where the backend can tell; btrfs counts at each commit, so
@@ -311,8 +411,13 @@ pub struct Publish {
     pub target: PathBuf,
     /// Where it was staged, if the caller stages: refused when it is not.
     pub staging: Option<PathBuf>,
+    /// How the caller takes the volume to be: refused when it is the other. A block
+    /// device's target is a file.
+    pub mode: VolumeMode,
     /// Mount it read-only.
     pub readonly: bool,
+    /// How the mount is to behave; nothing for a block device.
+    pub flags: Vec<MountFlag>,
     /// UID of the pod, empty when unknown.
     pub pod_uid: String,
     /// Refuse while any other publish of the volume stands.

@@ -169,6 +169,9 @@ impl Inner {
             fs_uuid: pool.filesystem.uuid.clone(),
             created: now(),
             subvolume: None,
+            project: None,
+            source: want.source.clone(),
+            sparse: want.sparse,
         };
         let holder = Holder::Volume(want.id.clone());
         self.admit(pool, &holder, record.enforced)?;

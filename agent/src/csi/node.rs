@@ -14,7 +14,7 @@ use berth_csi::csi::{
     NodeUnstageVolumeRequest, NodeUnstageVolumeResponse, Topology, node_server,
     node_service_capability, node_service_capability::rpc,
 };
-use berth_provisioner::{Error, Publish};
+use berth_provisioner::{Error, Publish, Stage, VolumeMode};
 use tonic::{Request, Response, Status};
 
 use super::request::{access, predecessor, required, usage};
@@ -74,7 +74,11 @@ impl node_server::Node for NodeService {
         access(request.volume_capability.as_ref())?;
         let volume = id.clone();
         self.operate(Operation::Stage, &id, move |disk| {
-            disk.stage(&volume, &PathBuf::from(staging))
+            disk.stage(&Stage {
+                id: volume,
+                staging: staging.into(),
+                mode: VolumeMode::Filesystem,
+            })
         })
         .await?;
         Ok(Response::new(NodeStageVolumeResponse {}))
@@ -113,7 +117,9 @@ impl node_server::Node for NodeService {
             id: id.clone(),
             target: target.into(),
             staging: Some(request.staging_target_path.into()),
+            mode: VolumeMode::Filesystem,
             readonly: request.readonly || access.readonly,
+            flags: Vec::new(),
             pod_uid: request.volume_context.remove(POD_UID).unwrap_or_default(),
             single_writer: access.single_writer,
         };

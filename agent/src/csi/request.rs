@@ -137,7 +137,9 @@ mod tests {
             id: "pvc-1".to_owned(),
             target: target.into(),
             staging: None,
+            mode: berth_provisioner::VolumeMode::Filesystem,
             readonly: false,
+            flags: Vec::new(),
             pod_uid: pod.to_owned(),
             single_writer: false,
         };

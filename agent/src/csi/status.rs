@@ -17,7 +17,10 @@ pub fn code(error: &Error) -> Code {
         // "Published at this target already, and incompatible."
         Error::AlreadyExists { .. } | Error::TargetConflict { .. } => Code::AlreadyExists,
         // For the node service an erased volume is one that does not exist.
-        Error::UnknownVolume { .. } | Error::Tombstoned { .. } => Code::NotFound,
+        Error::UnknownVolume { .. } | Error::UnknownSnapshot { .. } | Error::Tombstoned { .. } => {
+            Code::NotFound
+        }
+        Error::TooSmall { .. } => Code::OutOfRange,
         Error::Lost { .. } => Code::DataLoss,
         // Refused before anything was done; a person or another pod has to act.
         Error::PoolMissing { .. }

@@ -29,6 +29,8 @@ pub(super) fn wanted(name: &str, spec: &VolumeSpec) -> disk::VolumeSpec {
             VolumeMode::Filesystem => disk::VolumeMode::Filesystem,
             VolumeMode::Block => disk::VolumeMode::Block,
         },
+        source: None,
+        sparse: false,
         expect_existing: spec.adopt,
     }
 }

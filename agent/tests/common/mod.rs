@@ -142,6 +142,8 @@ impl Agent {
             }),
             backend: None,
             mode: VolumeMode::Filesystem,
+            source: None,
+            sparse: false,
             expect_existing: false,
         };
         self.node

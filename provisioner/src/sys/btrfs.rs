@@ -87,6 +87,7 @@ pub(super) fn qgroups(dir: &Dir, first: u64, last: u64) -> io::Result<BTreeMap<u
             let group = found.entry(header.offset).or_default();
             if kind == QGROUP_INFO {
                 group.used = number(body, 8);
+                group.exclusive = number(body, 24);
             } else if number(body, 0) & LIMIT_MAX_RFER != 0 {
                 group.limit = Some(number(body, 8));
             }

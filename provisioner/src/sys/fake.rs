@@ -7,7 +7,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use super::{Filesystem, Qgroup, Quotas, Sys};
+use super::{Filesystem, MountAs, Qgroup, Quotas, Sys};
 use crate::dir::{Dir, Kind, Mounts};
 use crate::locks::lock;
 use crate::mountinfo::MountEntry;
@@ -146,12 +146,17 @@ impl Sys for Fake {
             }))
     }
 
-    fn bind(&self, source: &Dir, parent: &Dir, name: &str, read_only: bool) -> io::Result<()> {
+    fn bind(&self, source: &Dir, parent: &Dir, name: &str, how: MountAs<'_>) -> io::Result<()> {
         let mut machine = self.call("bind")?;
         let from = machine.under(source.path());
         let root = from.path_inside(source.path()).unwrap();
         let root = root.to_str().unwrap().to_owned();
-        machine.mount(&parent.path().join(name), &from.device, &root, read_only);
+        machine.mount(
+            &parent.path().join(name),
+            &from.device,
+            &root,
+            how.read_only,
+        );
         Ok(())
     }
 

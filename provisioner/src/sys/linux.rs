@@ -11,7 +11,7 @@ use nix::sys::statvfs::{FsFlags, fstatvfs};
 
 use super::raw::btrfs as raw;
 use super::raw::mount;
-use super::{Filesystem, Qgroup, Quotas, Sys, btrfs};
+use super::{Filesystem, MountAs, Qgroup, Quotas, Sys, btrfs};
 use crate::dir::Dir;
 use crate::mountinfo::{self, MountEntry};
 
@@ -66,11 +66,11 @@ impl Sys for Linux {
         })
     }
 
-    fn bind(&self, source: &Dir, parent: &Dir, name: &str, read_only: bool) -> io::Result<()> {
+    fn bind(&self, source: &Dir, parent: &Dir, name: &str, how: MountAs<'_>) -> io::Result<()> {
         let target = parent.open_place(name)?;
         let tree = mount::detached_copy(source)?;
         let mut remount = false;
-        if read_only {
+        if how.read_only {
             // Before it is attached: a copy that propagates to the host takes the
             // flag along, a later remount would not.
             match mount::set_read_only(&tree) {

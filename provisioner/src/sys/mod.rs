@@ -12,10 +12,12 @@ mod linux;
 mod raw;
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::io;
 
 use crate::dir::Dir;
 use crate::mountinfo::MountEntry;
+use crate::types::MountFlag;
 
 #[cfg(target_os = "linux")]
 pub(crate) use linux::Linux;
@@ -57,8 +59,75 @@ pub(crate) enum Quotas {
 pub(crate) struct Qgroup {
     /// Bytes referenced, as of the filesystem's last commit.
     pub(crate) used: u64,
+    /// Bytes of these that nobody else references.
+    pub(crate) exclusive: u64,
     /// Limit of the referenced bytes.
     pub(crate) limit: Option<u64>,
+}
+
+/// Use and limit of one project (quotactl(2), `Q_GETQUOTA` of `PRJQUOTA`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Project {
+    /// Bytes.
+    pub(crate) used: u64,
+    /// Limit of the bytes.
+    pub(crate) limit: Option<u64>,
+    /// Inodes.
+    pub(crate) inodes: u64,
+}
+
+/// One loop device that is attached to a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Loop {
+    /// N of `/dev/loopN`.
+    pub(crate) number: u32,
+    /// Device of the file's filesystem, as stat(2) tells it.
+    pub(crate) device: u64,
+    /// Inode of the file.
+    pub(crate) inode: u64,
+    /// Whether it refuses writes.
+    pub(crate) read_only: bool,
+}
+
+/// How a loop device is attached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct LoopOptions {
+    /// It refuses writes.
+    pub(crate) read_only: bool,
+    /// It detaches itself when its last user closes it: for one that is mounted
+    /// at once.
+    pub(crate) autoclear: bool,
+    /// Bytes of its logical blocks, 512 or 4096.
+    pub(crate) block_size: u32,
+}
+
+/// Space of a mounted filesystem (statfs(2)).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Space {
+    /// Bytes in all.
+    pub(crate) total: u64,
+    /// Bytes in use.
+    pub(crate) used: u64,
+    /// Bytes that can be written.
+    pub(crate) available: u64,
+    /// Inodes in all.
+    pub(crate) inodes: u64,
+    /// Inodes in use.
+    pub(crate) inodes_used: u64,
+}
+
+/// How a mount behaves.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct MountAs<'a> {
+    /// Nothing can be written.
+    pub(crate) read_only: bool,
+    /// Beside that.
+    pub(crate) flags: &'a [MountFlag],
+}
+
+/// The answer of a machine that does not have it.
+fn unsupported<T>() -> io::Result<T> {
+    Err(io::ErrorKind::Unsupported.into())
 }
 
 /// The system calls.
@@ -69,9 +138,8 @@ pub(crate) trait Sys: Send + Sync {
     fn mount_of(&self, dir: &Dir) -> io::Result<MountEntry>;
     /// What `dir` lies on.
     fn filesystem(&self, dir: &Dir) -> io::Result<Filesystem>;
-    /// Makes what is at `source` visible at `target`, which is then remounted
-    /// read-only if asked; `parent` and `name` lead to the target again.
-    fn bind(&self, source: &Dir, parent: &Dir, name: &str, read_only: bool) -> io::Result<()>;
+    /// Makes the directory `source` visible at the directory `name` of `parent`.
+    fn bind(&self, source: &Dir, parent: &Dir, name: &str, how: MountAs<'_>) -> io::Result<()>;
     /// Takes the topmost mount off `name`.
     fn unmount(&self, parent: &Dir, name: &str) -> io::Result<()>;
 
@@ -104,4 +172,100 @@ pub(crate) trait Sys: Send + Sync {
     fn subvolume_exists(&self, dir: &Dir, subvolume: u64) -> io::Result<bool>;
     /// Has the filesystem of `dir` write everything down and clean up soon.
     fn commit(&self, dir: &Dir) -> io::Result<()>;
+    /// Makes a snapshot of the subvolume `source` as `name` of `parent`, and returns
+    /// its id; what was written to the source before is in it.
+    fn snapshot_subvolume(
+        &self,
+        _source: &Dir,
+        _parent: &Dir,
+        _name: &str,
+        _read_only: bool,
+    ) -> io::Result<u64> {
+        unsupported()
+    }
+
+    /// Whether the filesystem of `dir` counts projects and enforces their limits.
+    fn project_quotas(&self, _dir: &Dir) -> io::Result<bool> {
+        unsupported()
+    }
+    /// The project that `dir` belongs to, 0 for none.
+    fn project_of(&self, _dir: &Dir) -> io::Result<u32> {
+        unsupported()
+    }
+    /// Puts `dir`, and whatever will be made in it, into a project.
+    fn set_project(&self, _dir: &Dir, _project: u32) -> io::Result<()> {
+        unsupported()
+    }
+    /// Use and limit of a project; zeros for one that the filesystem never met.
+    fn project(&self, _dir: &Dir, _project: u32) -> io::Result<Project> {
+        unsupported()
+    }
+    /// Limits a project's bytes, rounded up to KiB; `None` takes the limit off.
+    fn limit_project(&self, _dir: &Dir, _project: u32, _bytes: Option<u64>) -> io::Result<()> {
+        unsupported()
+    }
+
+    /// Makes `file` at least `bytes` long, its blocks allocated (fallocate(2)) unless
+    /// `sparse`. Never shortens it.
+    fn allocate(&self, _file: &File, _bytes: u64, _sparse: bool) -> io::Result<()> {
+        unsupported()
+    }
+    /// Makes an ext4 in the file `name` of `dir`, which holds nothing.
+    fn format(&self, _dir: &Dir, _name: &str) -> io::Result<()> {
+        unsupported()
+    }
+    /// Lets `to`, which is empty, share the blocks of `from` (FICLONE); `false` when
+    /// the filesystem cannot.
+    fn reflink(&self, _from: &File, _to: &File) -> io::Result<bool> {
+        unsupported()
+    }
+    /// Every loop device that is attached.
+    fn loops(&self) -> io::Result<Vec<Loop>> {
+        unsupported()
+    }
+    /// Attaches a loop device to `file`, with direct I/O where the filesystem can;
+    /// makes the device's node where there are too few. While the handle is open the
+    /// device stays.
+    fn attach_loop(&self, _file: &File, _options: LoopOptions) -> io::Result<(u32, File)> {
+        unsupported()
+    }
+    /// Detaches a loop device; one that is still held goes with its last user.
+    fn detach_loop(&self, _number: u32) -> io::Result<()> {
+        unsupported()
+    }
+    /// Has a loop device notice that its file grew.
+    fn resize_loop(&self, _number: u32) -> io::Result<()> {
+        unsupported()
+    }
+    /// Mounts the ext4 on a loop device at the directory `name` of `parent`.
+    fn mount_loop(
+        &self,
+        _number: u32,
+        _parent: &Dir,
+        _name: &str,
+        _how: MountAs<'_>,
+    ) -> io::Result<()> {
+        unsupported()
+    }
+    /// Makes the node of a loop device visible at the file `name` of `parent`.
+    fn bind_loop(&self, _number: u32, _parent: &Dir, _name: &str) -> io::Result<()> {
+        unsupported()
+    }
+    /// Lets the mounted ext4 of which `dir` is the root fill its device.
+    fn grow_ext4(&self, _dir: &Dir) -> io::Result<()> {
+        unsupported()
+    }
+    /// Writes a mounted filesystem down and holds back every writer, until
+    /// [`Sys::thaw`].
+    fn freeze(&self, _dir: &Dir) -> io::Result<()> {
+        unsupported()
+    }
+    /// Lets writers go on.
+    fn thaw(&self, _dir: &Dir) -> io::Result<()> {
+        unsupported()
+    }
+    /// Space of the filesystem that `dir` is in.
+    fn space(&self, _dir: &Dir) -> io::Result<Space> {
+        unsupported()
+    }
 }

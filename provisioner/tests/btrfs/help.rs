@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use berth_provisioner::testing::{LoopPool, TestNode};
 use berth_provisioner::{
-    ClaimRef, InitOptions, PoolId, Provisioner, Publish, SetRef, VolumeMode, VolumeSpec, init_pool,
+    ClaimRef, InitOptions, PoolId, Provisioner, Publish, SetRef, Stage, VolumeMode, VolumeSpec,
+    init_pool,
 };
 
 pub(crate) const MIB: u64 = 1 << 20;
@@ -32,6 +33,8 @@ pub(crate) fn want(id: &str, size: u64) -> VolumeSpec {
         }),
         backend: None,
         mode: VolumeMode::Filesystem,
+        source: None,
+        sparse: false,
         expect_existing: false,
     }
 }
@@ -41,7 +44,9 @@ pub(crate) fn publish(node: &TestNode, id: &str, pod: &str) -> Publish {
         id: id.into(),
         target: node.target(pod, id),
         staging: None,
+        mode: VolumeMode::Filesystem,
         readonly: false,
+        flags: Vec::new(),
         pod_uid: pod.into(),
         single_writer: true,
     }
@@ -97,4 +102,12 @@ pub(crate) fn btrfs(args: &[&str], path: &Path) {
         .output()
         .unwrap();
     assert!(output.status.success(), "{args:?}: {output:?}");
+}
+
+pub(crate) fn stage(id: &str, staging: &Path) -> Stage {
+    Stage {
+        id: id.into(),
+        staging: staging.into(),
+        mode: VolumeMode::Filesystem,
+    }
 }

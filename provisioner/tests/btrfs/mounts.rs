@@ -6,7 +6,7 @@ use std::os::unix::fs::symlink;
 
 use berth_provisioner::{Error, Health, Provisioner};
 
-use crate::help::{MIB, PATIENCE, node, publish, want};
+use crate::help::{MIB, PATIENCE, node, publish, stage, want};
 
 #[test]
 fn publishing_may_be_repeated_and_survives_a_restart() {
@@ -20,8 +20,8 @@ fn publishing_may_be_repeated_and_survives_a_restart() {
     let mut request = publish(&node, "v", "pod-1");
     request.staging = Some(staging.clone());
     assert!(matches!(p.publish(&request), Err(Error::NotStaged { .. })));
-    p.stage("v", &staging).unwrap();
-    p.stage("v", &staging).unwrap();
+    p.stage(&stage("v", &staging)).unwrap();
+    p.stage(&stage("v", &staging)).unwrap();
     p.publish(&request).unwrap();
     p.publish(&request).unwrap();
     assert_eq!(
