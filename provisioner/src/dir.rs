@@ -87,6 +87,38 @@ impl Dir {
         })
     }
 
+    /// Opens whatever is at `name`, which may be a link, as a place only: nothing
+    /// happens to it, even if it is a device or a FIFO.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn open_entry(&self, name: impl AsRef<Path>, mounts: Mounts) -> io::Result<OwnedFd> {
+        let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        beneath(self.as_fd(), name.as_ref(), flags, Mode::empty(), mounts)
+    }
+
+    /// Makes an empty file, where there must not be anything, and opens it.
+    pub(crate) fn create_file(&self, name: impl AsRef<Path>, mode: u32) -> io::Result<File> {
+        let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC;
+        let mode = Mode::from_bits_truncate(mode);
+        beneath(self.as_fd(), name.as_ref(), flags, mode, Mounts::Stay).map(File::from)
+    }
+
+    /// Opens the regular file `name` as a place only, on which a node can be
+    /// mounted; makes an empty one if there is nothing.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn open_file_place(&self, name: &str) -> io::Result<OwnedFd> {
+        match self.create_file(name, 0o600) {
+            Ok(_) => {}
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(e) => return Err(e),
+        }
+        let place = self.open_entry(name, Mounts::Cross)?;
+        let stat = nix::sys::stat::fstat(&place)?;
+        if SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT != SFlag::S_IFREG {
+            return Err(io::Error::other("not a regular file"));
+        }
+        Ok(place)
+    }
+
     /// Where it was when it was opened.
     pub(crate) fn path(&self) -> &Path {
         &self.path

@@ -1,6 +1,7 @@
 //! The real system calls, as far as nix has safe names for them.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 use std::path::Path;
@@ -10,8 +11,11 @@ use nix::mount::{MntFlags, MsFlags};
 use nix::sys::statvfs::{FsFlags, fstatvfs};
 
 use super::raw::btrfs as raw;
-use super::raw::mount;
-use super::{Filesystem, MountAs, Qgroup, Quotas, Sys, btrfs};
+use super::raw::{filesystem, mount, quota};
+use super::{
+    Filesystem, Loop, LoopOptions, MountAs, Project, Qgroup, Quotas, Space, Sys, btrfs, images,
+    loops,
+};
 use crate::dir::Dir;
 use crate::mountinfo::{self, MountEntry};
 
@@ -70,13 +74,20 @@ impl Sys for Linux {
         let target = parent.open_place(name)?;
         let tree = mount::detached_copy(source)?;
         let mut remount = false;
-        if how.read_only {
+        if how != MountAs::default() {
             // Before it is attached: a copy that propagates to the host takes the
-            // flag along, a later remount would not.
-            match mount::set_read_only(&tree) {
+            // flags along, a later remount would not.
+            match mount::set_attributes(&tree, how) {
                 Ok(()) => {}
-                // Kernels before 5.12.
-                Err(e) if e.raw_os_error() == Some(Errno::ENOSYS as i32) => remount = true,
+                Err(e) if e.raw_os_error() == Some(Errno::ENOSYS as i32) => {
+                    if !how.flags.is_empty() {
+                        return Err(io::Error::new(
+                            io::ErrorKind::Unsupported,
+                            "mount options other than ro need a kernel of 5.12 or later",
+                        ));
+                    }
+                    remount = true;
+                }
                 Err(e) => return Err(e),
             }
         }
@@ -197,5 +208,106 @@ impl Sys for Linux {
 
     fn commit(&self, dir: &Dir) -> io::Result<()> {
         raw::sync(dir)
+    }
+    fn snapshot_subvolume(
+        &self,
+        source: &Dir,
+        parent: &Dir,
+        name: &str,
+        read_only: bool,
+    ) -> io::Result<u64> {
+        raw::snapshot(source, parent, name, read_only)?;
+        let made = parent.open(name, crate::dir::Mounts::Stay)?;
+        raw::subvolume_of(&made)
+    }
+
+    fn project_quotas(&self, dir: &Dir) -> io::Result<bool> {
+        quota::enforced(dir)
+    }
+
+    fn project_of(&self, dir: &Dir) -> io::Result<u32> {
+        filesystem::project_of(dir)
+    }
+
+    fn set_project(&self, dir: &Dir, project: u32) -> io::Result<()> {
+        filesystem::set_project(dir, project)
+    }
+
+    fn project(&self, dir: &Dir, project: u32) -> io::Result<Project> {
+        quota::project(dir, project)
+    }
+
+    fn limit_project(&self, dir: &Dir, project: u32, bytes: Option<u64>) -> io::Result<()> {
+        quota::limit(dir, project, bytes)
+    }
+
+    fn allocate(&self, file: &File, bytes: u64, sparse: bool) -> io::Result<()> {
+        images::allocate(file, bytes, sparse)
+    }
+
+    fn format(&self, dir: &Dir, name: &str) -> io::Result<()> {
+        images::format(dir, name)
+    }
+
+    fn reflink(&self, from: &File, to: &File) -> io::Result<bool> {
+        filesystem::reflink(from, to)
+    }
+
+    fn loops(&self) -> io::Result<Vec<Loop>> {
+        loops::attached()
+    }
+
+    fn attach_loop(&self, file: &File, options: LoopOptions) -> io::Result<(u32, File)> {
+        loops::attach(file, options)
+    }
+
+    fn detach_loop(&self, number: u32) -> io::Result<()> {
+        loops::detach(number)
+    }
+
+    fn resize_loop(&self, number: u32) -> io::Result<()> {
+        loops::resize(number)
+    }
+
+    fn mount_loop(
+        &self,
+        number: u32,
+        parent: &Dir,
+        name: &str,
+        how: MountAs<'_>,
+    ) -> io::Result<()> {
+        let target = parent.open_place(name)?;
+        let tree = mount::detached_ext4(&loops::node(number)?, how)?;
+        mount::attach(&tree, &target)
+    }
+
+    fn bind_loop(&self, number: u32, parent: &Dir, name: &str) -> io::Result<()> {
+        let target = parent.open_file_place(name)?;
+        let tree = mount::detached_node(&loops::node(number)?)?;
+        mount::attach(&tree, &target)
+    }
+
+    fn grow_ext4(&self, dir: &Dir) -> io::Result<()> {
+        images::grow_ext4(dir)
+    }
+
+    fn freeze(&self, dir: &Dir) -> io::Result<()> {
+        filesystem::freeze(dir)
+    }
+
+    fn thaw(&self, dir: &Dir) -> io::Result<()> {
+        filesystem::thaw(dir)
+    }
+
+    fn space(&self, dir: &Dir) -> io::Result<Space> {
+        let stat = fstatvfs(dir)?;
+        let bytes = |blocks: u64| blocks.saturating_mul(stat.fragment_size());
+        Ok(Space {
+            total: bytes(stat.blocks()),
+            used: bytes(stat.blocks().saturating_sub(stat.blocks_free())),
+            available: bytes(stat.blocks_available()),
+            inodes: stat.files(),
+            inodes_used: stat.files().saturating_sub(stat.files_free()),
+        })
     }
 }

@@ -7,7 +7,11 @@ mod btrfs;
 #[cfg(test)]
 pub(crate) mod fake;
 #[cfg(target_os = "linux")]
+mod images;
+#[cfg(target_os = "linux")]
 mod linux;
+#[cfg(target_os = "linux")]
+mod loops;
 #[cfg(target_os = "linux")]
 mod raw;
 

@@ -41,6 +41,7 @@ mod raw {
     nix::ioctl_none!(sync, MAGIC, 8);
     nix::ioctl_readwrite!(tree_search, MAGIC, 17, SearchArgs);
     nix::ioctl_readwrite!(ino_lookup, MAGIC, 18, InoLookup);
+    nix::ioctl_write_ptr!(snap_create_v2, MAGIC, 23, VolArgsV2);
     nix::ioctl_write_ptr!(subvol_create_v2, MAGIC, 24, VolArgsV2);
     nix::ioctl_read!(subvol_getflags, MAGIC, 25, u64);
     nix::ioctl_write_ptr!(subvol_setflags, MAGIC, 26, u64);
@@ -84,6 +85,19 @@ pub(crate) fn create_subvolume(parent: &Dir, name: &str) -> io::Result<()> {
     let args = named(name)?;
     // SAFETY: the handle is open, `args` is whole and its name ends with a zero.
     unsafe { raw::subvol_create_v2(fd(parent), &*args) }?;
+    Ok(())
+}
+
+/// Makes a snapshot of the subvolume that `source` is the root of. The kernel
+/// writes the source's cached data down first (`btrfs_start_delalloc_snapshot`).
+pub(crate) fn snapshot(source: &Dir, parent: &Dir, name: &str, read_only: bool) -> io::Result<()> {
+    let mut args = named(name)?;
+    args.fd = i64::from(fd(source));
+    if read_only {
+        args.flags = SUBVOL_RDONLY;
+    }
+    // SAFETY: both handles are open, `args` is whole and its name ends with a zero.
+    unsafe { raw::snap_create_v2(fd(parent), &*args) }?;
     Ok(())
 }
 

@@ -1,5 +1,6 @@
-//! What btrfs's ioctls take and give: the structures of
-//! `include/uapi/linux/btrfs.h`, their sizes asserted below.
+//! What ioctls and quotactl(2) take and give: the structures of
+//! `include/uapi/linux/{btrfs,fs,loop,quota,dqblk_xfs}.h`, their sizes asserted
+//! below.
 
 pub(crate) const SEARCH_BUFFER: usize = 4096 - size_of::<SearchKey>();
 pub(crate) const NAME_V2: usize = 4040;
@@ -89,6 +90,114 @@ pub(crate) struct SearchArgs {
     pub(crate) buffer: [u8; SEARCH_BUFFER],
 }
 
+/// Length of the names in [`LoopInfo`].
+pub(crate) const LOOP_NAME: usize = 64;
+
+/// `struct loop_info64`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct LoopInfo {
+    /// Device of the file's filesystem, encoded as stat(2) does.
+    pub(crate) device: u64,
+    pub(crate) inode: u64,
+    pub(crate) rdevice: u64,
+    pub(crate) offset: u64,
+    pub(crate) size_limit: u64,
+    pub(crate) number: u32,
+    pub(crate) encrypt_type: u32,
+    pub(crate) encrypt_key_size: u32,
+    pub(crate) flags: u32,
+    pub(crate) file_name: [u8; LOOP_NAME],
+    pub(crate) crypt_name: [u8; LOOP_NAME],
+    pub(crate) encrypt_key: [u8; 32],
+    pub(crate) init: [u64; 2],
+}
+
+impl Default for LoopInfo {
+    fn default() -> Self {
+        Self {
+            device: 0,
+            inode: 0,
+            rdevice: 0,
+            offset: 0,
+            size_limit: 0,
+            number: 0,
+            encrypt_type: 0,
+            encrypt_key_size: 0,
+            flags: 0,
+            file_name: [0; LOOP_NAME],
+            crypt_name: [0; LOOP_NAME],
+            encrypt_key: [0; 32],
+            init: [0; 2],
+        }
+    }
+}
+
+/// `struct loop_config`.
+#[repr(C)]
+pub(crate) struct LoopConfig {
+    pub(crate) fd: u32,
+    pub(crate) block_size: u32,
+    pub(crate) info: LoopInfo,
+    pub(crate) reserved: [u64; 8],
+}
+
+/// `struct fsxattr`.
+#[repr(C)]
+#[derive(Default)]
+pub(crate) struct FsXattr {
+    pub(crate) flags: u32,
+    pub(crate) extent_size: u32,
+    pub(crate) extents: u32,
+    pub(crate) project: u32,
+    pub(crate) cow_extent_size: u32,
+    pub(crate) padding: [u8; 8],
+}
+
+/// Of a [`QuotaBlock`], the limits of blocks are to be set (`QIF_BLIMITS`).
+pub(crate) const LIMITS_OF_BLOCKS: u32 = 1;
+
+/// `struct if_dqblk`: limits of blocks in KiB, space in bytes.
+#[repr(C)]
+#[derive(Default)]
+pub(crate) struct QuotaBlock {
+    pub(crate) block_hard: u64,
+    pub(crate) block_soft: u64,
+    pub(crate) space: u64,
+    pub(crate) inode_hard: u64,
+    pub(crate) inode_soft: u64,
+    pub(crate) inodes: u64,
+    pub(crate) block_time: u64,
+    pub(crate) inode_time: u64,
+    pub(crate) valid: u32,
+}
+
+/// `struct fs_qfilestatv`.
+#[repr(C)]
+#[derive(Default)]
+pub(crate) struct QuotaFile {
+    pub(crate) inode: u64,
+    pub(crate) blocks: u64,
+    pub(crate) extents: u32,
+    pub(crate) padding: u32,
+}
+
+/// `struct fs_quota_statv`.
+#[repr(C)]
+#[derive(Default)]
+pub(crate) struct QuotaState {
+    pub(crate) version: i8,
+    pub(crate) padding: u8,
+    pub(crate) flags: u16,
+    pub(crate) in_core: u32,
+    pub(crate) files: [QuotaFile; 3],
+    pub(crate) time_limits: [i32; 3],
+    pub(crate) warning_limits: [u16; 3],
+    pub(crate) padding_too: u16,
+    pub(crate) padding_more: u32,
+    pub(crate) reserved: [u64; 7],
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -104,5 +213,11 @@ mod tests {
         assert_eq!(size_of::<FsInfo>(), 1024);
         assert_eq!(size_of::<SearchKey>(), 104);
         assert_eq!(size_of::<SearchArgs>(), 4096);
+        assert_eq!(size_of::<LoopInfo>(), 232);
+        assert_eq!(size_of::<LoopConfig>(), 304);
+        assert_eq!(size_of::<FsXattr>(), 28);
+        assert_eq!(size_of::<QuotaBlock>(), 72);
+        assert_eq!(size_of::<QuotaFile>(), 24);
+        assert_eq!(size_of::<QuotaState>(), 160);
     }
 }

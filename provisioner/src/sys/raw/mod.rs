@@ -3,8 +3,11 @@
 #![allow(unsafe_code, reason = "system calls; each block says why it is sound")]
 
 pub(super) mod btrfs;
+pub(super) mod filesystem;
 pub(super) mod layout;
+pub(super) mod loops;
 pub(super) mod mount;
+pub(super) mod quota;
 
 use std::io;
 

@@ -1,0 +1,79 @@
+//! Image files and the ext4 in them.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd};
+use std::process::{Command, Stdio};
+
+use nix::errno::Errno;
+use nix::fcntl::FallocateFlags;
+use nix::sys::statvfs::fstatvfs;
+
+use super::raw::filesystem;
+use crate::dir::Dir;
+
+const MKFS: &str = "mkfs.ext4";
+
+/// Unit of the sizes in /sys/block, whatever the device's own blocks are.
+const SECTOR: u64 = 512;
+
+/// Makes a file at least this long; never shortens it.
+pub(super) fn allocate(file: &File, bytes: u64, sparse: bool) -> io::Result<()> {
+    let length = file.metadata()?.len();
+    if bytes <= length {
+        return Ok(());
+    }
+    if sparse {
+        return file.set_len(bytes);
+    }
+    let offset = |n: u64| i64::try_from(n).map_err(|_| io::Error::from(Errno::EFBIG));
+    let (from, more) = (offset(length)?, offset(bytes - length)?);
+    loop {
+        match nix::fcntl::fallocate(file, FallocateFlags::empty(), from, more) {
+            Err(Errno::EINTR) => {}
+            answer => return Ok(answer?),
+        }
+    }
+}
+
+/// Makes an ext4 in the file `name` of `dir`.
+///
+/// Its blocks are 4 KiB, also where mkfs would take less because the image is
+/// small: a device of 4 KiB blocks refuses those. The image is fresh and reads as
+/// zeros, so nothing is written over with zeros, now or by the first mount; and
+/// nothing is discarded, which would give allocated blocks back.
+pub(super) fn format(dir: &Dir, name: &str) -> io::Result<()> {
+    let output = Command::new(MKFS)
+        .args(["-q", "-F", "-m", "0", "-b", "4096"])
+        .args(["-E", "nodiscard,assume_storage_prezeroed=1"])
+        .arg(format!("./{name}"))
+        .current_dir(format!("/proc/self/fd/{}", dir.as_fd().as_raw_fd()))
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|e| match e.kind() {
+            io::ErrorKind::NotFound => io::Error::new(
+                io::ErrorKind::Unsupported,
+                format!("{MKFS} is not installed; install e2fsprogs"),
+            ),
+            _ => e,
+        })?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    Err(io::Error::other(format!(
+        "{MKFS} failed ({}): {}",
+        output.status,
+        said.trim()
+    )))
+}
+
+/// Lets the mounted ext4 of which `dir` is the root fill its device.
+pub(super) fn grow_ext4(dir: &Dir) -> io::Result<()> {
+    let device = nix::sys::stat::fstat(dir)?.st_dev;
+    let (major, minor) = (nix::sys::stat::major(device), nix::sys::stat::minor(device));
+    let size = std::fs::read_to_string(format!("/sys/dev/block/{major}:{minor}/size"))?;
+    let sectors: u64 = size.trim().parse().map_err(io::Error::other)?;
+    let block = fstatvfs(dir)?.block_size();
+    filesystem::resize_ext4(dir, sectors.saturating_mul(SECTOR) / block)
+}

@@ -1,0 +1,168 @@
+//! Loop devices: a file as a block device. Which device is a file's is told by the
+//! file's device and inode, never by its name.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::Path;
+
+use nix::errno::Errno;
+use nix::sys::stat::{Mode, SFlag};
+
+use super::raw::loops as raw;
+use super::{Loop, LoopOptions};
+
+/// How often a free device is taken by somebody faster before that is an error.
+const TRIES: u32 = 100;
+
+/// Every device accepts blocks of this size.
+const SMALLEST_BLOCK: u32 = 512;
+
+/// Every device that is attached to a file.
+pub(super) fn attached() -> io::Result<Vec<Loop>> {
+    let mut found = Vec::new();
+    for number in numbers()? {
+        let device = match open(number, false) {
+            Ok(device) => device,
+            // Detached, and gone, since.
+            Err(e) if is_gone(&e) => continue,
+            Err(e) => return Err(e),
+        };
+        if let Some(info) = raw::status(&device)? {
+            found.push(Loop {
+                number,
+                device: info.device,
+                inode: info.inode,
+                read_only: info.flags & raw::READ_ONLY != 0,
+            });
+        }
+    }
+    Ok(found)
+}
+
+/// Numbers of the devices that have a file: only these have a directory `loop`.
+fn numbers() -> io::Result<Vec<u32>> {
+    let mut numbers = Vec::new();
+    for entry in std::fs::read_dir("/sys/block")? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let number = name.to_str().and_then(|name| name.strip_prefix("loop"));
+        if let Some(number) = number.and_then(|number| number.parse().ok())
+            && entry.path().join("loop").exists()
+        {
+            numbers.push(number);
+        }
+    }
+    numbers.sort_unstable();
+    Ok(numbers)
+}
+
+fn is_gone(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(Errno::ENXIO as i32)
+}
+
+/// Attaches a free device to `file`. The handle that keeps it is one for reading:
+/// a mount of a device that somebody holds for writing can be refused.
+pub(super) fn attach(file: &File, options: LoopOptions) -> io::Result<(u32, File)> {
+    let control = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open("/dev/loop-control")?;
+    for _ in 0..TRIES {
+        let number = raw::free(&control)?;
+        let device = match open(number, true) {
+            Ok(device) => device,
+            Err(e) if is_gone(&e) => continue,
+            Err(e) => return Err(e),
+        };
+        match configure(&device, file, options) {
+            Ok(()) => {}
+            Err(e) if e.raw_os_error() == Some(Errno::EBUSY as i32) => continue,
+            Err(e) => return Err(e),
+        }
+        // Until here nothing keeps it from being detached when this fails.
+        let ready =
+            raw::set_read_only(&device, options.read_only).and_then(|()| open(number, false));
+        match ready {
+            Ok(held) => return Ok((number, held)),
+            Err(e) => {
+                raw::detach(&device)?;
+                return Err(e);
+            }
+        }
+    }
+    Err(io::Error::new(
+        io::ErrorKind::ResourceBusy,
+        format!("others took {TRIES} free loop devices in a row; try again"),
+    ))
+}
+
+fn configure(device: &File, file: &File, options: LoopOptions) -> io::Result<()> {
+    let mut flags = 0;
+    if options.read_only {
+        flags |= raw::READ_ONLY;
+    }
+    if options.autoclear {
+        flags |= raw::AUTOCLEAR;
+    }
+    let mut answer = Err(Errno::EINVAL.into());
+    for (block_size, direct) in [
+        (options.block_size, raw::DIRECT_IO),
+        (options.block_size, 0),
+        (SMALLEST_BLOCK, 0),
+    ] {
+        answer = raw::configure(device, file, block_size, flags | direct);
+        match &answer {
+            Err(e) if e.raw_os_error() == Some(Errno::EINVAL as i32) => {}
+            _ => break,
+        }
+    }
+    answer
+}
+
+/// Detaches a device, at once or when its last user closes it.
+pub(super) fn detach(number: u32) -> io::Result<()> {
+    match open(number, false) {
+        Ok(device) => raw::detach(&device),
+        Err(e) if is_gone(&e) => Ok(()),
+        Err(e) => Err(e),
+    }
+}
+
+/// Takes over that the device's file grew.
+pub(super) fn resize(number: u32) -> io::Result<()> {
+    raw::set_capacity(&open(number, false)?)
+}
+
+fn open(number: u32, write: bool) -> io::Result<File> {
+    OpenOptions::new()
+        .read(true)
+        .write(write)
+        .open(node(number)?)
+}
+
+/// Path of a device's node, which is made where /dev does not make it by itself,
+/// as in a container.
+pub(super) fn node(number: u32) -> io::Result<String> {
+    let path = format!("/dev/loop{number}");
+    // Not made from the number: with partitions, devices lie apart.
+    let told = std::fs::read_to_string(format!("/sys/block/loop{number}/dev"))?;
+    let device = told
+        .trim()
+        .split_once(':')
+        .and_then(|(major, minor)| Some((major.parse().ok()?, minor.parse().ok()?)))
+        .map(|(major, minor)| nix::sys::stat::makedev(major, minor))
+        .ok_or_else(|| io::Error::other(format!("/sys/block/loop{number}/dev is no device")))?;
+    let mode = Mode::S_IRUSR | Mode::S_IWUSR;
+    match nix::sys::stat::mknod(Path::new(&path), SFlag::S_IFBLK, mode, device) {
+        Ok(()) | Err(Errno::EEXIST) => {}
+        Err(e) => return Err(e.into()),
+    }
+    let there = std::fs::symlink_metadata(&path)?;
+    if there.file_type().is_block_device() && there.rdev() == device {
+        return Ok(path);
+    }
+    Err(io::Error::other(format!(
+        "{path} is not the node of loop device {number}; remove it"
+    )))
+}

@@ -1,0 +1,164 @@
+//! Ioctls of files and filesystems of any kind, and extended attributes, one safe
+//! function each.
+
+use std::ffi::{CStr, CString};
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd};
+
+use nix::errno::Errno;
+
+use super::layout::FsXattr;
+use crate::dir::Dir;
+
+/// What is made in the directory belongs to its project as well.
+const PROJECT_INHERIT: u32 = 0x200;
+
+mod raw {
+    #![allow(
+        missing_docs,
+        unreachable_pub,
+        reason = "the macros write public functions without documentation"
+    )]
+    use super::FsXattr;
+    nix::ioctl_write_int!(ficlone, 0x94, 9);
+    nix::ioctl_read!(fsgetxattr, b'X', 31, FsXattr);
+    nix::ioctl_write_ptr!(fssetxattr, b'X', 32, FsXattr);
+    nix::ioctl_readwrite!(fifreeze, b'X', 119, libc::c_int);
+    nix::ioctl_readwrite!(fithaw, b'X', 120, libc::c_int);
+    nix::ioctl_write_ptr!(ext4_resize, b'f', 16, u64);
+}
+
+/// Lets `to` share all blocks of `from`; `false` when the filesystem cannot.
+pub(crate) fn reflink(from: &File, to: &File) -> io::Result<bool> {
+    let source = from
+        .as_raw_fd()
+        .try_into()
+        .expect("an open handle is not negative");
+    // SAFETY: both handles are open; the call's argument is one of them.
+    match unsafe { raw::ficlone(to.as_raw_fd(), source) } {
+        Ok(_) => Ok(true),
+        Err(Errno::EOPNOTSUPP | Errno::EXDEV | Errno::EINVAL | Errno::ENOTTY) => Ok(false),
+        Err(e) => Err(e.into()),
+    }
+}
+
+fn flags(dir: &Dir) -> io::Result<FsXattr> {
+    let mut flags = FsXattr::default();
+    // SAFETY: the handle is open and `flags` has the size that the call's number carries.
+    unsafe { raw::fsgetxattr(dir.as_fd().as_raw_fd(), &mut flags) }?;
+    Ok(flags)
+}
+
+/// The project of a directory.
+pub(crate) fn project_of(dir: &Dir) -> io::Result<u32> {
+    Ok(flags(dir)?.project)
+}
+
+/// Puts a directory, and what will be made in it, into a project; 0 takes it out.
+pub(crate) fn set_project(dir: &Dir, project: u32) -> io::Result<()> {
+    let mut flags = flags(dir)?;
+    flags.project = project;
+    if project == 0 {
+        flags.flags &= !PROJECT_INHERIT;
+    } else {
+        flags.flags |= PROJECT_INHERIT;
+    }
+    // SAFETY: the handle is open and `flags` is whole.
+    unsafe { raw::fssetxattr(dir.as_fd().as_raw_fd(), &flags) }?;
+    Ok(())
+}
+
+/// Has a mounted ext4 grow to this many of its blocks.
+pub(crate) fn resize_ext4(dir: &Dir, blocks: u64) -> io::Result<()> {
+    // SAFETY: the handle is open and `blocks` has the size that the call's number carries.
+    unsafe { raw::ext4_resize(dir.as_fd().as_raw_fd(), &blocks) }?;
+    Ok(())
+}
+
+/// Holds every writer of a filesystem back.
+pub(crate) fn freeze(dir: &Dir) -> io::Result<()> {
+    let mut unused = 0;
+    // SAFETY: the handle is open; the argument is not looked at.
+    unsafe { raw::fifreeze(dir.as_fd().as_raw_fd(), &mut unused) }?;
+    Ok(())
+}
+
+/// Lets writers go on; fine if none is held back.
+pub(crate) fn thaw(dir: &Dir) -> io::Result<()> {
+    let mut unused = 0;
+    // SAFETY: the handle is open; the argument is not looked at.
+    match unsafe { raw::fithaw(dir.as_fd().as_raw_fd(), &mut unused) } {
+        Ok(_) | Err(Errno::EINVAL) => Ok(()),
+        Err(e) => Err(e.into()),
+    }
+}
+
+/// The path by which this process reaches what a handle stands for, even if the
+/// handle is a place only. It leads to that very file, and to no other.
+fn path(handle: &impl AsFd) -> CString {
+    let path = format!("/proc/self/fd/{}", handle.as_fd().as_raw_fd());
+    CString::new(path).expect("it holds no zero")
+}
+
+/// Names of the extended attributes of whatever `handle` stands for, a link
+/// excepted; none where there is no such thing.
+pub(crate) fn attributes(handle: &impl AsFd) -> io::Result<Vec<CString>> {
+    let path = path(handle);
+    let list = sized(|buffer| {
+        // SAFETY: the path is a C string, and the buffer is as long as is said.
+        unsafe { libc::listxattr(path.as_ptr(), buffer.as_mut_ptr().cast(), buffer.len()) }
+    });
+    match list {
+        Ok(list) => Ok(list
+            .split_inclusive(|byte| *byte == 0)
+            .filter_map(|name| CStr::from_bytes_with_nul(name).ok().map(CStr::to_owned))
+            .collect()),
+        Err(e) if e.raw_os_error() == Some(libc::EOPNOTSUPP) => Ok(Vec::new()),
+        Err(e) => Err(e),
+    }
+}
+
+/// One extended attribute; `None` if it is gone.
+pub(crate) fn attribute(handle: &impl AsFd, name: &CStr) -> io::Result<Option<Vec<u8>>> {
+    let path = path(handle);
+    let value = sized(|buffer| {
+        let (at, length) = (buffer.as_mut_ptr().cast(), buffer.len());
+        // SAFETY: path and name are C strings, and the buffer is as long as is said.
+        unsafe { libc::getxattr(path.as_ptr(), name.as_ptr(), at, length) }
+    });
+    match value {
+        Ok(value) => Ok(Some(value)),
+        Err(e) if e.raw_os_error() == Some(libc::ENODATA) => Ok(None),
+        Err(e) => Err(e),
+    }
+}
+
+/// Sets an extended attribute.
+pub(crate) fn set_attribute(handle: &impl AsFd, name: &CStr, value: &[u8]) -> io::Result<()> {
+    let path = path(handle);
+    let (at, length) = (value.as_ptr().cast(), value.len());
+    // SAFETY: path and name are C strings, and the value is as long as is said.
+    Errno::result(unsafe { libc::setxattr(path.as_ptr(), name.as_ptr(), at, length, 0) })?;
+    Ok(())
+}
+
+/// Asks for the size, then for the content, again if it grew in between. The
+/// kernel's bound of both is 64 KiB.
+fn sized(mut ask: impl FnMut(&mut [u8]) -> isize) -> io::Result<Vec<u8>> {
+    loop {
+        let length = Errno::result(ask(&mut []))?;
+        let mut buffer = vec![0; usize::try_from(length).expect("errors were told apart")];
+        if buffer.is_empty() {
+            return Ok(buffer);
+        }
+        match Errno::result(ask(&mut buffer)) {
+            Ok(length) => {
+                buffer.truncate(usize::try_from(length).expect("errors were told apart"));
+                return Ok(buffer);
+            }
+            Err(Errno::ERANGE) => {}
+            Err(e) => return Err(e.into()),
+        }
+    }
+}

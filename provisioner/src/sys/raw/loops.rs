@@ -1,0 +1,106 @@
+//! Loop devices' ioctls (loop(4)), one safe function each.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd};
+
+use nix::errno::Errno;
+
+use super::layout::{LOOP_NAME, LoopConfig, LoopInfo};
+
+/// It refuses writes.
+pub(crate) const READ_ONLY: u32 = 1;
+/// It detaches itself when its last user closes it.
+pub(crate) const AUTOCLEAR: u32 = 4;
+/// It reads and writes its file past the page cache.
+pub(crate) const DIRECT_IO: u32 = 16;
+
+/// What the devices' status shows as the file's name; nobody matches by it.
+const FILE_NAME: &[u8] = b"berth";
+
+mod raw {
+    #![allow(
+        missing_docs,
+        unreachable_pub,
+        reason = "the macros write public functions without documentation"
+    )]
+    use super::{LoopConfig, LoopInfo};
+    nix::ioctl_none_bad!(clr_fd, 0x4C01);
+    nix::ioctl_read_bad!(get_status64, 0x4C05, LoopInfo);
+    nix::ioctl_none_bad!(set_capacity, 0x4C07);
+    nix::ioctl_write_ptr_bad!(configure, 0x4C0A, LoopConfig);
+    nix::ioctl_none_bad!(ctl_get_free, 0x4C82);
+    nix::ioctl_write_ptr_bad!(roset, nix::request_code_none!(0x12, 93), libc::c_int);
+}
+
+/// Number of a device that nobody uses; the kernel makes one if need be.
+pub(crate) fn free(control: &File) -> io::Result<u32> {
+    // SAFETY: the handle is open; the call takes nothing else.
+    let number = unsafe { raw::ctl_get_free(control.as_raw_fd()) }?;
+    Ok(u32::try_from(number).expect("the kernel counts from zero"))
+}
+
+/// Attaches a device to `file`; `EBUSY` when it has one.
+pub(crate) fn configure(
+    device: &File,
+    file: &impl AsFd,
+    block_size: u32,
+    flags: u32,
+) -> io::Result<()> {
+    let mut config = LoopConfig {
+        fd: u32::try_from(file.as_fd().as_raw_fd()).expect("an open handle is not negative"),
+        block_size,
+        info: LoopInfo {
+            flags,
+            ..LoopInfo::default()
+        },
+        reserved: [0; 8],
+    };
+    config.info.file_name = name();
+    // SAFETY: both handles are open and `config` has the kernel's layout.
+    unsafe { raw::configure(device.as_raw_fd(), &config) }?;
+    Ok(())
+}
+
+fn name() -> [u8; LOOP_NAME] {
+    let mut name = [0; LOOP_NAME];
+    name[..FILE_NAME.len()].copy_from_slice(FILE_NAME);
+    name
+}
+
+/// What a device is attached to; `None` if to nothing.
+pub(crate) fn status(device: &File) -> io::Result<Option<LoopInfo>> {
+    let mut info = LoopInfo::default();
+    // SAFETY: the handle is open and `info` has the kernel's layout.
+    match unsafe { raw::get_status64(device.as_raw_fd(), &mut info) } {
+        Ok(_) => Ok(Some(info)),
+        Err(Errno::ENXIO) => Ok(None),
+        Err(e) => Err(e.into()),
+    }
+}
+
+/// Detaches a device, when its last user closes it if it is held; detached
+/// already is fine.
+pub(crate) fn detach(device: &File) -> io::Result<()> {
+    // SAFETY: the handle is open; the call takes nothing else.
+    match unsafe { raw::clr_fd(device.as_raw_fd()) } {
+        Ok(_) | Err(Errno::ENXIO) => Ok(()),
+        Err(e) => Err(e.into()),
+    }
+}
+
+/// Takes the file's size over.
+pub(crate) fn set_capacity(device: &File) -> io::Result<()> {
+    // SAFETY: the handle is open; the call takes nothing else.
+    unsafe { raw::set_capacity(device.as_raw_fd()) }?;
+    Ok(())
+}
+
+/// Lets a block device refuse writes, or take them again: a mark that outlives
+/// what it was attached to.
+pub(crate) fn set_read_only(device: &File, read_only: bool) -> io::Result<()> {
+    let value = libc::c_int::from(read_only);
+    // SAFETY: the handle is open and `value` is the int that the call reads.
+    unsafe { raw::roset(device.as_raw_fd(), &value) }?;
+    Ok(())
+}
