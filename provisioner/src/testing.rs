@@ -156,9 +156,9 @@ impl LoopPool {
         let file = File::create(&image).expect("an image can be made");
         file.set_len(size).expect("an image can be sparse");
         install_mkfs(fstype);
-        let quiet = if fstype == "btrfs" { "-f" } else { "-F" };
+        let force = if fstype == "ext4" { "-F" } else { "-f" };
         run(Command::new(format!("mkfs.{fstype}"))
-            .args(["-q", quiet])
+            .args(["-q", force])
             .arg(&image));
         Self { image }
     }
