@@ -14,6 +14,9 @@ mod linux;
 mod loops;
 #[cfg(target_os = "linux")]
 mod raw;
+#[cfg(test)]
+#[cfg(target_os = "linux")]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -25,6 +28,8 @@ use crate::types::MountFlag;
 
 #[cfg(target_os = "linux")]
 pub(crate) use linux::Linux;
+#[cfg(target_os = "linux")]
+pub(crate) use raw::filesystem::{attribute, attributes, set_attribute};
 
 /// What a filesystem is, as seen from one of its directories.
 #[derive(Clone, Debug, PartialEq, Eq)]
