@@ -30,6 +30,12 @@
 
 mod backend;
 mod check;
+#[cfg(target_os = "linux")]
+#[allow(
+    dead_code,
+    reason = "for the backends whose filesystems have no snapshots"
+)]
+mod copy;
 mod delete;
 mod dir;
 mod error;
