@@ -69,6 +69,14 @@ pub(crate) fn copy_tree(
     Ok(true)
 }
 
+/// Copies the content of one file into another that reads as zeros, and has it on
+/// the disk on return. Holes are left as `to` has them: if it was allocated before,
+/// it stays so; it is never shortened.
+pub(crate) fn copy_file(from: &File, to: &File) -> io::Result<()> {
+    pour(from, to, &mut || true)?;
+    to.sync_all()
+}
+
 /// Bytes that are allocated for everything in `dir`, files with several names
 /// counted once.
 pub(crate) fn used_by(dir: &Dir) -> io::Result<u64> {
@@ -275,7 +283,9 @@ fn set_times(parent: &Dir, name: &OsStr, stat: &FileStat) -> io::Result<()> {
 /// Copies the content, as long as it was at the start; `false` when it was stopped.
 fn pour(mut from: &File, mut to: &File, go_on: &mut dyn FnMut() -> bool) -> io::Result<bool> {
     let length = from.metadata()?.len();
-    to.set_len(length)?;
+    if to.metadata()?.len() < length {
+        to.set_len(length)?;
+    }
     let mut at = 0;
     while at < length {
         let Some(data) = seek(from, at, Whence::SeekData)? else {

@@ -237,3 +237,23 @@ fn a_mount_inside_is_refused_and_a_copy_stops_when_told() {
     assert!(refused.to_string().contains("inside"), "{refused}");
     assert!(used_by(&from).is_err());
 }
+
+#[test]
+fn a_copied_image_stays_allocated_if_it_was_and_is_not_shortened() {
+    let (_node, at) = place("ext4");
+    let from = File::create_new(at.join("from/image")).unwrap();
+    from.set_len(8 * MIB).unwrap();
+    from.write_all_at(b"middle", 3 * MIB).unwrap();
+    let from = File::open(at.join("from/image")).unwrap();
+    for (name, size, sparse) in [("full", 8 * MIB, false), ("sparse", 9 * MIB, true)] {
+        let to = open(&at, "to").create_file(name, 0o600).unwrap();
+        Linux.allocate(&to, size, sparse).unwrap();
+        copy_file(&from, &to).unwrap();
+        let stat = to.metadata().unwrap();
+        assert_eq!(stat.len(), size);
+        assert_eq!(stat.blocks() * SECTOR >= size, !sparse, "{name}");
+        let mut content = [0; 7];
+        to.read_exact_at(&mut content, 3 * MIB).unwrap();
+        assert_eq!(&content, b"middle\0");
+    }
+}
