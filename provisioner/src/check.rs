@@ -4,7 +4,6 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use crate::backend;
 use crate::dir::{Dir, Kind, Mounts};
 use crate::error::Error;
 use crate::links::{BY_CLAIM, is_ours};
@@ -12,8 +11,11 @@ use crate::locks::lock;
 use crate::names;
 use crate::pool::{Need, Pool};
 use crate::provisioner::{Entry, Inner, Provisioner};
-use crate::record::{DATA, MAKING, META, RECORD, TOMBSTONES, TRASH, VOLUMES, VolumeRecord};
-use crate::types::{CheckReport, Finding, FindingKind, Health, PoolId};
+use crate::record::{
+    DATA, MAKING, META, RECORD, SNAPSHOTS, TOMBSTONES, TRASH, VOLUMES, VolumeRecord,
+};
+use crate::report::Data;
+use crate::types::{Backend, CheckReport, Finding, FindingKind, Health, PoolId, VolumeHealth};
 
 impl Provisioner {
     /// Compares disks, records, links and mounts, and reports what does not fit.
@@ -86,7 +88,7 @@ impl Check<'_> {
         let id = &pool.identity.id;
         for name in pool.dir.names().unwrap_or_default() {
             self.report.checked += 1;
-            let ours = [META, VOLUMES, TRASH, TOMBSTONES, "lost+found"];
+            let ours = [META, VOLUMES, SNAPSHOTS, TRASH, TOMBSTONES, "lost+found"];
             if !ours.iter().any(|our| name == *our) {
                 self.find(
                     FindingKind::Orphan,
@@ -101,6 +103,7 @@ impl Check<'_> {
         if let Ok(volumes) = pool.volumes() {
             self.volumes(pool, &volumes);
         }
+        self.snapshots(pool);
         if let Ok(trash) = pool.trash() {
             self.trash(pool, &trash);
         }
@@ -218,7 +221,8 @@ impl Check<'_> {
                 return;
             }
         };
-        if limit != Some(record.enforced) && backend::of(record.backend).is_ok() {
+        let limit = self.inner.found_limit(pool, record, limit);
+        if limit != Some(record.enforced) && record.backend != Backend::Directory {
             let found = limit.map_or("none".to_owned(), |limit| format!("{limit} bytes"));
             self.find(
                 FindingKind::Limit,
@@ -230,10 +234,13 @@ impl Check<'_> {
                  at start",
             );
         }
-        let nested = record
-            .subvolume
-            .and_then(|subvolume| self.inner.sys.nested_subvolumes(&data, subvolume).ok())
-            .unwrap_or_default();
+        let nested = match (record.subvolume, &data) {
+            (Some(subvolume), Data::Tree(data)) => {
+                let nested = self.inner.sys.nested_subvolumes(data, subvolume);
+                nested.unwrap_or_default()
+            }
+            _ => Vec::new(),
+        };
         if !nested.is_empty() {
             self.find(
                 FindingKind::NestedSubvolume,
@@ -245,6 +252,45 @@ impl Check<'_> {
                     nested.len()
                 ),
                 "ask the volume's owner to remove them (`btrfs subvolume delete`)",
+            );
+        }
+    }
+
+    fn snapshots(&mut self, pool: &Pool) {
+        let id = &pool.identity.id;
+        let Ok(snapshots) = pool.dir.open(SNAPSHOTS, Mounts::Stay) else {
+            return;
+        };
+        for name in snapshots.names().unwrap_or_default() {
+            self.report.checked += 1;
+            let path = snapshots.path().join(&name);
+            let entry = name.to_str().and_then(|name| {
+                lock(&self.inner.state)
+                    .pools
+                    .get(id)
+                    .and_then(|state| state.snapshots.get(name).cloned())
+            });
+            let (kind, why) = match entry {
+                None => {
+                    self.orphan(id, path);
+                    continue;
+                }
+                Some(Entry::Damaged(why)) => (FindingKind::DamagedRecord, why),
+                Some(Entry::Sound(record)) => match self.inner.snapshot_health(pool, &record) {
+                    VolumeHealth::Ready => continue,
+                    VolumeHealth::Lost(why) | VolumeHealth::Damaged(why) => {
+                        (FindingKind::MissingData, why)
+                    }
+                },
+            };
+            self.find(
+                kind,
+                Some(id),
+                name.to_str(),
+                path,
+                format!("snapshot: {why}"),
+                "nothing can be restored from it; delete the snapshot, or restore its files from \
+                 a backup",
             );
         }
     }

@@ -92,13 +92,13 @@ impl Inner {
             .sys
             .mounts()
             .doing("reading the mounts of", pool.dir.path())?;
-        match self.uses(Some(pool), id, &table).first() {
-            None => Ok(()),
-            Some(using) => Err(Error::Published {
+        if let Some(using) = self.uses(Some(pool), id, &table).first() {
+            return Err(Error::Published {
                 id: id.to_owned(),
                 by: using.to_string(),
-            }),
+            });
         }
+        self.detach(pool, id)
     }
 
     fn discard(&self, pool: &Pool, id: &str, record: Option<&VolumeRecord>) -> Result<(), Error> {
@@ -133,12 +133,8 @@ impl Inner {
             match &name {
                 Some(name) => {
                     state.ledger.transfer(&holder, Holder::Trash(name.clone()));
-                    let trashed = Trashed {
-                        record: record.cloned(),
-                        freeing: record.iter().filter_map(|r| r.subvolume).collect(),
-                        tries: 0,
-                    };
-                    state.trash.insert(name.clone(), trashed);
+                    let body = record.map(VolumeRecord::body);
+                    state.trash.insert(name.clone(), Trashed::new(body));
                 }
                 None => state.ledger.release(&holder),
             }

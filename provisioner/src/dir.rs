@@ -229,6 +229,32 @@ impl Dir {
         Ok(Some(bytes))
     }
 
+    /// Opens a regular file to read and write it.
+    pub(crate) fn open_file(&self, name: &str) -> io::Result<File> {
+        // Not blocking: a FIFO in the place of a file must not hold us.
+        let flags = OFlag::O_RDWR | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+        let fd = beneath(
+            self.as_fd(),
+            Path::new(name),
+            flags,
+            Mode::empty(),
+            Mounts::Stay,
+        )?;
+        let file = File::from(fd);
+        if file.metadata()?.is_file() {
+            Ok(file)
+        } else {
+            Err(io::Error::other("not a regular file"))
+        }
+    }
+
+    /// Whether `name` is a regular file without content.
+    pub(crate) fn is_empty_file(&self, name: &str) -> io::Result<bool> {
+        let stat = nix::sys::stat::fstatat(&self.fd, name, AtFlags::AT_SYMLINK_NOFOLLOW)?;
+        let kind = SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT;
+        Ok(kind == SFlag::S_IFREG && stat.st_size == 0)
+    }
+
     /// Replaces the file `name` by one with this content, wholly or not at all,
     /// also across a loss of power.
     pub(crate) fn write(&self, name: &str, content: &[u8]) -> io::Result<()> {

@@ -9,7 +9,7 @@ use crate::dir::{Dir, Kind, Mounts};
 use crate::error::{Doing, Error};
 use crate::names;
 use crate::pool::{self, Observed};
-use crate::record::{IDENTITY, Identity, MAKING, META, TOMBSTONES, TRASH, VOLUMES, now};
+use crate::record::{IDENTITY, Identity, MAKING, META, SNAPSHOTS, TOMBSTONES, TRASH, VOLUMES, now};
 use crate::seal;
 use crate::sys::{Quotas, Sys};
 use crate::types::{Config, InitOptions, PoolId};
@@ -77,7 +77,8 @@ fn refusal(it: &Candidate, allow_root_fs: bool, options: &InitOptions) -> Option
     if it.seen.filesystem.read_only {
         return Some("it is mounted read-only".into());
     }
-    let is_pools = |name: &&String| [VOLUMES, TRASH, TOMBSTONES].contains(&name.as_str());
+    let is_pools =
+        |name: &&String| [VOLUMES, SNAPSHOTS, TRASH, TOMBSTONES].contains(&name.as_str());
     if let Some(name) = it.names.iter().find(is_pools) {
         return Some(format!(
             "it holds {name:?}, as a pool does that lost its identity: restore {META}/{IDENTITY}, \
@@ -94,7 +95,14 @@ fn refusal(it: &Candidate, allow_root_fs: bool, options: &InitOptions) -> Option
         ));
     }
     let in_use = !it.pristine || stranger.is_some();
-    if it.quotas == Quotas::Off && in_use && !options.allow_enabling_quotas {
+    if !it.seen.mount_point && options.capacity.is_none() {
+        return Some(
+            "it shares its filesystem with the system: say how much of it volumes may take \
+             (a capacity)"
+                .into(),
+        );
+    }
+    if wants_quotas(it) && in_use && !options.allow_enabling_quotas {
         return Some(
             "its btrfs is in use and has no quotas, which Berth needs and which cost every write \
              on it: use a disk of its own, or say that quotas may be switched on"
@@ -102,6 +110,12 @@ fn refusal(it: &Candidate, allow_root_fs: bool, options: &InitOptions) -> Option
         );
     }
     None
+}
+
+/// Whether quotas would have to be switched on. A btrfs that is the system's too is
+/// left as it is: images need none.
+fn wants_quotas(it: &Candidate) -> bool {
+    it.seen.filesystem.fstype == "btrfs" && it.quotas == Quotas::Off && it.seen.mount_point
 }
 
 pub(crate) fn init(
@@ -136,7 +150,10 @@ pub(crate) fn init(
     if let Some(why) = refusal(&candidate, config.allow_root_fs, options) {
         return Err(refuse(why));
     }
-    let enabled_quotas = candidate.quotas == Quotas::Off;
+    let enabled_quotas = wants_quotas(&candidate)
+        || (options.allow_enabling_quotas
+            && candidate.seen.filesystem.fstype == "btrfs"
+            && candidate.quotas == Quotas::Off);
     if enabled_quotas {
         sys.enable_quotas(&dir)
             .doing("switching quotas on for", &path)?;
@@ -151,7 +168,7 @@ fn look(sys: &dyn Sys, pools: &Dir, dir: &Dir, remembered: bool) -> Result<Candi
     for name in dir.names().doing("listing", path)? {
         let name = name.to_string_lossy().into_owned();
         // An earlier call that died half-way leaves these, and empty.
-        let half_made = [VOLUMES, TRASH, TOMBSTONES].contains(&name.as_str())
+        let half_made = [VOLUMES, SNAPSHOTS, TRASH, TOMBSTONES].contains(&name.as_str())
             && dir
                 .open(&name, Mounts::Stay)
                 .and_then(|part| part.names())
@@ -190,7 +207,7 @@ fn write(
     enabled_quotas: bool,
 ) -> Result<PoolId, Error> {
     let path = dir.path();
-    for part in [VOLUMES, TRASH, TOMBSTONES, META] {
+    for part in [VOLUMES, SNAPSHOTS, TRASH, TOMBSTONES, META] {
         dir.ensure(part, 0o700, Mounts::Stay)
             .doing("making", path.join(part))?;
     }
@@ -213,6 +230,7 @@ fn write(
         created: now(),
         capacity: options.capacity,
         enabled_quotas,
+        shared: !candidate.seen.mount_point,
     };
     meta.write(IDENTITY, &seal::seal(&identity))
         .doing("writing", path.join(META).join(IDENTITY))?;
@@ -265,7 +283,7 @@ mod tests {
                 c.seen.mount_point = false;
                 c.remembered = true;
             }),
-            ("ext4", |c| c.seen.filesystem.fstype = "ext4".into()),
+            ("nfs4", |c| c.seen.filesystem.fstype = "nfs4".into()),
             ("read-only", |c| c.seen.filesystem.read_only = true),
             ("not empty", |c| c.names.push("photos".into())),
             ("lost its identity", |c| c.names.push("volumes".into())),
@@ -289,7 +307,7 @@ mod tests {
         used.pristine = false;
         used.seen.mount_point = false;
         let options = InitOptions {
-            capacity: None,
+            capacity: Some(1 << 30),
             allow_foreign_content: true,
             allow_enabling_quotas: true,
         };

@@ -25,6 +25,12 @@ pub fn capacity(filesystem_size: u64, configured: Option<u64>) -> u64 {
     configured.map_or(most, |configured| configured.min(most))
 }
 
+/// Bytes of a filesystem that others use too which are never promised: 5 %, at
+/// least 1 GiB, at most 20 GiB.
+pub fn headroom(filesystem_size: u64) -> u64 {
+    (filesystem_size / 20).clamp(1 << 30, 20 << 30)
+}
+
 /// The promises of one pool.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Ledger {
@@ -37,6 +43,8 @@ pub(crate) struct Ledger {
 pub(crate) enum Holder {
     /// A volume, by id.
     Volume(String),
+    /// A snapshot, by id.
+    Snapshot(String),
     /// Something in the trash, by its name there.
     Trash(String),
 }

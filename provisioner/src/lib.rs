@@ -30,15 +30,11 @@
 
 mod backend;
 mod check;
-#[cfg(target_os = "linux")]
-#[allow(
-    dead_code,
-    reason = "for the backends whose filesystems have no snapshots"
-)]
 mod copy;
 mod delete;
 mod dir;
 mod error;
+mod images;
 mod init;
 pub mod ledger;
 mod links;
@@ -57,6 +53,7 @@ mod report;
 mod scan;
 mod seal;
 mod snapshots;
+mod source;
 mod sys;
 #[cfg(feature = "testing")]
 pub mod testing;

@@ -4,16 +4,18 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, RwLock};
 
-use crate::backend;
 use crate::dir::{Dir, Kind, Mounts};
 use crate::error::{Doing, Error};
 use crate::ledger::{self, Holder, Ledger};
 use crate::names;
 use crate::pool::{self, Pool};
 use crate::provisioner::{Entry, Inner, PoolState, Trashed};
-use crate::record::{DATA, MAKING, META, RECORD, Tombstone, VolumeRecord, now};
+use crate::record::{
+    COPYING, DATA, MAKING, META, RECORD, SNAPSHOTS, SnapshotRecord, Tombstone, VolumeRecord, now,
+};
 use crate::seal;
 use crate::sys::Qgroup;
+use crate::types::Backend;
 
 /// What stands between a volume's id and a number in the trash; no id holds it.
 const AGAIN: char = '~';
@@ -55,6 +57,7 @@ impl Inner {
             pool.identity.capacity,
         ));
         let volumes = self.load_volumes(pool, &qgroups, &mut ledger, settle)?;
+        let snapshots = self.load_snapshots(pool, &mut ledger)?;
         let trash = self.load_trash(pool, &qgroups, &mut ledger, settle)?;
         if settle {
             self.clear_making(pool)?;
@@ -66,6 +69,7 @@ impl Inner {
             gate,
             ledger,
             volumes,
+            snapshots,
             trash,
         })
     }
@@ -131,18 +135,69 @@ impl Inner {
             .subvolume
             .and_then(|subvolume| qgroups.get(&subvolume))
             .and_then(|group| group.limit);
-        if limit == Some(record.enforced) {
+        if record.backend == Backend::Btrfs && limit == Some(record.enforced) {
             return;
         }
-        if let Ok(driver) = backend::of(record.backend)
-            && let Err(e) = driver.limit(self.sys.as_ref(), &pool.dir, record)
-        {
+        if let Err(e) = self.limit(pool, record) {
             tracing::warn!(volume = record.id, error = %e, "limit cannot be set");
         }
     }
 
+    fn load_snapshots(
+        &self,
+        pool: &Pool,
+        ledger: &mut Ledger,
+    ) -> Result<BTreeMap<String, Entry<SnapshotRecord>>, Error> {
+        let mut found = BTreeMap::new();
+        if pool.filesystem.read_only
+            && pool
+                .dir
+                .kind(SNAPSHOTS)
+                .doing("looking at", pool.dir.path())?
+                .is_none()
+        {
+            return Ok(found);
+        }
+        let snapshots = pool.snapshots()?;
+        for id in snapshots.directories().doing("listing", snapshots.path())? {
+            if names::volume_id(&id).is_err() {
+                continue;
+            }
+            let read = snapshots
+                .open(&id, Mounts::Stay)
+                .map_err(|e| format!("cannot be opened: {e}"))
+                .and_then(|dir| pool::read::<SnapshotRecord>(&dir, RECORD));
+            let entry = match read {
+                Ok(Some(record)) if record.id != id || record.pool != pool.identity.id => {
+                    Entry::Damaged(format!(
+                        "{RECORD} is that of snapshot {} of pool {}",
+                        record.id, record.pool
+                    ))
+                }
+                Ok(Some(record)) => {
+                    ledger.hold(Holder::Snapshot(id.clone()), record.reserved);
+                    Entry::Sound(Box::new(record))
+                }
+                Ok(None) => Entry::Damaged(format!("{RECORD} is missing")),
+                Err(why) => Entry::Damaged(format!("{RECORD}: {why}")),
+            };
+            if let Entry::Damaged(why) = &entry {
+                tracing::warn!(snapshot = id, why, "snapshot is damaged");
+            }
+            found.insert(id, entry);
+        }
+        Ok(found)
+    }
+
     /// What a volume whose record is unreadable may take, as far as its limit tells.
     fn limit_of_unrecorded(&self, parent: &Dir, id: &str, qgroups: &BTreeMap<u64, Qgroup>) -> u64 {
+        let image = parent
+            .open(id, Mounts::Stay)
+            .and_then(|home| home.open_file(DATA))
+            .and_then(|image| image.metadata());
+        if let Ok(image) = image {
+            return image.len();
+        }
         parent
             .open(format!("{id}/{DATA}"), Mounts::Stay)
             .ok()
@@ -166,10 +221,11 @@ impl Inner {
                 continue;
             };
             let record = pool::read::<VolumeRecord>(&dir, RECORD).ok().flatten();
+            let snapshot = pool::read::<SnapshotRecord>(&dir, RECORD).ok().flatten();
             let tombstone = self.tombstone(pool, &id)?.is_some();
             let empty = dir.names().doing("listing", dir.path())?.is_empty();
             // Without record and tombstone nobody wanted it erased: check reports it.
-            if record.is_none() && !tombstone && !empty {
+            if record.is_none() && snapshot.is_none() && !tombstone && !empty {
                 continue;
             }
             if settle && !tombstone && record.is_some() {
@@ -178,17 +234,15 @@ impl Inner {
             if settle && let Some(record) = &record {
                 self.unlink(&pool.name, record);
             }
-            let held = match &record {
-                Some(record) => record.enforced,
-                None => self.limit_of_unrecorded(&trash, &name, qgroups),
+            let held = match (&record, &snapshot) {
+                (Some(record), _) => record.enforced,
+                (None, Some(snapshot)) => snapshot.reserved,
+                (None, None) => self.limit_of_unrecorded(&trash, &name, qgroups),
             };
             ledger.hold(Holder::Trash(name.clone()), held);
-            let trashed = Trashed {
-                freeing: record.iter().filter_map(|r| r.subvolume).collect(),
-                record,
-                tries: 0,
-            };
-            found.insert(name, trashed);
+            let body = record.map(|record| record.body());
+            let body = body.or_else(|| snapshot.map(|snapshot| snapshot.body()));
+            found.insert(name, Trashed::new(body));
         }
         Ok(found)
     }
@@ -212,7 +266,7 @@ impl Inner {
     }
 
     /// Removes what was in the making when a process died. Nobody was ever given
-    /// it, so it is empty; what is not empty is somebody's, and stays.
+    /// it, so it is empty, or marked as a copy; what is not is somebody's, and stays.
     fn clear_making(&self, pool: &Pool) -> Result<(), Error> {
         let making = self.making(pool)?;
         for name in making.directories().doing("listing", making.path())? {
@@ -238,10 +292,11 @@ impl Inner {
     pub(crate) fn unmake(&self, making: &Dir, name: &str) -> Result<(), Error> {
         let path = making.path().join(name);
         let dir = making.open(name, Mounts::Stay).doing("opening", &path)?;
+        let copy = dir.kind(COPYING).doing("looking at", &path)?.is_some();
         if dir.kind(DATA).doing("looking at", &path)? == Some(Kind::Directory) {
             let data = dir.open(DATA, Mounts::Stay).doing("opening", &path)?;
             let subvolume = self.sys.subvolume_id(&data).doing("looking at", &path)?;
-            if !data.names().doing("listing", data.path())?.is_empty() {
+            if !copy && !data.names().doing("listing", data.path())?.is_empty() {
                 return Err(Error::DamagedPool {
                     path: data.path().to_owned(),
                     why: "a volume in the making is not empty; look at it and remove it by hand"
@@ -254,7 +309,8 @@ impl Inner {
                     .destroy_subvolume(&dir, DATA)
                     .doing("removing", &path)?;
             } else {
-                dir.remove_empty(DATA).doing("removing", &path)?;
+                dir.remove_tree(DATA.as_ref(), &mut || true)
+                    .doing("removing", &path)?;
             }
         }
         for file in dir.names().doing("listing", &path)? {

@@ -8,7 +8,7 @@ use crate::backend;
 use crate::dir::{Dir, Mounts, is_trick};
 use crate::error::{Doing, Error};
 use crate::mountinfo::MountEntry;
-use crate::record::{IDENTITY, Identity, META, TOMBSTONES, TRASH, VOLUMES};
+use crate::record::{IDENTITY, Identity, META, SNAPSHOTS, TOMBSTONES, TRASH, VOLUMES};
 use crate::seal::{self, Sealed};
 use crate::sys::{Filesystem, Sys};
 use crate::types::{Health, KnownPool, PoolId};
@@ -142,6 +142,18 @@ impl Pool {
         self.part(VOLUMES)
     }
 
+    /// `snapshots/`, which pools of earlier versions do not have yet.
+    pub(crate) fn snapshots(&self) -> Result<Dir, Error> {
+        self.dir
+            .ensure(SNAPSHOTS, 0o700, Mounts::Stay)
+            .map_err(|e| self.strange(&self.dir.path().join(SNAPSHOTS), e))
+    }
+
+    /// Whether copies on this filesystem may share blocks with their source.
+    pub(crate) fn shares_blocks(&self) -> bool {
+        self.filesystem.fstype != "ext4"
+    }
+
     /// `trash/`.
     pub(crate) fn trash(&self) -> Result<Dir, Error> {
         self.part(TRASH)
@@ -248,6 +260,7 @@ mod tests {
             created: String::new(),
             capacity: None,
             enabled_quotas: true,
+            shared: false,
         }
     }
 
@@ -282,7 +295,7 @@ mod tests {
 
     #[test]
     fn a_pool_that_was_known_and_is_gone_is_never_merely_uninitialised() {
-        let empty = seen(Ok(None), filesystem("ext4", "root"));
+        let empty = seen(Ok(None), filesystem("nfs4", "root"));
         let verdict = judge(&empty, Some(&known("u1")));
         assert_eq!(verdict.health, Health::LostMount);
         assert_eq!(verdict.id, Some(id()));

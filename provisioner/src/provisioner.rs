@@ -7,10 +7,11 @@ use std::sync::{Arc, Mutex, RwLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use crate::backend::Body;
 use crate::error::{Doing, Error};
 use crate::ledger::Ledger;
 use crate::locks::{NamedLocks, lock};
-use crate::record::VolumeRecord;
+use crate::record::{SnapshotRecord, VolumeRecord};
 use crate::remover::{self, Signal};
 use crate::sys::Sys;
 use crate::types::{Config, InitOptions, KnownPool, PoolId, PoolReport};
@@ -33,9 +34,13 @@ pub(crate) struct Inner {
     lock: Option<File>,
     pub(crate) state: Mutex<State>,
     pub(crate) volume_locks: NamedLocks,
+    /// Taken before a volume's lock, where both are.
+    pub(crate) snapshot_locks: NamedLocks,
     /// One look at all pools at a time.
     pub(crate) rescan: Mutex<()>,
     pub(crate) signal: Signal,
+    /// Held from finding a free project to its volume's record.
+    pub(crate) projects: Mutex<()>,
 }
 
 impl std::fmt::Debug for Inner {
@@ -70,14 +75,15 @@ pub(crate) struct PoolState {
     pub(crate) gate: Arc<RwLock<()>>,
     pub(crate) ledger: Ledger,
     pub(crate) volumes: BTreeMap<String, Entry>,
+    pub(crate) snapshots: BTreeMap<String, Entry<SnapshotRecord>>,
     pub(crate) trash: BTreeMap<String, Trashed>,
 }
 
-/// A volume as last read or written.
+/// A volume, or snapshot, as last read or written.
 #[derive(Clone, Debug)]
-pub(crate) enum Entry {
+pub(crate) enum Entry<Record = VolumeRecord> {
     /// Its record.
-    Sound(Box<VolumeRecord>),
+    Sound(Box<Record>),
     /// Why its record cannot be trusted.
     Damaged(String),
 }
@@ -85,12 +91,38 @@ pub(crate) enum Entry {
 /// Something in the trash.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Trashed {
-    /// Its record, if it can be read.
-    pub(crate) record: Option<VolumeRecord>,
+    /// What its record says of the data, if it can be read.
+    pub(crate) body: Option<Body>,
     /// Removed subvolumes whose space the filesystem is freeing.
     pub(crate) freeing: BTreeSet<u64>,
     /// Steps that brought no end so far; sets the pace.
     pub(crate) tries: u32,
+}
+
+impl Trashed {
+    pub(crate) fn new(body: Option<Body>) -> Self {
+        Self {
+            freeing: body.iter().filter_map(|body| body.subvolume).collect(),
+            body,
+            tries: 0,
+        }
+    }
+}
+
+impl PoolState {
+    /// All that lies in the pool, the trash too, as far as records tell.
+    pub(crate) fn bodies(&self) -> impl Iterator<Item = Body> + '_ {
+        let volumes = self.volumes.values().filter_map(|entry| match entry {
+            Entry::Sound(record) => Some(record.body()),
+            Entry::Damaged(_) => None,
+        });
+        let snapshots = self.snapshots.values().filter_map(|entry| match entry {
+            Entry::Sound(record) => Some(record.body()),
+            Entry::Damaged(_) => None,
+        });
+        let trash = self.trash.values().filter_map(|trashed| trashed.body);
+        volumes.chain(snapshots).chain(trash)
+    }
 }
 
 impl Provisioner {
@@ -211,8 +243,10 @@ impl Inner {
             lock,
             state: Mutex::default(),
             volume_locks: NamedLocks::default(),
+            snapshot_locks: NamedLocks::default(),
             rescan: Mutex::default(),
             signal: Signal::default(),
+            projects: Mutex::default(),
         }
     }
 

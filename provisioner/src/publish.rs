@@ -8,19 +8,21 @@ use nix::errno::Errno;
 
 use crate::dir::{Dir, Kind};
 use crate::error::{Doing, Error};
+use crate::images;
 use crate::locks::lock;
-use crate::mountinfo;
+use crate::mountinfo::{self, MountEntry};
 use crate::place::Place;
 use crate::pool::{Need, Pool};
 use crate::provisioner::{Inner, Provisioner};
-use crate::record::{DATA, TRASH, VOLUMES};
+use crate::record::{DATA, TRASH, VOLUMES, VolumeRecord};
+use crate::report::Data;
 use crate::sys::MountAs;
-use crate::types::{Publish, Stage};
+use crate::types::{Publish, Stage, VolumeMode};
 use crate::uses::Use;
 
 impl Provisioner {
     /// Mounts a volume at a staging path, once per node; repeated calls change
-    /// nothing.
+    /// nothing. A raw block device is attached and shown nowhere yet.
     ///
     /// # Errors
     /// As [`publish`](Self::publish), without its refusals.
@@ -31,9 +33,26 @@ impl Provisioner {
         let _one = inner.volume_locks.hold(id);
         let (pool, record) = inner.sound(id, Need::Write)?;
         let data = inner.open_data(&pool, &record)?;
+        agree(&record, request.mode)?;
         let place = inner.place(staging)?;
+        if let (Data::Image(image), VolumeMode::Block) = (&data, record.mode) {
+            let (number, _handle) = inner.loop_for(&pool, &record, image, false)?;
+            tracing::info!(volume = id, number, "loop device attached");
+            return Ok(());
+        }
         lock(&inner.state).staging.insert(place.real.clone());
-        inner.mount_at(&pool, id, &data, &place, false)
+        inner.mount_at(
+            &pool,
+            &record,
+            &Shown::Itself(&data),
+            &place,
+            MountAs::default(),
+        )?;
+        // A volume that is smaller than it should be is better than none.
+        if let Err(e) = inner.fill(&pool, id) {
+            tracing::warn!(volume = id, error = %e, "its filesystem cannot grow");
+        }
+        Ok(())
     }
 
     /// Takes the mount off a staging path; whose directory stays, being the
@@ -51,7 +70,7 @@ impl Provisioner {
         };
         inner.unmount_all(id, &place)?;
         lock(&inner.state).staging.remove(&place.real);
-        Ok(())
+        inner.release_device(id)
     }
 
     /// Mounts a volume for a pod; repeated calls with the same parameters change
@@ -74,13 +93,16 @@ impl Provisioner {
         };
         let (pool, record) = inner.sound(id, need)?;
         let data = inner.open_data(&pool, &record)?;
+        agree(&record, request.mode)?;
         let place = inner.place(&request.target)?;
         let table = inner
             .sys
             .mounts()
             .doing("reading the mounts for", &request.target)?;
         let uses = inner.uses(Some(&pool), id, &table);
-        if let Some(staging) = &request.staging {
+        if let Some(staging) = &request.staging
+            && record.mode == VolumeMode::Filesystem
+        {
             let staged = inner
                 .place_if_there(staging)?
                 .is_some_and(|staged| uses.iter().any(|u| u.whole && u.target == staged.real));
@@ -101,7 +123,19 @@ impl Provisioner {
                 by: other.to_string(),
             });
         }
-        inner.mount_at(&pool, id, &data, &place, request.readonly)?;
+        let how = MountAs {
+            read_only: request.readonly,
+            flags: &request.flags,
+        };
+        let mounted = match record.mode {
+            VolumeMode::Filesystem => inner.mounted_image(&pool, id)?,
+            VolumeMode::Block => None,
+        };
+        let shown = match &mounted {
+            Some(root) => Shown::Mounted(root),
+            None => Shown::Itself(&data),
+        };
+        inner.mount_at(&pool, &record, &shown, &place, how)?;
         if !request.pod_uid.is_empty() {
             lock(&inner.state)
                 .pods
@@ -133,9 +167,33 @@ impl Provisioner {
                 }
                 answer => answer.doing("removing", target),
             },
-            Some(_) => Err(place.conflict("not a directory; it is left alone")),
+            Some(Kind::File) if place.parent.is_empty_file(&place.name).unwrap_or(false) => place
+                .parent
+                .remove_file(&place.name)
+                .doing("removing", target),
+            Some(_) => Err(place.conflict("neither a directory nor a device; it is left alone")),
         }
     }
+}
+
+/// What is to be seen at a mount.
+enum Shown<'a> {
+    /// The volume itself: its tree, the filesystem in its image, its device.
+    Itself(&'a Data),
+    /// The filesystem in its image, which is mounted elsewhere already.
+    Mounted(&'a Dir),
+}
+
+/// Refuses a caller that takes the volume to be what it is not.
+fn agree(record: &VolumeRecord, mode: VolumeMode) -> Result<(), Error> {
+    if record.mode == mode {
+        return Ok(());
+    }
+    Err(Error::invalid(
+        "volume mode",
+        format!("{mode:?}"),
+        format!("volume {} was made as {:?}", record.id, record.mode),
+    ))
 }
 
 /// Whether a use stands against a single writer's request: another target, or a
@@ -152,29 +210,21 @@ impl Inner {
     fn mount_at(
         &self,
         pool: &Pool,
-        id: &str,
-        data: &Dir,
+        record: &VolumeRecord,
+        shown: &Shown<'_>,
         place: &Place,
-        readonly: bool,
+        how: MountAs<'_>,
     ) -> Result<(), Error> {
+        let id = record.id.as_str();
         let table = self
             .sys
             .mounts()
             .doing("reading the mounts for", &place.said)?;
         if let Some(there) = mountinfo::at(&table, &place.real) {
-            let root = pool.inside(format!("{VOLUMES}/{id}/{DATA}"));
-            if there.device != pool.mount.device || there.root != root {
-                return Err(place.conflict("something else is mounted there"));
-            }
-            // A pool that is mounted read-only makes every mount of it so.
-            if there.read_only != readonly && !pool.mount.read_only {
-                return Err(place.conflict(if readonly {
-                    "the volume is mounted there already, and writable"
-                } else {
-                    "the volume is mounted there already, and read-only"
-                }));
-            }
-            return Ok(());
+            return self.agrees(pool, record, there, place, how.read_only);
+        }
+        if record.mode == VolumeMode::Block {
+            return self.show_device(pool, record, shown, place, how.read_only);
         }
         let made = match place.parent.make(&place.name, 0o750) {
             Ok(made) => made,
@@ -183,27 +233,109 @@ impl Inner {
             }
             Err(e) => return Err(e).doing("making", &place.said),
         };
-        let bound = self
-            .sys
-            .bind(
-                data,
-                &place.parent,
-                &place.name,
-                MountAs {
-                    read_only: readonly,
-                    flags: &[],
-                },
-            )
-            .doing("mounting the volume at", &place.said);
-        if bound.is_err()
+        let bind = |from: &Dir| {
+            self.sys
+                .bind(from, &place.parent, &place.name, how)
+                .doing("mounting the volume at", &place.said)
+        };
+        let mounted = match shown {
+            Shown::Itself(Data::Tree(tree)) => bind(tree),
+            Shown::Mounted(root) => bind(root),
+            Shown::Itself(Data::Image(image)) => self.mount_image(pool, record, image, place, how),
+        };
+        if mounted.is_err()
             && made
             && let Err(e) = place.parent.remove_empty(&place.name)
         {
             tracing::warn!(target = %place.said.display(), error = %e, "directory stays");
         }
-        bound?;
+        mounted?;
+        let readonly = how.read_only;
         tracing::info!(volume = id, target = %place.said.display(), readonly, "volume mounted");
         Ok(())
+    }
+
+    /// Whether what is mounted at a place is what was asked for.
+    fn agrees(
+        &self,
+        pool: &Pool,
+        record: &VolumeRecord,
+        there: &MountEntry,
+        place: &Place,
+        readonly: bool,
+    ) -> Result<(), Error> {
+        let loops = self.loops_of(pool, &record.id);
+        let device = loops.iter().find(|it| images::shows_node(there, it.number));
+        let inside = loops
+            .iter()
+            .any(|it| images::shows_inside(there, it.number))
+            && there.root == Path::new("/");
+        let root = pool.inside(format!("{VOLUMES}/{}/{DATA}", record.id));
+        let tree = there.device == pool.mount.device && there.root == root;
+        let is_read_only = match device {
+            Some(device) => device.read_only,
+            None if inside || tree => there.read_only,
+            None => return Err(place.conflict("something else is mounted there")),
+        };
+        // A pool that is mounted read-only makes every mount of a tree so.
+        if is_read_only != readonly && !(tree && pool.mount.read_only) {
+            return Err(place.conflict(if readonly {
+                "the volume is mounted there already, and writable"
+            } else {
+                "the volume is mounted there already, and read-only"
+            }));
+        }
+        Ok(())
+    }
+
+    /// Shows a raw block device at a file.
+    fn show_device(
+        &self,
+        pool: &Pool,
+        record: &VolumeRecord,
+        shown: &Shown<'_>,
+        place: &Place,
+        readonly: bool,
+    ) -> Result<(), Error> {
+        let Shown::Itself(Data::Image(image)) = shown else {
+            return Err(place.conflict("the volume has no device"));
+        };
+        // A file system that is read-only does not make a device so: it gets a
+        // device of its own that refuses writes.
+        let (number, _handle) = self.loop_for(pool, record, image, readonly)?;
+        let bound = self
+            .sys
+            .bind_loop(number, &place.parent, &place.name)
+            .doing("showing the device at", &place.said);
+        if bound.is_err()
+            && let Err(e) = place.parent.remove_file(&place.name)
+        {
+            tracing::warn!(target = %place.said.display(), error = %e, "file stays");
+        }
+        bound?;
+        tracing::info!(volume = record.id, target = %place.said.display(), readonly, "device shown");
+        Ok(())
+    }
+
+    /// Detaches the devices of a raw block volume that nobody uses any more. A volume
+    /// or pool that is not known has none.
+    fn release_device(&self, id: &str) -> Result<(), Error> {
+        let Ok((pool, record)) = self.sound(id, Need::Read) else {
+            return Ok(());
+        };
+        if record.mode != VolumeMode::Block {
+            return Ok(());
+        }
+        let table = self
+            .sys
+            .mounts()
+            .doing("reading the mounts of", pool.dir.path())?;
+        match self.uses(Some(&pool), id, &table).first() {
+            None => self.detach(&pool, id),
+            Some(using) => Err(Error::Busy {
+                target: using.target.clone(),
+            }),
+        }
     }
 
     /// Takes every mount of the volume off the place.
@@ -216,7 +348,7 @@ impl Inner {
             let Some(there) = mountinfo::at(&table, &place.real) else {
                 return Ok(());
             };
-            if !is_volume(&there.root, id) {
+            if !is_volume(&there.root, id) && !self.may_be_image_of(id, there) {
                 return Err(place.conflict("something else is mounted there; it is left alone"));
             }
             match self.sys.unmount(&place.parent, &place.name) {

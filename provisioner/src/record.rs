@@ -3,6 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::backend::Body;
 use crate::seal::Sealed;
 use crate::types::{Backend, ClaimRef, PoolId, SetRef, Source, VolumeMode, VolumeSpec};
 
@@ -15,12 +16,16 @@ pub(crate) const IDENTITY: &str = "pool.json";
 pub(crate) const MAKING: &str = "new";
 /// Directory of the volumes.
 pub(crate) const VOLUMES: &str = "volumes";
+/// Directory of the snapshots.
+pub(crate) const SNAPSHOTS: &str = "snapshots";
 /// Directory of the volumes that are being erased.
 pub(crate) const TRASH: &str = "trash";
 /// Directory of the tombstones.
 pub(crate) const TOMBSTONES: &str = "tombstones";
 /// A volume's record, in the volume's directory.
 pub(crate) const RECORD: &str = "record.json";
+/// Marks, in the directory of something in the making, that its data is a copy.
+pub(crate) const COPYING: &str = "copying";
 /// A volume's data, in the volume's directory.
 pub(crate) const DATA: &str = "data";
 
@@ -40,6 +45,10 @@ pub(crate) struct Identity {
     pub(crate) capacity: Option<u64>,
     /// Whether Berth switched the filesystem's quotas on.
     pub(crate) enabled_quotas: bool,
+    /// It was made in a directory that is no mount point, of a filesystem that the
+    /// system uses too.
+    #[serde(default)]
+    pub(crate) shared: bool,
 }
 
 impl Sealed for Identity {
@@ -82,6 +91,9 @@ pub(crate) struct VolumeRecord {
     /// Its image's bytes are taken only when they are written.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) sparse: bool,
+    /// It may share blocks with what it was copied from.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) shares: bool,
 }
 
 impl Sealed for VolumeRecord {
@@ -116,6 +128,74 @@ impl VolumeRecord {
             ));
         }
         None
+    }
+}
+
+impl VolumeRecord {
+    /// What its backend has to know.
+    pub(crate) fn body(&self) -> Body {
+        Body {
+            backend: self.backend,
+            mode: self.mode,
+            enforced: self.enforced,
+            sparse: self.sparse,
+            shares: self.shares,
+            subvolume: self.subvolume,
+            project: self.project,
+        }
+    }
+}
+
+/// What a snapshot is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct SnapshotRecord {
+    /// The id; also the name of its directory.
+    pub(crate) id: String,
+    /// The volume that it was taken of.
+    pub(crate) volume: String,
+    /// That volume's size, asked for and enforced, when it was taken.
+    pub(crate) size: u64,
+    /// See `size`.
+    pub(crate) enforced: u64,
+    /// Bytes of the pool's room that it holds.
+    pub(crate) reserved: u64,
+    /// Backend that took it.
+    pub(crate) backend: Backend,
+    /// Directory tree or block device.
+    pub(crate) mode: VolumeMode,
+    /// The pool.
+    pub(crate) pool: PoolId,
+    /// When (RFC 3339, UTC).
+    pub(crate) created: String,
+    /// Id of the subvolume.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) subvolume: Option<u64>,
+    /// Id of the project.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) project: Option<u32>,
+    /// It may share blocks with its volume.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) shares: bool,
+}
+
+impl Sealed for SnapshotRecord {
+    const KIND: &'static str = "berth-snapshot";
+    const VERSION: u64 = 1;
+}
+
+impl SnapshotRecord {
+    /// What its backend has to know.
+    pub(crate) fn body(&self) -> Body {
+        Body {
+            backend: self.backend,
+            mode: self.mode,
+            enforced: self.enforced,
+            sparse: true,
+            shares: self.shares,
+            subvolume: self.subvolume,
+            project: self.project,
+        }
     }
 }
 
@@ -198,6 +278,7 @@ pub(crate) mod tests {
                 project: subvolume.map(|id| id as u32),
                 source: subvolume.map(|id| Source::Snapshot(id.to_string())),
                 sparse: subvolume.is_some(),
+                shares: subvolume.is_none(),
             };
             prop_assert_eq!(seal::open::<VolumeRecord>(&seal::seal(&record)), Ok(record));
         }
@@ -226,6 +307,7 @@ pub(crate) mod tests {
             project: None,
             source: None,
             sparse: false,
+            shares: false,
         };
         let want = VolumeSpec {
             id: "pvc-1".into(),

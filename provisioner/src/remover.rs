@@ -176,14 +176,9 @@ impl Inner {
         let dir = trash.open(name, Mounts::Stay).doing("opening", &path)?;
         let mut go_on = || !self.signal.stopped();
         if dir.kind(DATA).doing("looking at", &path)?.is_some() {
-            let kind = trashed
-                .record
-                .as_ref()
-                .map_or(Backend::Btrfs, |record| record.backend);
-            let driver =
-                backend::of(kind).map_err(|why| Error::Unsupported { backend: kind, why })?;
-            match driver
-                .erase(self.sys.as_ref(), &dir, DATA, &mut go_on)
+            let kind = trashed.body.map_or(Backend::Btrfs, |body| body.backend);
+            match backend::of(kind)
+                .erase(self.sys.as_ref(), &dir, trashed.body, &mut go_on)
                 .doing("erasing", &path)?
             {
                 Erasing::Freed => {}

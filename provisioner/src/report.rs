@@ -1,11 +1,12 @@
 //! Reports: what callers and people are told about pools and volumes.
 
+use std::fs::File;
 use std::io;
 
-use crate::backend;
-use crate::dir::{Kind, Mounts, is_trick};
+use crate::backend::{self, Body};
+use crate::dir::{Dir, Kind, Mounts, is_trick};
 use crate::error::{Doing, Error};
-use crate::ledger::Physical;
+use crate::ledger::{self, Physical};
 use crate::locks::lock;
 use crate::mountinfo::MountEntry;
 use crate::pool::{Need, Observed, Pool, Verdict};
@@ -15,6 +16,15 @@ use crate::sys::Qgroup;
 use crate::types::{
     Backend, Health, KnownPool, PoolId, PoolReport, Usage, VolumeHealth, VolumeReport,
 };
+
+/// A volume's data, opened.
+#[derive(Debug)]
+pub(crate) enum Data {
+    /// A directory tree.
+    Tree(Dir),
+    /// An image.
+    Image(File),
+}
 
 type Qgroups = std::collections::BTreeMap<u64, Qgroup>;
 
@@ -40,25 +50,39 @@ impl Provisioner {
     /// # Errors
     /// [`Error::UnknownVolume`], [`Error::Damaged`], or what is wrong with the pool.
     pub fn stats(&self, id: &str) -> Result<Usage, Error> {
-        let (pool, record) = self.inner.sound(id, Need::Read)?;
-        let group = match record.subvolume {
-            Some(subvolume) => self
-                .inner
-                .sys
-                .qgroup(&pool.dir, subvolume)
-                .doing("reading the quota of", pool.dir.path())?
-                .unwrap_or_default(),
-            None => Qgroup::default(),
+        let inner = &self.inner;
+        let (pool, record) = inner.sound(id, Need::Read)?;
+        let (path, space) = match inner.mounted_image(&pool, id)? {
+            // Only the filesystem inside knows how full it is.
+            Some(mounted) => (
+                mounted.path().to_owned(),
+                inner.sys.space(&mounted).map(Some),
+            ),
+            None => {
+                let home = pool
+                    .volumes()?
+                    .open(id, Mounts::Stay)
+                    .doing("opening", pool.dir.path().join(id))?;
+                let made = inner.made(&pool, &home, record.body());
+                let space = backend::of(record.backend).space(&made);
+                (home.path().to_owned(), space)
+            }
         };
+        let space = space.doing("measuring", path)?.unwrap_or_default();
+        let counted = |n: u64| (space.inodes > 0).then_some(n);
         Ok(Usage {
-            total: record.enforced,
-            used: group.used,
-            available: record
-                .enforced
-                .saturating_sub(group.used)
-                .min(pool.filesystem.free),
-            inodes: None,
-            inodes_used: None,
+            total: if space.total > 0 {
+                space.total
+            } else {
+                record.enforced
+            },
+            used: space.used,
+            available: match record.backend {
+                Backend::Image => space.available,
+                _ => space.available.min(pool.filesystem.free),
+            },
+            inodes: counted(space.inodes),
+            inodes_used: counted(space.inodes_used),
         })
     }
 }
@@ -162,10 +186,11 @@ impl Inner {
                     Err(e) => VolumeHealth::Lost(e.to_string()),
                     Ok(pool) => self.volume_health(pool, record),
                 };
-                report.used = record
-                    .subvolume
-                    .and_then(|subvolume| qgroups.get(&subvolume))
-                    .map(|group| group.used);
+                report.used = pool
+                    .as_ref()
+                    .ok()
+                    .and_then(|pool| self.used(pool, record, qgroups));
+                report.source.clone_from(&record.source);
                 report.claim.clone_from(&record.claim);
                 report.set.clone_from(&record.set);
                 report.size = record.size;
@@ -187,11 +212,7 @@ impl Inner {
     }
 
     /// Opens a volume's data after making sure that it is what was made.
-    pub(crate) fn open_data(
-        &self,
-        pool: &Pool,
-        record: &VolumeRecord,
-    ) -> Result<crate::dir::Dir, Error> {
+    pub(crate) fn open_data(&self, pool: &Pool, record: &VolumeRecord) -> Result<Data, Error> {
         let volumes = pool.volumes()?;
         let relative = format!("{}/{DATA}", record.id);
         let path = volumes.path().join(&relative);
@@ -199,80 +220,120 @@ impl Inner {
             id: record.id.clone(),
             why,
         };
-        let data = volumes
-            .open(&relative, Mounts::Stay)
-            .map_err(|e| match e.kind() {
-                io::ErrorKind::NotFound => Error::Lost {
-                    id: record.id.clone(),
-                    why: format!("{} is gone", path.display()),
-                },
-                _ if is_trick(&e) => damaged(format!(
-                    "{} is not the directory that was made ({e})",
-                    path.display()
-                )),
-                _ => Error::Io {
-                    doing: "opening",
-                    path: path.clone(),
-                    source: e,
-                },
-            })?;
-        let driver = backend::of(record.backend).map_err(|why| Error::Unsupported {
-            backend: record.backend,
-            why,
-        })?;
-        if driver
-            .is_it(self.sys.as_ref(), &data, record)
-            .doing("looking at", &path)?
-        {
-            Ok(data)
-        } else {
-            Err(damaged(format!(
-                "{} is not the subvolume that was made for it",
-                path.display()
-            )))
+        let missing = |e: io::Error| match e.kind() {
+            io::ErrorKind::NotFound => Error::Lost {
+                id: record.id.clone(),
+                why: format!("{} is gone", path.display()),
+            },
+            _ if is_trick(&e) => damaged(format!("{} is not what was made ({e})", path.display())),
+            _ => Error::Io {
+                doing: "opening",
+                path: path.clone(),
+                source: e,
+            },
+        };
+        let home = volumes.open(&record.id, Mounts::Stay).map_err(&missing)?;
+        let made = self.made(pool, &home, record.body());
+        if !backend::of(record.backend).is_it(&made).map_err(&missing)? {
+            return Err(damaged(format!(
+                "{} is not the {} that was made for it",
+                path.display(),
+                match record.backend {
+                    Backend::Btrfs => "subvolume",
+                    Backend::ProjectQuota | Backend::Directory => "directory",
+                    Backend::Image => "image",
+                }
+            )));
+        }
+        match record.backend {
+            Backend::Image => home.open_file(DATA).map(Data::Image),
+            _ => home.open(DATA, Mounts::Stay).map(Data::Tree),
+        }
+        .map_err(missing)
+    }
+
+    /// Bytes in use, as far as somebody counts them cheaply.
+    fn used(&self, pool: &Pool, record: &VolumeRecord, qgroups: &Qgroups) -> Option<u64> {
+        match record.backend {
+            Backend::Btrfs => Some(qgroups.get(&record.subvolume?)?.used),
+            Backend::ProjectQuota => {
+                let project = self.sys.project(&pool.dir, record.project?);
+                Some(project.ok()?.used)
+            }
+            Backend::Image => {
+                let mounted = self.mounted_image(pool, &record.id).ok()??;
+                Some(self.sys.space(&mounted).ok()?.used)
+            }
+            Backend::Directory => None,
+        }
+    }
+
+    /// Bytes of the filesystem that something holds already, so that they need not
+    /// be kept free for it: never more than it really has to itself.
+    fn written(&self, pool: &Pool, body: Body, qgroups: &Qgroups) -> u64 {
+        match body.backend {
+            Backend::Btrfs => body
+                .subvolume
+                .and_then(|subvolume| qgroups.get(&subvolume))
+                .map_or(0, |group| match body.shares {
+                    true => group.exclusive,
+                    false => group.used,
+                }),
+            // Copies may share their blocks.
+            _ if body.shares => 0,
+            Backend::ProjectQuota => body
+                .project
+                .and_then(|project| self.sys.project(&pool.dir, project).ok())
+                .map_or(0, |project| project.used),
+            Backend::Image if !body.sparse => body.enforced,
+            Backend::Image | Backend::Directory => 0,
         }
     }
 
     /// What the filesystem itself can still keep for the holders of this ledger.
     pub(crate) fn physical(&self, pool: &Pool) -> Result<Physical, Error> {
-        let qgroups = self
-            .sys
-            .qgroups(&pool.dir)
-            .doing("reading the quotas of", pool.dir.path())?;
-        let state = lock(&self.state);
-        let written = |id: &PoolId| {
-            state.pools.get(id).map_or(0, |pool| {
-                let volumes = pool.volumes.values().filter_map(|entry| match entry {
-                    Entry::Sound(record) => record.subvolume,
-                    Entry::Damaged(_) => None,
-                });
-                let trash = pool
-                    .trash
-                    .values()
-                    .filter_map(|t| t.record.as_ref()?.subvolume);
-                volumes
-                    .chain(trash)
-                    .filter_map(|subvolume| qgroups.get(&subvolume))
-                    .map(|group| group.used)
-                    .sum()
-            })
+        let qgroups = match pool.filesystem.fstype.as_str() {
+            "btrfs" => self
+                .sys
+                .qgroups(&pool.dir)
+                .doing("reading the quotas of", pool.dir.path())?,
+            _ => Qgroups::new(),
         };
         // Pools that share the filesystem have been promised parts of it too.
-        let elsewhere: u64 = state
+        let sharing: Vec<(bool, Vec<Body>, u64)> = lock(&self.state)
             .pools
             .iter()
-            .filter(|(id, other)| {
-                **id != pool.identity.id
-                    && other.usable
+            .filter_map(|(id, other)| {
+                let own = *id == pool.identity.id;
+                let shares = other.usable
                     && other.fs_uuid.is_some()
-                    && other.fs_uuid == pool.filesystem.uuid
+                    && other.fs_uuid == pool.filesystem.uuid;
+                (own || shares).then(|| (own, other.bodies().collect(), other.ledger.reserved()))
             })
-            .map(|(id, other)| other.ledger.reserved().saturating_sub(written(id)))
-            .sum();
-        Ok(Physical {
-            free: pool.filesystem.free.saturating_sub(elsewhere),
-            written: written(&pool.identity.id),
-        })
+            .collect();
+        let mut physical = Physical {
+            free: pool.filesystem.free,
+            written: 0,
+        };
+        if pool.identity.shared {
+            physical.free = physical
+                .free
+                .saturating_sub(ledger::headroom(pool.filesystem.size));
+        }
+        for (own, bodies, reserved) in sharing {
+            let written = bodies
+                .into_iter()
+                .map(|body| self.written(pool, body, &qgroups))
+                .sum();
+            match own {
+                true => physical.written = written,
+                false => {
+                    let unwritten = reserved.saturating_sub(written);
+                    physical.free = physical.free.saturating_sub(unwritten);
+                }
+            }
+        }
+        Ok(physical)
     }
 
     pub(crate) fn report_unopened(
@@ -352,6 +413,7 @@ impl Inner {
             report.capacity = state.ledger.capacity();
             report.reserved = state.ledger.reserved();
             report.volumes = state.volumes.len() as u64;
+            report.snapshots = state.snapshots.len() as u64;
             report.trash = state.trash.len() as u64;
         }
         let Some(pool) = pool else {
@@ -364,14 +426,16 @@ impl Inner {
                 Err(why) => report.why_not.push((candidate, why)),
             }
         }
-        if report.backends.is_empty()
+        let limited = |backend: &Backend| *backend != Backend::Directory;
+        let usable = report.backends.iter().any(limited);
+        if !usable
             && report.message.is_empty()
             && let Some((backend, why)) = report.why_not.first()
         {
             report.message = format!("no new volumes: {backend}: {why}");
         }
         if report.health == Health::Healthy
-            && !report.backends.is_empty()
+            && usable
             && let Ok(physical) = self.physical(pool)
             && let Some(state) = lock(&self.state).pools.get(&pool.identity.id)
         {

@@ -201,6 +201,7 @@ impl Inner {
             }
             if self.manages() {
                 self.link_pool(&id);
+                self.thaw_images(&pool);
             }
             tracing::info!(pool = %id, dir = name, "pool taken up");
             self.signal.wake();

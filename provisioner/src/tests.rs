@@ -283,14 +283,14 @@ fn without_quotas_nothing_is_made_and_the_report_says_why() {
     node.fake.switch_quotas_off();
     let report = p.rescan().unwrap().remove(0);
     assert_eq!(report.health, Health::Healthy);
-    assert!(report.backends.is_empty());
+    assert_eq!(report.backends, [crate::Backend::Directory]);
     assert!(report.message.contains("quotas"), "{}", report.message);
     assert_eq!(report.room, 0);
     assert!(matches!(
         p.create(&pool, &want("v")),
         Err(Error::Unsupported { .. })
     ));
-    assert_eq!(report.why_not.len(), 4);
+    assert_eq!(report.why_not.len(), 3);
 }
 
 #[test]

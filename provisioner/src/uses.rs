@@ -3,6 +3,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use crate::images;
 use crate::locks::lock;
 use crate::mountinfo::MountEntry;
 use crate::pool::Pool;
@@ -54,13 +55,19 @@ impl Inner {
             let state = lock(&self.state);
             (state.pods.clone(), state.staging.clone())
         };
+        let loops = pool.map_or_else(Vec::new, |pool| self.loops_of(pool, id));
         let relative = format!("{VOLUMES}/{id}/{DATA}");
         let root = pool.map(|pool| pool.inside(&relative));
         table
             .iter()
             .filter_map(|mount| {
                 let kubelets = mount.point.starts_with(&kubelet);
+                let is_loop = |shows: fn(&MountEntry, u32) -> bool| {
+                    loops.iter().any(|it| shows(mount, it.number))
+                };
                 let whole = match (pool, &root) {
+                    _ if is_loop(images::shows_inside) => mount.root == Path::new("/"),
+                    _ if is_loop(images::shows_node) => true,
                     (Some(pool), Some(root)) => {
                         if mount.device != pool.mount.device || !mount.root.starts_with(root) {
                             return None;

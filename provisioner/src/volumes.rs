@@ -1,16 +1,17 @@
 //! Makes volumes and lets them grow.
 
-use crate::backend::{self, Driver};
-use crate::dir::Mounts;
+use crate::backend::{self, Body, Driver, Making};
+use crate::dir::{Dir, Mounts};
 use crate::error::{Doing, Error};
 use crate::ledger::Holder;
 use crate::locks::lock;
 use crate::names;
 use crate::pool::{Need, Pool};
 use crate::provisioner::{Entry, Inner, Provisioner};
-use crate::record::{DATA, RECORD, VOLUMES, VolumeRecord, now};
+use crate::record::{COPYING, RECORD, VOLUMES, VolumeRecord, now};
 use crate::seal;
-use crate::types::{Backend, PoolId, VolumeReport, VolumeSpec};
+use crate::source::Origin;
+use crate::types::{Backend, PoolId, Source, VolumeMode, VolumeReport, VolumeSpec};
 
 impl Provisioner {
     /// Makes a volume, or returns the one that was made by an earlier call with
@@ -20,6 +21,8 @@ impl Provisioner {
     /// [`Error::NoRoom`]: nothing was made. [`Error::AlreadyExists`]: another volume
     /// has the id. [`Error::Tombstoned`]: it was erased on purpose.
     /// [`Error::Lost`]: it is expected, or recorded, and its data is not there.
+    /// [`Error::TooSmall`], and what is wrong with the source, for a volume that has
+    /// one.
     /// [`Error::PoolMissing`], [`Error::LostMount`], [`Error::ReadOnly`],
     /// [`Error::Unsupported`], [`Error::Damaged`] and [`Error::Io`] as they say.
     pub fn create(&self, pool: &PoolId, want: &VolumeSpec) -> Result<VolumeReport, Error> {
@@ -31,6 +34,11 @@ impl Provisioner {
         let _shared = gate
             .read()
             .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let _source = match &want.source {
+            Some(Source::Volume(id)) if *id != want.id => Some(inner.volume_locks.hold(id)),
+            Some(Source::Snapshot(id)) => Some(inner.snapshot_locks.hold(id)),
+            _ => None,
+        };
         let open = inner.open_pool(pool, Need::Write)?;
         if let Some(other) = inner.home(&want.id)
             && other != *pool
@@ -74,6 +82,7 @@ impl Provisioner {
         let (pool, record) = inner.sound(id, Need::Write)?;
         inner.open_data(&pool, &record)?;
         inner.grow(&pool, record, size)?;
+        inner.fill(&pool, id)?;
         drop(pool);
         inner
             .report_volumes(&home, Some(id))
@@ -89,6 +98,16 @@ fn validate(want: &VolumeSpec) -> Result<(), Error> {
             "size",
             want.size.to_string(),
             "must be between 1 and 2^63-1 bytes",
+        ));
+    }
+    if want.mode == VolumeMode::Block
+        && let Some(backend) = want.backend
+        && !backend::possible(backend, want.mode)
+    {
+        return Err(Error::invalid(
+            "backend",
+            backend.as_str(),
+            "makes no raw block devices; use image, or leave it out",
         ));
     }
     if let Some(claim) = &want.claim {
@@ -156,13 +175,14 @@ impl Inner {
     }
 
     fn make(&self, pool: &Pool, want: &VolumeSpec) -> Result<VolumeRecord, Error> {
-        let (kind, driver) = self.choose(pool, want)?;
+        let origin = self.origin(pool, want)?;
+        let (kind, driver) = self.choose(pool, want, origin.as_ref())?;
         let mut record = VolumeRecord {
             id: want.id.clone(),
             claim: want.claim.clone(),
             set: want.set.clone(),
             size: want.size,
-            enforced: driver.round_up(want.size),
+            enforced: driver.round_up(want.size, want.mode),
             backend: kind,
             mode: want.mode,
             pool: pool.identity.id.clone(),
@@ -172,10 +192,11 @@ impl Inner {
             project: None,
             source: want.source.clone(),
             sparse: want.sparse,
+            shares: origin.is_some() && pool.shares_blocks(),
         };
         let holder = Holder::Volume(want.id.clone());
         self.admit(pool, &holder, record.enforced)?;
-        let made = self.make_in_place(pool, driver, &mut record);
+        let made = self.make_volume(pool, driver, &mut record, origin.as_ref());
         let mut state = lock(&self.state);
         if let Some(state) = state.pools.get_mut(&pool.identity.id) {
             match &made {
@@ -203,15 +224,18 @@ impl Inner {
         &self,
         pool: &Pool,
         want: &VolumeSpec,
+        origin: Option<&Origin<'_>>,
     ) -> Result<(Backend, &'static dyn Driver), Error> {
-        let fitting = backend::candidates(want.mode);
-        let wanted = match &want.backend {
+        let demanded = want
+            .backend
+            .or_else(|| origin.map(|origin| origin.body().backend));
+        let wanted = match &demanded {
             Some(demanded) => std::slice::from_ref(demanded),
-            None => fitting,
+            None => backend::candidates(want.mode),
         };
         let mut refusal = None;
         for &candidate in wanted {
-            let answer = if fitting.contains(&candidate) {
+            let answer = if backend::possible(candidate, want.mode) {
                 backend::driver(candidate, self.sys.as_ref(), &pool.dir, &pool.filesystem)
             } else {
                 Err(format!("it makes no {:?} volumes", want.mode))
@@ -229,7 +253,7 @@ impl Inner {
         Err(refusal.expect("every mode has a candidate, and it was refused"))
     }
 
-    fn admit(&self, pool: &Pool, holder: &Holder, bytes: u64) -> Result<(), Error> {
+    pub(crate) fn admit(&self, pool: &Pool, holder: &Holder, bytes: u64) -> Result<(), Error> {
         let physical = self.physical(pool)?;
         let id = &pool.identity.id;
         let mut state = lock(&self.state);
@@ -247,61 +271,109 @@ impl Inner {
             })
     }
 
-    /// Makes everything aside and lets it appear by one rename.
-    fn make_in_place(
+    fn make_volume(
         &self,
         pool: &Pool,
         driver: &dyn Driver,
         record: &mut VolumeRecord,
+        origin: Option<&Origin<'_>>,
     ) -> Result<(), Error> {
+        // Held until the record tells the project.
+        let _projects = (record.backend == Backend::ProjectQuota).then(|| lock(&self.projects));
+        record.project = self.project_for(pool, record.backend)?;
         let id = record.id.clone();
         let volumes = pool.volumes()?;
-        let making = self.making(pool)?;
-        let path = making.path().join(&id);
-        if making.kind(&id).doing("looking at", &path)?.is_some() {
-            // An earlier call failed half-way in this life of the process.
-            self.unmake(&making, &id)?;
+        self.make_aside(pool, &id, &volumes, &id, origin.is_some(), |parent| {
+            let path = parent.path().to_owned();
+            let making = Making {
+                sys: self.sys.as_ref(),
+                parent,
+                body: record.body(),
+            };
+            record.subvolume = match origin {
+                None => driver.create(&making).doing("making the data of", &path)?,
+                Some(origin) => self.copy(driver, &making, origin, false)?,
+            };
+            Ok(seal::seal(record))
+        })
+    }
+
+    /// A project for a volume of this backend, if it needs one.
+    pub(crate) fn project_for(&self, pool: &Pool, kind: Backend) -> Result<Option<u32>, Error> {
+        if kind != Backend::ProjectQuota {
+            return Ok(None);
         }
-        making.make(&id, 0o700).doing("making", &path)?;
-        let dir = making.open(&id, Mounts::Stay).doing("opening", &path)?;
-        let finished = driver
-            .create(self.sys.as_ref(), &dir, DATA, record.enforced)
-            .doing("making the data of", &path)
-            .and_then(|made| {
-                record.subvolume = made.subvolume;
-                dir.write(RECORD, &seal::seal(record))
-                    .doing("writing the record of", &path)?;
-                making
-                    .rename(&id, &volumes, &id)
-                    .doing("moving into place", volumes.path().join(&id))
-            });
+        let mut taken: Vec<u32> = {
+            let state = lock(&self.state);
+            let bodies = state.pools.values().flat_map(|pool| pool.bodies());
+            bodies.filter_map(|body| body.project).collect()
+        };
+        taken.sort_unstable();
+        backend::free_project(self.sys.as_ref(), &pool.dir, &taken)
+            .doing("looking for a free project in", pool.dir.path())
+            .map(Some)
+    }
+
+    /// Makes everything as `name` of the pool's place for what is in the making, and
+    /// lets it appear as `id` of `there` by one rename. `fill` makes the data and
+    /// answers the record.
+    pub(crate) fn make_aside(
+        &self,
+        pool: &Pool,
+        name: &str,
+        there: &Dir,
+        id: &str,
+        copying: bool,
+        fill: impl FnOnce(&Dir) -> Result<Vec<u8>, Error>,
+    ) -> Result<(), Error> {
+        let making = self.making(pool)?;
+        let path = making.path().join(name);
+        if making.kind(name).doing("looking at", &path)?.is_some() {
+            // An earlier call failed half-way in this life of the process.
+            self.unmake(&making, name)?;
+        }
+        making.make(name, 0o700).doing("making", &path)?;
+        let dir = making.open(name, Mounts::Stay).doing("opening", &path)?;
+        let marked = match copying {
+            // What a crash leaves of a copy is not empty, and still nobody's.
+            true => dir.write(COPYING, b"").doing("marking", &path),
+            false => Ok(()),
+        };
+        let finished = marked.and_then(|()| fill(&dir)).and_then(|record| {
+            dir.write(RECORD, &record)
+                .doing("writing the record of", &path)?;
+            if copying {
+                dir.remove_file(COPYING).doing("finishing", &path)?;
+                dir.sync().doing("finishing", &path)?;
+            }
+            making
+                .rename(name, there, id)
+                .doing("moving into place", there.path().join(id))
+        });
         drop(dir);
         if finished.is_err()
-            && making.kind(&id).ok().flatten().is_some()
-            && let Err(e) = self.unmake(&making, &id)
+            && making.kind(name).ok().flatten().is_some()
+            && let Err(e) = self.unmake(&making, name)
         {
-            tracing::warn!(volume = id, error = %e, "what was left in the making stays");
+            tracing::warn!(name, error = %e, "what was left in the making stays");
         }
         finished
     }
 
     fn grow(&self, pool: &Pool, mut record: VolumeRecord, size: u64) -> Result<(), Error> {
         let path = pool.dir.path().join(VOLUMES).join(&record.id);
-        let driver = backend::of(record.backend).map_err(|why| Error::Unsupported {
-            backend: record.backend,
-            why,
-        })?;
         if size <= record.size {
             // An earlier call may have recorded the size and failed at the limit.
-            return driver
-                .limit(self.sys.as_ref(), &pool.dir, &record)
+            return self
+                .limit(pool, &record)
                 .doing("setting the limit of", &path);
         }
+        let driver = backend::of(record.backend);
         let holder = Holder::Volume(record.id.clone());
         record.size = size;
         // A volume that was rounded up may hold the new size already.
         let before = record.enforced;
-        record.enforced = before.max(driver.round_up(size));
+        record.enforced = before.max(driver.round_up(size, record.mode));
         self.admit(pool, &holder, record.enforced)?;
         // The record first: a limit that a crash left behind it is set at start.
         let written = pool
@@ -324,10 +396,32 @@ impl Inner {
         }
         drop(state);
         written?;
-        driver
-            .limit(self.sys.as_ref(), &pool.dir, &record)
+        self.limit(pool, &record)
             .doing("setting the limit of", &path)?;
         tracing::info!(volume = record.id, size, "volume grown");
         Ok(())
+    }
+
+    /// Sets the limit of a volume that is there.
+    pub(crate) fn limit(&self, pool: &Pool, record: &VolumeRecord) -> std::io::Result<()> {
+        let home = pool
+            .dir
+            .open(format!("{VOLUMES}/{}", record.id), Mounts::Stay)?;
+        backend::of(record.backend).limit(&self.made(pool, &home, record.body()))
+    }
+
+    /// What a backend is told of something that is there.
+    pub(crate) fn made<'a>(
+        &'a self,
+        pool: &'a Pool,
+        home: &'a Dir,
+        body: Body,
+    ) -> backend::Made<'a> {
+        backend::Made {
+            sys: self.sys.as_ref(),
+            pool: &pool.dir,
+            home,
+            body,
+        }
     }
 }

@@ -2,10 +2,11 @@
 
 use std::io;
 
-use super::{Driver, Erasing, Made};
+use super::{Body, Driver, Erasing, Made, Making};
 use crate::dir::{Dir, Kind, Mounts};
-use crate::record::VolumeRecord;
-use crate::sys::{Filesystem, Quotas, Sys};
+use crate::record::DATA;
+use crate::sys::{Filesystem, Quotas, Space, Sys};
+use crate::types::VolumeMode;
 
 /// Smallest limit. A subvolume's empty tree counts 16 KiB and every write
 /// reserves metadata of several nodes beforehand: below a few MiB the first write
@@ -14,6 +15,11 @@ use crate::sys::{Filesystem, Quotas, Sys};
 const MINIMUM: u64 = 16 << 20;
 
 pub(crate) struct Btrfs;
+
+fn subvolume(body: Body) -> io::Result<u64> {
+    body.subvolume
+        .ok_or_else(|| io::Error::other("the record names no subvolume"))
+}
 
 impl Driver for Btrfs {
     fn why_not(&self, sys: &dyn Sys, pool: &Dir, filesystem: &Filesystem) -> Option<String> {
@@ -31,48 +37,78 @@ impl Driver for Btrfs {
         }
     }
 
-    fn round_up(&self, size: u64) -> u64 {
+    fn round_up(&self, size: u64, _mode: VolumeMode) -> u64 {
         size.max(MINIMUM)
     }
 
-    fn create(&self, sys: &dyn Sys, parent: &Dir, name: &str, enforced: u64) -> io::Result<Made> {
-        let subvolume = sys.create_subvolume(parent, name)?;
+    fn create(&self, making: &Making<'_>) -> io::Result<Option<u64>> {
+        let (sys, parent) = (making.sys, making.parent);
+        let subvolume = sys.create_subvolume(parent, DATA)?;
         // The mode of the root of a freshly made filesystem.
-        parent.open(name, Mounts::Stay)?.set_mode(0o755)?;
-        sys.limit(parent, subvolume, enforced)?;
-        Ok(Made {
-            subvolume: Some(subvolume),
-        })
+        parent.open(DATA, Mounts::Stay)?.set_mode(0o755)?;
+        sys.limit(parent, subvolume, making.body.enforced)?;
+        Ok(Some(subvolume))
     }
 
-    fn limit(&self, sys: &dyn Sys, pool: &Dir, record: &VolumeRecord) -> io::Result<()> {
-        let subvolume = record
-            .subvolume
-            .ok_or_else(|| io::Error::other("the record names no subvolume"))?;
-        sys.limit(pool, subvolume, record.enforced)
+    fn copy(
+        &self,
+        making: &Making<'_>,
+        source: &Made<'_>,
+        snapshot: bool,
+    ) -> io::Result<Option<u64>> {
+        let (sys, parent) = (making.sys, making.parent);
+        let data = source.home.open(DATA, Mounts::Stay)?;
+        let subvolume = sys.snapshot_subvolume(&data, parent, DATA, snapshot)?;
+        if !snapshot {
+            sys.limit(parent, subvolume, making.body.enforced)?;
+        }
+        Ok(Some(subvolume))
     }
 
-    fn is_it(&self, sys: &dyn Sys, data: &Dir, record: &VolumeRecord) -> io::Result<bool> {
-        Ok(record.subvolume.is_some() && sys.subvolume_id(data)? == record.subvolume)
+    fn limit(&self, made: &Made<'_>) -> io::Result<()> {
+        made.sys
+            .limit(made.pool, subvolume(made.body)?, made.body.enforced)
+    }
+
+    fn is_it(&self, made: &Made<'_>) -> io::Result<bool> {
+        let data = made.home.open(DATA, Mounts::Stay)?;
+        let subvolume = made.body.subvolume;
+        Ok(subvolume.is_some() && made.sys.subvolume_id(&data)? == subvolume)
+    }
+
+    fn pinned(&self, made: &Made<'_>) -> io::Result<u64> {
+        made.sys.commit(made.pool)?;
+        let group = made.sys.qgroup(made.pool, subvolume(made.body)?)?;
+        Ok(group.unwrap_or_default().used)
+    }
+
+    fn space(&self, made: &Made<'_>) -> io::Result<Option<Space>> {
+        let group = made.sys.qgroup(made.pool, subvolume(made.body)?)?;
+        Ok(group.map(|group| Space {
+            total: made.body.enforced,
+            used: group.used,
+            available: made.body.enforced.saturating_sub(group.used),
+            ..Space::default()
+        }))
     }
 
     fn erase(
         &self,
         sys: &dyn Sys,
         parent: &Dir,
-        name: &str,
+        _body: Option<Body>,
         go_on: &mut dyn FnMut() -> bool,
     ) -> io::Result<Erasing> {
-        if parent.kind(name)? == Some(Kind::Directory) {
-            let data = parent.open(name, Mounts::Stay)?;
+        if parent.kind(DATA)? == Some(Kind::Directory) {
+            let data = parent.open(DATA, Mounts::Stay)?;
             if sys.subvolume_id(&data)?.is_some() {
                 drop(data);
-                let removed = sys.destroy_subvolume(parent, name)?;
+                let removed = sys.destroy_subvolume(parent, DATA)?;
                 sys.commit(parent)?;
                 return Ok(Erasing::Freeing(removed));
             }
         }
-        Ok(if parent.remove_tree(name.as_ref(), go_on)? {
+        Ok(if parent.remove_tree(DATA.as_ref(), go_on)? {
             Erasing::Freed
         } else {
             Erasing::Stopped

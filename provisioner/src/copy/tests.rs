@@ -16,7 +16,7 @@ fn place(fstype: &str) -> (TestNode, PathBuf) {
     let node = TestNode::new();
     let at = node.pool_dir("disk");
     let size = if fstype == "xfs" { 320 * MIB } else { 64 * MIB };
-    LoopPool::format(node.root().join("disk.img"), size, fstype).mount(&at, "");
+    LoopPool::format(node.root().join("disk.img"), size, fstype, false).mount(&at, "");
     for name in ["from", "to"] {
         std::fs::create_dir(at.join(name)).unwrap();
     }

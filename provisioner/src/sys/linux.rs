@@ -207,7 +207,13 @@ impl Sys for Linux {
     }
 
     fn commit(&self, dir: &Dir) -> io::Result<()> {
-        raw::sync(dir)
+        match raw::sync(dir) {
+            // Not a btrfs.
+            Err(e) if e.raw_os_error() == Some(Errno::ENOTTY as i32) => {
+                Ok(nix::unistd::syncfs(dir)?)
+            }
+            answer => answer,
+        }
     }
     fn snapshot_subvolume(
         &self,

@@ -81,8 +81,12 @@ pub(super) fn attach(file: &File, options: LoopOptions) -> io::Result<(u32, File
             Err(e) => return Err(e),
         }
         // Until here nothing keeps it from being detached when this fails.
-        let ready =
-            raw::set_read_only(&device, options.read_only).and_then(|()| open(number, false));
+        let writable = match options.read_only {
+            // The flag of the attachment says so, and goes with it.
+            true => Ok(()),
+            false => raw::make_writable(&device),
+        };
+        let ready = writable.and_then(|()| open(number, false));
         match ready {
             Ok(held) => return Ok((number, held)),
             Err(e) => {

@@ -361,7 +361,7 @@ fn blocks_are_shared_where_the_filesystem_can() {
     for (fstype, size, can) in [("xfs", 320 * MIB, true), ("ext4", 16 * MIB, false)] {
         let at = node.pool_dir(fstype);
         let image = node.root().join(format!("{fstype}.img"));
-        LoopPool::format(image, size, fstype).mount(&at, "");
+        LoopPool::format(image, size, fstype, false).mount(&at, "");
         let dir = Dir::open_root(&at).unwrap();
         let mut from = dir.create_file("from", 0o600).unwrap();
         from.write_all(b"content").unwrap();

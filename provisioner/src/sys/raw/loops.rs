@@ -96,10 +96,10 @@ pub(crate) fn set_capacity(device: &File) -> io::Result<()> {
     Ok(())
 }
 
-/// Lets a block device refuse writes, or take them again: a mark that outlives
-/// what it was attached to.
-pub(crate) fn set_read_only(device: &File, read_only: bool) -> io::Result<()> {
-    let value = libc::c_int::from(read_only);
+/// Takes off a mark that whoever had the device before may have left: that it
+/// refuses writes, whatever it is attached to.
+pub(crate) fn make_writable(device: &File) -> io::Result<()> {
+    let value: libc::c_int = 0;
     // SAFETY: the handle is open and `value` is the int that the call reads.
     unsafe { raw::roset(device.as_raw_fd(), &value) }?;
     Ok(())

@@ -1,0 +1,246 @@
+//! Images as the kernel shows them: which loop device has a volume's image, where
+//! that is mounted, and whether the filesystem inside fills it. Devices are told by
+//! device and inode of the file, never by a name.
+
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use crate::backend::{self, MAJOR};
+use crate::dir::{Dir, Mounts};
+use crate::error::{Doing, Error};
+use crate::locks::lock;
+use crate::mountinfo::MountEntry;
+use crate::pool::Pool;
+use crate::provisioner::{Entry, Inner};
+use crate::record::{DATA, VOLUMES, VolumeRecord};
+use crate::report::Data;
+use crate::sys::{Loop, LoopOptions, MountAs};
+use crate::types::{Backend, VolumeMode};
+
+/// Whether a mount shows the node of a loop device, and so the device itself.
+pub(crate) fn shows_node(mount: &MountEntry, number: u32) -> bool {
+    !mount.device.starts_with(MAJOR)
+        && ["devtmpfs", "tmpfs"].contains(&mount.fstype.as_str())
+        && mount
+            .root
+            .file_name()
+            .is_some_and(|name| *name == *format!("loop{number}"))
+}
+
+/// Whether a mount is of the filesystem inside a loop device.
+pub(crate) fn shows_inside(mount: &MountEntry, number: u32) -> bool {
+    mount.device == format!("{MAJOR}{number}")
+}
+
+impl Inner {
+    /// The loop devices that show a volume's image; none for other volumes.
+    pub(crate) fn loops_of(&self, pool: &Pool, id: &str) -> Vec<Loop> {
+        let is_image = matches!(
+            lock(&self.state)
+                .pools
+                .get(&pool.identity.id)
+                .and_then(|state| state.volumes.get(id)),
+            Some(Entry::Sound(record)) if record.backend == Backend::Image
+        );
+        if !is_image {
+            return Vec::new();
+        }
+        let image = pool
+            .dir
+            .open(format!("{VOLUMES}/{id}"), Mounts::Stay)
+            .and_then(|home| home.open_file(DATA))
+            .and_then(|file| file.metadata());
+        match (image, self.sys.loops()) {
+            (Ok(image), Ok(mut loops)) => {
+                loops.retain(|it| it.device == image.dev() && it.inode == image.ino());
+                loops
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// The root of an image's filesystem, where it is mounted below kubelet's
+    /// directory.
+    pub(crate) fn mounted_image(&self, pool: &Pool, id: &str) -> Result<Option<Dir>, Error> {
+        let loops = self.loops_of(pool, id);
+        if loops.is_empty() {
+            return Ok(None);
+        }
+        let table = self
+            .sys
+            .mounts()
+            .doing("reading the mounts of", pool.dir.path())?;
+        for mount in &table {
+            let inside = loops.iter().any(|it| shows_inside(mount, it.number));
+            if inside
+                && mount.root == Path::new("/")
+                && let Ok(Some(place)) = self.place_if_there(&mount.point)
+                && let Ok(dir) = place.parent.open(&place.name, Mounts::Cross)
+            {
+                return Ok(Some(dir));
+            }
+        }
+        Ok(None)
+    }
+
+    /// A loop device of an image that can be written: the one that it has, or a new
+    /// one, which stays for as long as the handle is open.
+    pub(crate) fn loop_for(
+        &self,
+        pool: &Pool,
+        record: &VolumeRecord,
+        image: &std::fs::File,
+        read_only: bool,
+    ) -> Result<(u32, Option<std::fs::File>), Error> {
+        let there = self
+            .loops_of(pool, &record.id)
+            .into_iter()
+            .find(|it| it.read_only == read_only);
+        if let Some(there) = there {
+            return Ok((there.number, None));
+        }
+        let filesystem = record.mode == VolumeMode::Filesystem;
+        let options = LoopOptions {
+            read_only,
+            autoclear: filesystem,
+            block_size: match filesystem {
+                // As the blocks of the ext4 inside.
+                true => 4096,
+                false => backend::DEVICE_BLOCK,
+            },
+        };
+        let (number, handle) = self
+            .sys
+            .attach_loop(image, options)
+            .doing("attaching a loop device to the image of", &record.id)?;
+        Ok((number, Some(handle)))
+    }
+
+    /// Lets the filesystem in an image that grew fill it, where it is mounted. Where
+    /// it is not, the next staging does.
+    pub(crate) fn fill(&self, pool: &Pool, id: &str) -> Result<(), Error> {
+        let Some(mounted) = self.mounted_image(pool, id)? else {
+            return Ok(());
+        };
+        let home = pool.dir.path().join(VOLUMES).join(id);
+        let image = pool
+            .dir
+            .open(format!("{VOLUMES}/{id}"), Mounts::Stay)
+            .and_then(|home| home.open_file(DATA))
+            .doing("opening", &home)?;
+        let size = image.metadata().doing("looking at", &home)?.len();
+        let inside = backend::ext4_size(&image).doing("reading", &home)?;
+        // It ends with a whole block; less than one of the largest is no growth.
+        if inside.is_some_and(|inside| size.saturating_sub(inside) >= 64 << 10) {
+            self.sys
+                .grow_ext4(&mounted)
+                .doing("growing the filesystem of", mounted.path())?;
+            tracing::info!(volume = id, size, "filesystem grown");
+        }
+        Ok(())
+    }
+
+    /// Mounts the filesystem of an image.
+    pub(crate) fn mount_image(
+        &self,
+        pool: &Pool,
+        record: &VolumeRecord,
+        image: &std::fs::File,
+        place: &crate::place::Place,
+        how: MountAs<'_>,
+    ) -> Result<(), Error> {
+        let (number, handle) = self.loop_for(pool, record, image, false)?;
+        self.sys
+            .mount_loop(number, &place.parent, &place.name, how)
+            .doing("mounting the image at", &place.said)?;
+        drop(handle);
+        Ok(())
+    }
+
+    /// Takes the loop devices off an image that is mounted nowhere.
+    ///
+    /// # Errors
+    /// [`Error::Published`] when a process holds one open.
+    pub(crate) fn detach(&self, pool: &Pool, id: &str) -> Result<(), Error> {
+        for it in self.loops_of(pool, id) {
+            self.sys
+                .detach_loop(it.number)
+                .doing("detaching", format!("/dev/loop{}", it.number))?;
+        }
+        match self.loops_of(pool, id).first() {
+            None => Ok(()),
+            Some(held) => Err(Error::Published {
+                id: id.to_owned(),
+                by: format!("a process that holds /dev/loop{} open", held.number),
+            }),
+        }
+    }
+
+    /// The limit that is in force, as far as it can be told; `qgroup` is btrfs's.
+    pub(crate) fn found_limit(
+        &self,
+        pool: &Pool,
+        record: &VolumeRecord,
+        qgroup: Option<u64>,
+    ) -> Option<u64> {
+        match record.backend {
+            Backend::Btrfs => qgroup,
+            Backend::ProjectQuota => self.sys.project(&pool.dir, record.project?).ok()?.limit,
+            Backend::Image => match self.open_data(pool, record).ok()? {
+                Data::Image(image) => Some(image.metadata().ok()?.len()),
+                Data::Tree(_) => None,
+            },
+            Backend::Directory => None,
+        }
+    }
+
+    /// Whether a loop device may be taken off a place where `id` is said to be: it
+    /// shows that volume's image, or nobody's.
+    pub(crate) fn may_be_image_of(&self, id: &str, mount: &MountEntry) -> bool {
+        let Ok(loops) = self.sys.loops() else {
+            return false;
+        };
+        let Some(it) = loops
+            .iter()
+            .find(|it| shows_inside(mount, it.number) || shows_node(mount, it.number))
+        else {
+            return false;
+        };
+        let known: Vec<(crate::types::PoolId, String)> = lock(&self.state)
+            .pools
+            .iter()
+            .flat_map(|(pool, state)| {
+                let images = state.volumes.iter().filter(
+                    |(_, entry)| matches!(entry, Entry::Sound(r) if r.backend == Backend::Image),
+                );
+                images.map(move |(id, _)| (pool.clone(), id.clone()))
+            })
+            .filter(|(_, other)| other != id)
+            .collect();
+        !known.iter().any(|(home, other)| {
+            self.open_pool(home, crate::pool::Need::Read)
+                .is_ok_and(|pool| {
+                    self.loops_of(&pool, other)
+                        .iter()
+                        .any(|theirs| theirs.number == it.number)
+                })
+        })
+    }
+
+    /// Lets writers of images go on that a former process froze and did not thaw.
+    pub(crate) fn thaw_images(&self, pool: &Pool) {
+        let ids: Vec<String> = lock(&self.state)
+            .pools
+            .get(&pool.identity.id)
+            .into_iter()
+            .flat_map(|state| state.volumes.keys().cloned())
+            .collect();
+        for id in ids {
+            if let Ok(Some(mounted)) = self.mounted_image(pool, &id)
+                && self.sys.thaw(&mounted).is_ok()
+            {
+                tracing::warn!(volume = id, "was frozen by a former agent; thawed");
+            }
+        }
+    }
+}

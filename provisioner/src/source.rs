@@ -1,0 +1,157 @@
+//! What a new volume starts with: a snapshot, or another volume as it is now.
+
+use crate::backend::{Body, Driver, Frozen, Making};
+use crate::dir::{Dir, Mounts};
+use crate::error::{Doing, Error};
+use crate::locks::lock;
+use crate::pool::Pool;
+use crate::provisioner::{Entry, Inner};
+use crate::record::{SNAPSHOTS, SnapshotRecord, VOLUMES, VolumeRecord};
+use crate::types::{Backend, Source, VolumeSpec};
+
+/// The data that a copy is made of, opened.
+#[derive(Debug)]
+pub(crate) struct Origin<'a> {
+    pool: &'a Pool,
+    home: Dir,
+    body: Body,
+    /// The volume whose writers are to be held back, if it has any.
+    live: Option<String>,
+}
+
+impl Origin<'_> {
+    pub(crate) fn body(&self) -> Body {
+        self.body
+    }
+}
+
+impl Inner {
+    /// What the wanted volume starts with, if it fits.
+    pub(crate) fn origin<'a>(
+        &self,
+        pool: &'a Pool,
+        want: &VolumeSpec,
+    ) -> Result<Option<Origin<'a>>, Error> {
+        let Some(source) = &want.source else {
+            return Ok(None);
+        };
+        let (origin, id, needed) = match source {
+            Source::Volume(id) => {
+                let record = self.volume_in(pool, id)?;
+                self.open_data(pool, &record)?;
+                (self.origin_of_volume(pool, &record)?, id, record.size)
+            }
+            Source::Snapshot(id) => {
+                let record = self.snapshot_in(pool, id)?;
+                let home = pool
+                    .dir
+                    .open(format!("{SNAPSHOTS}/{id}"), Mounts::Stay)
+                    .doing("opening", pool.dir.path().join(SNAPSHOTS).join(id))?;
+                let origin = Origin {
+                    pool,
+                    home,
+                    body: record.body(),
+                    live: None,
+                };
+                (origin, id, record.size)
+            }
+        };
+        if want.size < needed {
+            return Err(Error::TooSmall {
+                source_id: id.clone(),
+                size: want.size,
+                needed,
+            });
+        }
+        let body = origin.body;
+        if want.mode != body.mode {
+            return Err(Error::invalid(
+                "mode",
+                format!("{:?}", want.mode),
+                format!("its source {id} is of mode {:?}", body.mode),
+            ));
+        }
+        if want.backend.is_some_and(|backend| backend != body.backend) {
+            return Err(Error::invalid(
+                "backend",
+                want.backend.map_or("", Backend::as_str),
+                format!("its source {id} is of backend {}", body.backend),
+            ));
+        }
+        Ok(Some(origin))
+    }
+
+    /// A volume as the origin of a copy.
+    pub(crate) fn origin_of_volume<'a>(
+        &self,
+        pool: &'a Pool,
+        record: &VolumeRecord,
+    ) -> Result<Origin<'a>, Error> {
+        let home = pool
+            .dir
+            .open(format!("{VOLUMES}/{}", record.id), Mounts::Stay)
+            .doing("opening", pool.dir.path().join(VOLUMES).join(&record.id))?;
+        Ok(Origin {
+            pool,
+            home,
+            body: record.body(),
+            live: Some(record.id.clone()),
+        })
+    }
+
+    /// Copies the origin's data; writers of a mounted image wait meanwhile, so that
+    /// the copy is whole.
+    pub(crate) fn copy(
+        &self,
+        driver: &dyn Driver,
+        making: &Making<'_>,
+        origin: &Origin<'_>,
+        snapshot: bool,
+    ) -> Result<Option<u64>, Error> {
+        let path = making.parent.path();
+        let mounted = match &origin.live {
+            Some(id) => self.mounted_image(origin.pool, id)?,
+            None => None,
+        };
+        let _frozen = match mounted {
+            Some(dir) => {
+                let at = dir.path().to_owned();
+                Some(Frozen::new(self.sys.as_ref(), dir).doing("freezing", at)?)
+            }
+            None => None,
+        };
+        let source = self.made(origin.pool, &origin.home, origin.body);
+        driver
+            .copy(making, &source, snapshot)
+            .doing("copying into", path)
+    }
+
+    /// The record of a volume of this pool.
+    fn volume_in(&self, pool: &Pool, id: &str) -> Result<VolumeRecord, Error> {
+        match self.entry(pool, |state| state.volumes.get(id).cloned()) {
+            Some(Entry::Sound(record)) => Ok(*record),
+            Some(Entry::Damaged(why)) => Err(Error::Damaged { id: id.into(), why }),
+            None => Err(Error::UnknownVolume { id: id.into() }),
+        }
+    }
+
+    /// The record of a snapshot of this pool.
+    pub(crate) fn snapshot_in(&self, pool: &Pool, id: &str) -> Result<SnapshotRecord, Error> {
+        match self.entry(pool, |state| state.snapshots.get(id).cloned()) {
+            Some(Entry::Sound(record)) => Ok(*record),
+            Some(Entry::Damaged(why)) => Err(Error::Damaged { id: id.into(), why }),
+            None => Err(Error::UnknownSnapshot { id: id.into() }),
+        }
+    }
+
+    fn entry<T>(
+        &self,
+        pool: &Pool,
+        find: impl FnOnce(&crate::provisioner::PoolState) -> Option<T>,
+    ) -> Option<T> {
+        lock(&self.state)
+            .pools
+            .get(&pool.identity.id)
+            .and_then(find)
+    }
+}
