@@ -1,0 +1,418 @@
+//! What every backend promises, as functions that the targets run on their disks.
+
+use std::fs;
+use std::io::{ErrorKind, Write};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use berth_provisioner::testing::{LoopPool, TestNode};
+use berth_provisioner::{
+    Backend, Error, InitOptions, PoolId, Provisioner, Publish, SnapshotSpec, Source, Stage,
+    VolumeHealth, VolumeMode, VolumeSpec, init_pool,
+};
+
+pub(crate) const MIB: u64 = 1 << 20;
+
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// A disk and what makes volumes on it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Kind {
+    pub(crate) fstype: &'static str,
+    pub(crate) options: &'static str,
+    pub(crate) backend: Backend,
+}
+
+pub(crate) struct Case {
+    kind: Kind,
+    node: TestNode,
+    _disk: LoopPool,
+    pool: PoolId,
+    p: Option<Provisioner>,
+}
+
+impl Case {
+    pub(crate) fn new(kind: Kind) -> Self {
+        let node = TestNode::new();
+        let disk = node.disk_of("disk0", 1024 * MIB, kind.fstype, kind.options);
+        let pool = init_pool(&node.config(), "disk0", &InitOptions::default()).unwrap();
+        let p = Some(Provisioner::open(node.config()).unwrap());
+        Self {
+            kind,
+            node,
+            _disk: disk,
+            pool,
+            p,
+        }
+    }
+
+    fn p(&self) -> &Provisioner {
+        self.p.as_ref().unwrap()
+    }
+
+    /// As after a `kill -9`: what is in memory is gone, what is mounted stays.
+    fn restart(&mut self) {
+        self.p = None;
+        self.p = Some(Provisioner::open(self.node.config()).unwrap());
+    }
+
+    fn want(&self, id: &str, size: u64) -> VolumeSpec {
+        VolumeSpec {
+            id: id.into(),
+            size,
+            claim: None,
+            set: None,
+            backend: Some(self.kind.backend),
+            mode: VolumeMode::Filesystem,
+            source: None,
+            sparse: false,
+            expect_existing: false,
+        }
+    }
+
+    fn make(&self, id: &str, size: u64) {
+        self.p().create(&self.pool, &self.want(id, size)).unwrap();
+    }
+
+    fn make_from(&self, id: &str, size: u64, source: Source) -> Result<(), Error> {
+        let want = VolumeSpec {
+            source: Some(source),
+            ..self.want(id, size)
+        };
+        self.p().create(&self.pool, &want).map(drop)
+    }
+
+    /// Stages and publishes; where a pod would see it.
+    fn mount(&self, id: &str, mode: VolumeMode, readonly: bool) -> PathBuf {
+        let staging = self.node.staging(id);
+        let stage = Stage {
+            id: id.into(),
+            staging: staging.clone(),
+            mode,
+        };
+        self.p().stage(&stage).unwrap();
+        self.p().stage(&stage).unwrap();
+        let target = self.node.target("pod", id);
+        let publish = Publish {
+            id: id.into(),
+            target: target.clone(),
+            staging: Some(staging),
+            mode,
+            readonly,
+            flags: Vec::new(),
+            pod_uid: "pod".into(),
+            single_writer: true,
+        };
+        self.p().publish(&publish).unwrap();
+        self.p().publish(&publish).unwrap();
+        target
+    }
+
+    fn unmount(&self, id: &str) {
+        let target = self.node.target("pod", id);
+        self.p().unpublish(id, &target).unwrap();
+        self.p().unpublish(id, &target).unwrap();
+        assert!(!target.exists());
+        let staging = self.node.staging(id);
+        self.p().unstage(id, &staging).unwrap();
+        self.p().unstage(id, &staging).unwrap();
+    }
+
+    /// Nothing is left of anything.
+    fn is_empty(&self) {
+        assert!(self.p().settle(PATIENCE), "the trash is not emptied");
+        let pool = self.p().rescan().unwrap().remove(0);
+        assert_eq!((pool.reserved, pool.volumes, pool.snapshots), (0, 0, 0));
+        for part in ["volumes", "snapshots", "trash", ".berth/new"] {
+            let at = self.node.pool_dir("disk0").join(part);
+            assert_eq!(fs::read_dir(at).unwrap().count(), 0, "{part}");
+        }
+        let findings = self.p().check().unwrap().findings;
+        assert!(findings.is_empty(), "{findings:?}");
+    }
+}
+
+/// Writes until the filesystem refuses; the bytes that went in.
+fn fill(file: &Path) -> (u64, std::io::Error) {
+    let mut out = fs::File::create(file).unwrap();
+    let mut block = vec![0u8; MIB as usize];
+    std::io::Read::read_exact(&mut fs::File::open("/dev/urandom").unwrap(), &mut block).unwrap();
+    let mut written = 0;
+    loop {
+        match out.write(&block).and_then(|n| out.sync_data().map(|()| n)) {
+            Ok(n) => written += n as u64,
+            Err(e) => return (written, e),
+        }
+        assert!(written < 1024 * MIB, "no limit was met");
+    }
+}
+
+fn put(path: &Path, bytes: u64) {
+    let mut out = fs::File::create(path).unwrap();
+    let pattern: Vec<u8> = (0..MIB).map(|i| (i % 251) as u8).collect();
+    for _ in 0..bytes / MIB {
+        out.write_all(&pattern).unwrap();
+    }
+    out.sync_all().unwrap();
+}
+
+fn is_full(error: &std::io::Error) {
+    let kind = error.kind();
+    assert!(
+        matches!(kind, ErrorKind::QuotaExceeded | ErrorKind::StorageFull),
+        "{error}"
+    );
+}
+
+/// A writer stops at its size, its neighbour goes on, and statistics are right.
+pub(crate) fn a_full_volume_stops_and_its_neighbour_writes_on(kind: Kind) {
+    let case = Case::new(kind);
+    case.make("full", 64 * MIB);
+    case.make("neighbour", 64 * MIB);
+    let full = case.mount("full", VolumeMode::Filesystem, false);
+    let neighbour = case.mount("neighbour", VolumeMode::Filesystem, false);
+    let (written, error) = fill(&full.join("file"));
+    is_full(&error);
+    assert!((40 * MIB..=64 * MIB).contains(&written), "{written}");
+    put(&neighbour.join("file"), 32 * MIB);
+    if kind.backend != Backend::Btrfs {
+        // What `df` in the pod shows.
+        let stat = nix::sys::statvfs::statvfs(&full).unwrap();
+        let total = stat.blocks() * stat.fragment_size();
+        assert!((48 * MIB..=64 * MIB).contains(&total), "{total}");
+    }
+    nix::unistd::syncfs(fs::File::open(&neighbour).unwrap()).unwrap();
+    let usage = case.p().stats("neighbour").unwrap();
+    assert!((32 * MIB..42 * MIB).contains(&usage.used), "{usage:?}");
+    assert!(
+        usage.total >= 48 * MIB && usage.total <= 64 * MIB,
+        "{usage:?}"
+    );
+    assert!(usage.available <= usage.total - usage.used, "{usage:?}");
+    for id in ["full", "neighbour"] {
+        assert!(matches!(case.p().delete(id), Err(Error::Published { .. })));
+        case.unmount(id);
+        case.p().delete(id).unwrap();
+    }
+    case.is_empty();
+}
+
+/// Data, limit and mounts are what they were after the process was killed.
+pub(crate) fn a_restart_finds_everything(kind: Kind) {
+    let mut case = Case::new(kind);
+    case.make("v", 64 * MIB);
+    let at = case.mount("v", VolumeMode::Filesystem, false);
+    put(&at.join("file"), 8 * MIB);
+    let before = case.p().find("v").unwrap();
+    case.restart();
+    let after = case.p().find("v").unwrap();
+    assert_eq!(
+        (&after.published, &after.staged, &after.health),
+        (&before.published, &before.staged, &VolumeHealth::Ready)
+    );
+    assert_eq!(case.mount("v", VolumeMode::Filesystem, false), at);
+    case.unmount("v");
+    case.restart();
+    let at = case.mount("v", VolumeMode::Filesystem, true);
+    assert_eq!(fs::metadata(at.join("file")).unwrap().len(), 8 * MIB);
+    assert_eq!(
+        fs::write(at.join("other"), "x").unwrap_err().kind(),
+        ErrorKind::ReadOnlyFilesystem
+    );
+    case.unmount("v");
+    case.p().delete("v").unwrap();
+    case.is_empty();
+}
+
+/// A snapshot keeps what was, also when its volume goes on and goes away.
+pub(crate) fn a_snapshot_is_restored(kind: Kind) {
+    let mut case = Case::new(kind);
+    case.make("v", 64 * MIB);
+    let at = case.mount("v", VolumeMode::Filesystem, false);
+    put(&at.join("kept"), 8 * MIB);
+    std::os::unix::fs::symlink("kept", at.join("link")).unwrap();
+    fs::hard_link(at.join("kept"), at.join("hard")).unwrap();
+    let want = SnapshotSpec {
+        id: "s".into(),
+        volume: "v".into(),
+    };
+    let taken = case.p().snapshot(&want).unwrap();
+    assert_eq!(taken.size, 64 * MIB);
+    assert!(taken.reserved >= 8 * MIB, "{taken:?}");
+    assert_eq!(case.p().snapshot(&want).unwrap(), taken);
+    fs::write(at.join("kept"), "overwritten").unwrap();
+    fs::write(at.join("new"), "x").unwrap();
+    case.unmount("v");
+    case.p().delete("v").unwrap();
+    case.restart();
+    assert_eq!(case.p().find_snapshot("s"), Some(taken.clone()));
+
+    let small = case.make_from("small", 32 * MIB, Source::Snapshot("s".into()));
+    assert!(matches!(small, Err(Error::TooSmall { .. })), "{small:?}");
+    case.make_from("r", 96 * MIB, Source::Snapshot("s".into()))
+        .unwrap();
+    let at = case.mount("r", VolumeMode::Filesystem, false);
+    let bytes = fs::read(at.join("kept")).unwrap();
+    assert_eq!(bytes.len() as u64, 8 * MIB);
+    assert!(
+        bytes
+            .iter()
+            .enumerate()
+            .all(|(i, b)| *b == (i as u64 % MIB % 251) as u8)
+    );
+    assert!(!at.join("new").exists());
+    assert_eq!(fs::read_link(at.join("link")).unwrap(), Path::new("kept"));
+    let inode = |name: &str| fs::metadata(at.join(name)).unwrap().ino();
+    assert_eq!(inode("kept"), inode("hard"));
+    // It is a volume like any other: writable, limited, on its own.
+    fs::write(at.join("mine"), "x").unwrap();
+    case.p().delete_snapshot("s").unwrap();
+    case.p().delete_snapshot("s").unwrap();
+    case.p().delete_snapshot("never").unwrap();
+    case.unmount("r");
+    case.p().delete("r").unwrap();
+    case.is_empty();
+}
+
+/// A clone is made while its source is written to, and both go on.
+pub(crate) fn a_volume_is_cloned_under_load(kind: Kind) {
+    let case = Case::new(kind);
+    case.make("v", 64 * MIB);
+    let at = case.mount("v", VolumeMode::Filesystem, false);
+    put(&at.join("kept"), 4 * MIB);
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut out = fs::File::create(at.join("busy")).unwrap();
+            let mut n = 0u64;
+            while !stop.load(std::sync::atomic::Ordering::SeqCst) {
+                out.write_all(format!("{n:>7}\n").as_bytes()).unwrap();
+                n += 1;
+                if n.is_multiple_of(500_000) {
+                    out.set_len(0).unwrap();
+                    std::io::Seek::rewind(&mut out).unwrap();
+                }
+            }
+        });
+        let clone = case.make_from("c", 64 * MIB, Source::Volume("v".into()));
+        stop.store(true, std::sync::atomic::Ordering::SeqCst);
+        clone.unwrap();
+    });
+    let other = case.mount("c", VolumeMode::Filesystem, false);
+    assert_eq!(
+        fs::read(other.join("kept")).unwrap(),
+        fs::read(at.join("kept")).unwrap()
+    );
+    fs::write(other.join("kept"), "mine").unwrap();
+    assert_eq!(fs::metadata(at.join("kept")).unwrap().len(), 4 * MIB);
+    for id in ["v", "c"] {
+        case.unmount(id);
+        case.p().delete(id).unwrap();
+    }
+    case.is_empty();
+}
+
+/// A volume grows while it is written to.
+pub(crate) fn a_volume_grows_under_load(kind: Kind) {
+    let case = Case::new(kind);
+    case.make("v", 32 * MIB);
+    let at = case.mount("v", VolumeMode::Filesystem, false);
+    let (written, error) = fill(&at.join("file"));
+    is_full(&error);
+    assert!(written <= 32 * MIB);
+    case.p().expand("v", 96 * MIB).unwrap();
+    put(&at.join("more"), 40 * MIB);
+    assert_eq!(case.p().expand("v", 64 * MIB).unwrap().size, 96 * MIB);
+    case.unmount("v");
+    case.p().delete("v").unwrap();
+    case.is_empty();
+}
+
+/// A raw block device: as large as was asked for, kept over restarts, copied and
+/// grown like any volume.
+pub(crate) fn a_raw_block_device(kind: Kind) {
+    let mut case = Case::new(kind);
+    let want = VolumeSpec {
+        mode: VolumeMode::Block,
+        ..case.want("v", 32 * MIB)
+    };
+    case.p().create(&case.pool, &want).unwrap();
+    let device = case.mount("v", VolumeMode::Block, false);
+    assert!(fs::metadata(&device).unwrap().file_type().is_block_device());
+    let size = |device: &Path| {
+        let mut file = fs::File::open(device).unwrap();
+        std::io::Seek::seek(&mut file, std::io::SeekFrom::End(0)).unwrap()
+    };
+    assert_eq!(size(&device), 32 * MIB);
+    let write = |at: u64, text: &[u8]| {
+        let file = fs::File::options().write(true).open(&device).unwrap();
+        std::os::unix::fs::FileExt::write_all_at(&file, text, at).unwrap();
+        file.sync_all().unwrap();
+    };
+    write(8 * MIB, b"kept");
+    case.restart();
+    case.mount("v", VolumeMode::Block, false);
+    let wrong = Stage {
+        id: "v".into(),
+        staging: case.node.staging("w"),
+        mode: VolumeMode::Filesystem,
+    };
+    assert!(matches!(
+        case.p().stage(&wrong),
+        Err(Error::InvalidArgument { .. })
+    ));
+    case.p()
+        .snapshot(&SnapshotSpec {
+            id: "s".into(),
+            volume: "v".into(),
+        })
+        .unwrap();
+    write(8 * MIB, b"lost");
+    case.p().expand("v", 64 * MIB).unwrap();
+    assert_eq!(size(&device), 64 * MIB);
+    case.unmount("v");
+
+    let restored = VolumeSpec {
+        source: Some(Source::Snapshot("s".into())),
+        ..VolumeSpec {
+            id: "r".into(),
+            ..want.clone()
+        }
+    };
+    case.p().create(&case.pool, &restored).unwrap();
+    let device = case.mount("r", VolumeMode::Block, true);
+    let mut bytes = [0; 4];
+    let file = fs::File::open(&device).unwrap();
+    std::os::unix::fs::FileExt::read_exact_at(&file, &mut bytes, 8 * MIB).unwrap();
+    assert_eq!(&bytes, b"kept");
+    drop(file);
+    // Read-only holds for the device itself.
+    let file = fs::File::options().write(true).open(&device);
+    let refused = file.and_then(|file| {
+        std::os::unix::fs::FileExt::write_all_at(&file, b"x", 0).and_then(|()| file.sync_all())
+    });
+    assert!(refused.is_err());
+    assert!(matches!(case.p().delete("r"), Err(Error::Published { .. })));
+    case.unmount("r");
+    for id in ["v", "r"] {
+        case.p().delete(id).unwrap();
+    }
+    case.p().delete_snapshot("s").unwrap();
+    case.is_empty();
+}
+
+/// What was half copied when the process died is cleared away.
+pub(crate) fn half_a_copy_goes(kind: Kind) {
+    let mut case = Case::new(kind);
+    case.make("v", 32 * MIB);
+    let aside = case.node.pool_dir("disk0").join(".berth/new/c");
+    fs::create_dir(&aside).unwrap();
+    fs::write(aside.join("copying"), "").unwrap();
+    fs::create_dir(aside.join("data")).unwrap();
+    fs::write(aside.join("data/part"), "x").unwrap();
+    case.restart();
+    assert!(!aside.exists());
+    case.p().delete("v").unwrap();
+    case.is_empty();
+}
