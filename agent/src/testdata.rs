@@ -74,6 +74,7 @@ pub(crate) fn spec() -> VolumeSpec {
         }),
         source: None,
         backend: None,
+        sparse: false,
         adopt: false,
         state: VolumeState::Present,
     }

@@ -90,10 +90,6 @@ fn keep(
         // Answered once and for all: the controller places the claim anew by a
         // new object, and this one must not come to life behind its back.
         VolumePhase::NoRoom => Step::Nothing,
-        _ if spec.source.is_some() => failed(
-            phase,
-            "volumes from snapshots and clones are not supported by this version".to_owned(),
-        ),
         _ if read_only(seen) => failed(phase, format!("pool {} is mounted read-only", spec.pool)),
         _ => Step::Create,
     }

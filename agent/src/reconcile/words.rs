@@ -29,8 +29,11 @@ pub(super) fn wanted(name: &str, spec: &VolumeSpec) -> disk::VolumeSpec {
             VolumeMode::Filesystem => disk::VolumeMode::Filesystem,
             VolumeMode::Block => disk::VolumeMode::Block,
         },
-        source: None,
-        sparse: false,
+        source: spec.source.as_ref().and_then(|source| {
+            let volume = source.volume.clone().map(disk::Source::Volume);
+            volume.or_else(|| source.snapshot.clone().map(disk::Source::Snapshot))
+        }),
+        sparse: spec.sparse,
         expect_existing: spec.adopt,
     }
 }

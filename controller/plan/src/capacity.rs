@@ -110,6 +110,7 @@ mod tests {
             reclaim: "Delete".to_owned(),
             mount_options: None,
             backend,
+            sparse: false,
             topologies: Vec::new(),
         }
     }

@@ -38,6 +38,8 @@ pub struct Want {
     pub backend: Option<BackendKind>,
     /// Directory tree or block device.
     pub mode: VolumeMode,
+    /// The pool that holds what it is to be a copy of.
+    pub source: Option<String>,
     /// Pools that hold a tombstone of the claim from an earlier attempt: it
     /// cannot be made there again.
     pub avoid: BTreeSet<String>,
@@ -133,6 +135,8 @@ fn owned(names: &[&str]) -> Vec<String> {
 }
 
 /// Whether the pool can carry what the claim wants.
+///
+/// Without a demand a pool counts only with a backend that limits sizes.
 pub fn carries(room: &Room, backend: Option<BackendKind>, mode: VolumeMode) -> bool {
     let backend = match mode {
         VolumeMode::Block => Some(BackendKind::Image),
@@ -140,7 +144,10 @@ pub fn carries(room: &Room, backend: Option<BackendKind>, mode: VolumeMode) -> b
     };
     match backend {
         Some(kind) => room.backends.contains(&kind),
-        None => !room.backends.is_empty(),
+        None => room
+            .backends
+            .iter()
+            .any(|kind| *kind != BackendKind::Directory),
     }
 }
 
@@ -165,7 +172,9 @@ impl Search<'_> {
             .pools
             .iter()
             .filter(|(id, room)| {
-                carries(room, want.backend, want.mode) && !want.avoid.contains(**id)
+                carries(room, want.backend, want.mode)
+                    && !want.avoid.contains(**id)
+                    && want.source.as_ref().is_none_or(|home| home == *id)
             })
             .filter_map(|(id, room)| {
                 let placed = &self.order[..depth];
@@ -235,8 +244,14 @@ fn why_not(want: &Want, near: &[(&String, &Room)]) -> Option<String> {
     if near.is_empty() {
         return Some("no pool here; make one with `berth-agent pools init`".to_owned());
     }
+    if let Some(home) = &want.source
+        && !near.iter().any(|(id, _)| *id == home)
+    {
+        return Some(format!("its source is in pool {home}, on another node"));
+    }
     let able: Vec<_> = near
         .iter()
+        .filter(|(id, _)| want.source.as_ref().is_none_or(|home| home == *id))
         .filter(|(id, room)| carries(room, want.backend, want.mode) && !want.avoid.contains(*id))
         .collect();
     if able.is_empty() && !want.avoid.is_empty() {

@@ -53,6 +53,7 @@ fn request(node: Option<&str>, owner: Option<(&str, i32)>, sizes: &[(&str, u64)]
                 size: size * GI,
                 backend: None,
                 mode: VolumeMode::Filesystem,
+                source: None,
                 avoid: BTreeSet::new(),
             })
             .collect(),

@@ -164,6 +164,7 @@ mod tests {
             owner: None,
             source: None,
             backend: None,
+            sparse: false,
             adopt: false,
             state: VolumeState::Present,
         };

@@ -48,7 +48,10 @@ pub(super) enum Work {
         claim: Option<Arc<PersistentVolumeClaim>>,
     },
     /// The claim's node, so that the scheduler chooses again.
-    Unselect(Arc<PersistentVolumeClaim>),
+    Select {
+        claim: Arc<PersistentVolumeClaim>,
+        node: Option<String>,
+    },
     /// Deletes a PV.
     DeletePv(Arc<PersistentVolume>),
     /// Takes our finalizer from a PV.
@@ -185,11 +188,11 @@ pub(super) async fn apply(ctx: &Ctx, work: Work) -> Done {
             let call = volumes.delete(&name, &params);
             gone(bounded(format!("delete Volume {name}"), call).await)?;
             match claim {
-                Some(claim) => unselect(ctx, &claim).await,
+                Some(claim) => select(ctx, &claim, None).await,
                 None => Ok(Vec::new()),
             }
         }
-        Work::Unselect(claim) => unselect(ctx, &claim).await,
+        Work::Select { claim, node } => select(ctx, &claim, node.as_deref()).await,
         Work::DeletePv(pv) => {
             let name = pv.name_any();
             let params = DeleteParams::default().preconditions(Preconditions {
@@ -354,10 +357,10 @@ fn claim_api(ctx: &Ctx, claim: &PersistentVolumeClaim) -> (Api<PersistentVolumeC
     )
 }
 
-async fn unselect(ctx: &Ctx, claim: &PersistentVolumeClaim) -> Done {
+async fn select(ctx: &Ctx, claim: &PersistentVolumeClaim, node: Option<&str>) -> Done {
     let (api, name) = claim_api(ctx, claim);
     let mut metadata = same(claim);
-    metadata["annotations"] = json!({names::SELECTED_NODE: null});
+    metadata["annotations"] = json!({names::SELECTED_NODE: node});
     let body = Patch::Merge(json!({"metadata": metadata}));
     let params = patch();
     let call = api.patch(&name, &params, &body);

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use berth_api::{Volume, VolumeState, names, names::reason};
+use berth_api::{Volume, VolumeSource, VolumeState, names, names::reason};
 use berth_plan::{
     place::{self, Placement, Request, Want},
     room::SetKey,
@@ -26,6 +26,8 @@ const SPLIT: Duration = Duration::from_secs(2);
 pub(super) struct Group {
     pub(super) members: Vec<Arc<PersistentVolumeClaim>>,
     pub(super) request: Request,
+    /// Node of what they are to be copies of.
+    home: Option<String>,
 }
 
 impl World {
@@ -131,13 +133,22 @@ impl World {
         let set: Option<SetKey> = owner
             .as_ref()
             .map(|o| (namespace.clone(), o.kind.clone(), o.name.clone()));
+        let mut home = None;
+        let mut sources = Vec::new();
+        for member in &members {
+            let source = self.source_of(member)?;
+            home = home.or_else(|| source.map(|source| source.spec.node.clone()));
+            sources.push(source.map(|source| source.spec.pool.clone()));
+        }
         let wants = members
             .iter()
-            .map(|member| Want {
+            .zip(sources)
+            .map(|(member, source)| Want {
                 claim: member.name_any(),
                 size: claim::size(member).unwrap_or_default(),
                 backend: self.class_of(member).and_then(|c| c.backend),
                 mode: claim::mode(member),
+                source,
                 avoid: self
                     .burned
                     .get(claim::uid(member))
@@ -152,7 +163,37 @@ impl World {
             ordinal: owner.as_ref().map(|o| o.ordinal),
             wants,
         };
-        Ok(Group { members, request })
+        Ok(Group {
+            members,
+            request,
+            home,
+        })
+    }
+
+    /// The volume that a claim is to be a copy of. The error says what is waited for,
+    /// or wrong.
+    fn source_of(&self, claim: &PersistentVolumeClaim) -> Result<Option<&Volume>, String> {
+        let Some(name) = claim::source(claim)? else {
+            return Ok(None);
+        };
+        let namespace = claim.namespace().unwrap_or_default();
+        let Some(source) = self.claims.get(&namespace, name) else {
+            return Err(format!(
+                "waiting for its data source, claim {name}: make it"
+            ));
+        };
+        let Some(volume) = claim::volume_name(source) else {
+            return Err(format!(
+                "waiting for its data source, claim {name}, to be bound"
+            ));
+        };
+        let Some(volume) = self.volumes.get("", volume) else {
+            return Err(format!("its data source {name} is no volume of Berth's"));
+        };
+        match claim::unlike(claim, &volume.spec) {
+            Some(text) => Err(text),
+            None => Ok(Some(volume)),
+        }
     }
 
     /// The spec of a member's volume.
@@ -164,7 +205,11 @@ impl World {
             .next();
         let owner = claim::owner(member, pod.as_deref().map(slim::facts).as_ref());
         let class = self.class_of(member)?;
-        let spec = pv::placed(member, owner, class, node, pool);
+        let source = self.source_of(member).ok()?.map(|source| VolumeSource {
+            snapshot: None,
+            volume: source.metadata.name.clone(),
+        });
+        let spec = pv::placed(member, owner, class, node, pool, source);
         Some(pv::volume(&names::volume_name(claim::uid(member)), spec))
     }
 }
@@ -335,7 +380,8 @@ impl Loop {
             return self.look_again(name, due);
         }
         self.split.remove(name);
-        self.start(name.to_owned(), Work::Unselect(claim.clone()));
+        let claim = claim.clone();
+        self.start(name.to_owned(), Work::Select { claim, node: None });
     }
 
     fn place(&mut self, name: &str, claim: &Arc<PersistentVolumeClaim>) {
@@ -345,7 +391,12 @@ impl Loop {
         let node = claim::selected_node(claim).filter(|_| !class.immediate);
         let group = match self.world.group(claim, &class, node) {
             Ok(group) => group,
-            Err(wait) => return self.wait(claim, Some(&wait)),
+            Err(wait) => {
+                if claim::source(claim).is_ok_and(|source| source.is_some()) {
+                    self.warn(claim, reason::PROVISIONING_FAILED, wait.clone());
+                }
+                return self.wait(claim, Some(&wait));
+            }
         };
         let keys = group
             .members
@@ -397,7 +448,7 @@ impl Loop {
             };
             let note = format!("node {node}: {text}; the scheduler is asked for another node");
             self.warn(member, reason::NO_ROOM, note);
-            if let Some(untold) = self.untold(member, &node) {
+            if let Some(untold) = self.untold(member, &node).filter(|_| group.home.is_none()) {
                 self.awaited.insert(untold);
                 self.capacities_due = true;
                 continue;
@@ -409,7 +460,9 @@ impl Loop {
                 continue;
             }
             self.asked.insert(name.clone(), (now, times + 1));
-            self.start(name, Work::Unselect(member.clone()));
+            let claim = member.clone();
+            let node = group.home.clone().filter(|home| *home != node);
+            self.start(name, Work::Select { claim, node });
         }
     }
 

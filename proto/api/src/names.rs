@@ -86,6 +86,9 @@ pub mod parameter {
     pub const BACKEND: &str = "backend";
     /// `none` makes plain directories without a size limit.
     pub const LIMIT: &str = "limit";
+    /// `true` takes an image's bytes from the pool's filesystem only when they are
+    /// written; the ledger promises them all the same.
+    pub const SPARSE: &str = "sparse";
     /// Filesystem inside an image; only `ext4`.
     pub const FS_TYPE: &str = "csi.storage.k8s.io/fstype";
 }

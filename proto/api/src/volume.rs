@@ -92,6 +92,10 @@ pub struct VolumeSpec {
     /// Backend that the StorageClass demands; the pool's best when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backend: Option<BackendKind>,
+    /// An image's bytes are taken from the pool's filesystem only when they are
+    /// written.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub sparse: bool,
     /// The volume existed before this object did (the PV is older): the agent
     /// adopts what the pool holds, and never makes an empty one in its place.
     #[serde(default)]

@@ -1,6 +1,6 @@
 //! What a claim asks for, and whether Berth can give it.
 
-use berth_api::{Bytes, DRIVER, OwnerRef, VolumeMode, names};
+use berth_api::{Bytes, DRIVER, OwnerRef, VolumeMode, VolumeSpec, names};
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 
 use super::Class;
@@ -88,11 +88,8 @@ pub fn refusal(claim: &PersistentVolumeClaim) -> Option<String> {
             "access mode {mode} is not possible: the volume is a disk of one node; use ReadWriteOnce or ReadWriteOncePod"
         ));
     }
-    if spec.data_source.is_some() || spec.data_source_ref.is_some() {
-        return Some(
-            "a data source is not supported; an empty volume in its place would be wrong"
-                .to_owned(),
-        );
+    if let Err(text) = source(claim) {
+        return Some(text);
     }
     if spec.selector.is_some() {
         return Some("a selector is for volumes that exist; remove it".to_owned());
@@ -109,6 +106,54 @@ pub fn refusal(claim: &PersistentVolumeClaim) -> Option<String> {
         None => Some("the request for storage is no size in bytes".to_owned()),
         Some(_) => None,
     }
+}
+
+/// The claim whose data a claim asks for (`dataSource`, which the API server keeps
+/// equal to `dataSourceRef`), in its own namespace.
+///
+/// # Errors
+/// A sentence, for whatever else it asks for: an empty volume in its place would be
+/// wrong.
+pub fn source(claim: &PersistentVolumeClaim) -> Result<Option<&str>, String> {
+    let Some(spec) = &claim.spec else {
+        return Ok(None);
+    };
+    let (group, kind, name, namespace) = match (&spec.data_source_ref, &spec.data_source) {
+        (Some(s), _) => (&s.api_group, &s.kind, &s.name, s.namespace.as_deref()),
+        (None, Some(s)) => (&s.api_group, &s.kind, &s.name, None),
+        (None, None) => return Ok(None),
+    };
+    let own = claim.metadata.namespace.as_deref();
+    if namespace.is_some_and(|other| Some(other) != own) {
+        return Err(format!(
+            "its data source {name} is in another namespace; copy within one"
+        ));
+    }
+    match (group.as_deref().unwrap_or_default(), kind.as_str()) {
+        ("", "PersistentVolumeClaim") => Ok(Some(name)),
+        (_, kind) => Err(format!(
+            "a data source of kind {kind} is not supported, and an empty volume in its place \
+             would be wrong; use a PersistentVolumeClaim of the same class"
+        )),
+    }
+}
+
+/// Why a claim cannot be a copy of the volume `of`, if so.
+pub fn unlike(claim: &PersistentVolumeClaim, of: &VolumeSpec) -> Option<String> {
+    let name = &of.claim.name;
+    if mode(claim) != of.mode {
+        return Some(format!(
+            "its data source {name} is of volumeMode {:?}",
+            of.mode
+        ));
+    }
+    if size(claim).unwrap_or_default() < of.size.0 {
+        return Some(format!(
+            "its data source {name} has {}: ask for as much, or more",
+            of.size.human()
+        ));
+    }
+    None
 }
 
 /// Kinds whose replicas have numbers.

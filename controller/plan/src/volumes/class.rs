@@ -19,6 +19,8 @@ pub struct Class {
     pub mount_options: Option<Vec<String>>,
     /// Backend that it demands.
     pub backend: Option<BackendKind>,
+    /// Images take their bytes only when they are written.
+    pub sparse: bool,
     /// Nodes that it allows, as label terms; any when empty.
     pub topologies: Vec<TopologySelectorTerm>,
 }
@@ -48,8 +50,9 @@ pub fn class(object: &StorageClass) -> Option<Result<Class, String>> {
     let parameters = object.parameters.clone().unwrap_or_default();
     Some(
         backend(&parameters)
+            .and_then(|backend| Ok((backend, sparse(&parameters, backend)?)))
             .map_err(|what| format!("StorageClass {name}: {what}"))
-            .map(|backend| Class {
+            .map(|(backend, sparse)| Class {
                 immediate: object.volume_binding_mode.as_deref() != Some("WaitForFirstConsumer"),
                 reclaim: object
                     .reclaim_policy
@@ -57,6 +60,7 @@ pub fn class(object: &StorageClass) -> Option<Result<Class, String>> {
                     .unwrap_or_else(|| "Delete".to_owned()),
                 mount_options: object.mount_options.clone().filter(|o| !o.is_empty()),
                 backend,
+                sparse,
                 topologies: object.allowed_topologies.clone().unwrap_or_default(),
                 name,
             }),
@@ -84,6 +88,8 @@ fn backend(parameters: &BTreeMap<String, String>) -> Result<Option<BackendKind>,
                     "limit {value:?} is not known; the only one is \"none\""
                 ));
             }
+            // Read by `sparse`.
+            parameter::SPARSE => {}
             parameter::FS_TYPE if value == "ext4" => {}
             parameter::FS_TYPE => {
                 return Err(format!(
@@ -93,9 +99,10 @@ fn backend(parameters: &BTreeMap<String, String>) -> Result<Option<BackendKind>,
             }
             _ => {
                 return Err(format!(
-                    "parameter {key:?} is not known; Berth knows {}, {} and {}",
+                    "parameter {key:?} is not known; Berth knows {}, {}, {} and {}",
                     parameter::BACKEND,
                     parameter::LIMIT,
+                    parameter::SPARSE,
                     parameter::FS_TYPE
                 ));
             }
@@ -111,6 +118,18 @@ fn backend(parameters: &BTreeMap<String, String>) -> Result<Option<BackendKind>,
             "backend directory limits no size; say so with the parameter limit: none".to_owned(),
         ),
         (backend, false) => Ok(backend),
+    }
+}
+
+fn sparse(
+    parameters: &BTreeMap<String, String>,
+    backend: Option<BackendKind>,
+) -> Result<bool, String> {
+    match parameters.get(parameter::SPARSE).map(String::as_str) {
+        None | Some("false") => Ok(false),
+        Some("true") if backend == Some(BackendKind::Image) => Ok(true),
+        Some("true") => Err("sparse is for images; add the parameter backend: image".to_owned()),
+        Some(value) => Err(format!("sparse {value:?} is not known; use true or false")),
     }
 }
 
@@ -197,7 +216,7 @@ mod tests {
         check(
             json!({"pathPattern": "../.."}),
             expect![[
-                r#"StorageClass fast: parameter "pathPattern" is not known; Berth knows backend, limit and csi.storage.k8s.io/fstype"#
+                r#"StorageClass fast: parameter "pathPattern" is not known; Berth knows backend, limit, sparse and csi.storage.k8s.io/fstype"#
             ]],
         );
     }

@@ -4,7 +4,8 @@
 use std::collections::BTreeMap;
 
 use berth_api::{
-    Bytes, ClaimRef, DRIVER, OwnerRef, Volume, VolumeMode, VolumeSpec, VolumeState, names,
+    Bytes, ClaimRef, DRIVER, OwnerRef, Volume, VolumeMode, VolumeSource, VolumeSpec, VolumeState,
+    names,
 };
 use k8s_openapi::{
     api::core::v1::{
@@ -183,6 +184,7 @@ pub fn adopted(pv: &PersistentVolume, node: &str) -> Option<VolumeSpec> {
             .iter()
             .find(|(_, name)| backend.as_deref() == Some(name))
             .map(|(kind, _)| *kind),
+        sparse: false,
         adopt: true,
         state: VolumeState::Present,
     })
@@ -213,6 +215,7 @@ pub fn placed(
     class: &Class,
     node: &str,
     pool: &str,
+    source: Option<VolumeSource>,
 ) -> VolumeSpec {
     VolumeSpec {
         pool: pool.to_owned(),
@@ -225,8 +228,9 @@ pub fn placed(
             uid: claim::uid(claim).to_owned(),
         },
         owner,
-        source: None,
+        source,
         backend: class.backend,
+        sparse: class.sparse,
         adopt: false,
         state: VolumeState::Present,
     }

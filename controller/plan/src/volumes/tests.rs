@@ -49,6 +49,7 @@ impl World {
                 reclaim: "Delete".to_owned(),
                 mount_options: None,
                 backend: None,
+                sparse: false,
                 topologies: Vec::new(),
             },
             grants: [("p1".to_owned(), grant)].into(),
@@ -85,7 +86,7 @@ impl World {
             name: "web".to_owned(),
             ordinal: 0,
         };
-        let spec = pv::placed(&claim, Some(owner), &self.class, "n1", "p1");
+        let spec = pv::placed(&claim, Some(owner), &self.class, "n1", "p1", None);
         let mut volume = pv::volume("pvc-u0", spec);
         if exposed {
             let mark = [(names::EXPOSED.to_owned(), "true".to_owned())];
@@ -418,6 +419,7 @@ fn a_volume_object_is_made_again_from_its_pv() {
         panic!("not adopted");
     };
     let expected = VolumeSpec {
+        sparse: false,
         adopt: true,
         backend: Some(BackendKind::Btrfs),
         ..before
@@ -590,6 +592,7 @@ fn labels_are_for_selecting() {
         owner: None,
         source: None,
         backend: None,
+        sparse: false,
         adopt: false,
         state: VolumeState::Present,
     };
