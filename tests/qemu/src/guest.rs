@@ -170,7 +170,8 @@ status=/dev/vport0p{STATUS_PORT}
 until [ -c $output ] && [ -c $status ]; do usleep 10000; done
 {MAIN} </dev/null >$output 2>&1
 echo $? >$status
-poweroff -f
+# Without a sync, so that every guest ends alike: by a power cut.
+poweroff -f -n
 ",
         modules = modules.join(" "),
     )

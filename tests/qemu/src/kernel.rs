@@ -42,7 +42,13 @@ fn fetch() -> Result<Kernel> {
             "apt does not know what {PACKAGE} depends on; run `apt-get update`"
         ))
     })?;
+    // Somewhere else than here: a file of that name would make apt say nothing.
+    let empty = tempfile::tempdir().map_err(Error::io(
+        "cannot make a directory in",
+        std::env::temp_dir(),
+    ))?;
     let uri = Run::new("apt-get")
+        .dir(empty.path())
         .args(["download", "--print-uris", package])
         .stdout()?;
     let file = file_name(&uri).ok_or_else(|| {

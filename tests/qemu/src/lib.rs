@@ -5,7 +5,12 @@
 //! empty disks. It boots in a few seconds, prints what the program prints, and
 //! answers with its exit code. The processor is emulated (TCG), so nothing is
 //! asked of the machine's virtualisation. Nothing is left behind, however the
-//! program that uses this ends: disks, initramfs and logs are files without a name.
+//! program that uses this ends: disks, initramfs and logs are files without a name,
+//! and qemu is ended by the kernel with the thread that started it. Only after a
+//! failure the kernel's messages are put into a file that stays, and it is named.
+//!
+//! A guest ends as by a power cut: with [`Vm::disk_file`] a second one finds what
+//! the first has synced, and no more.
 //!
 //! # By hand
 //! ```text
@@ -24,6 +29,10 @@
 //! - `TMPDIR`: a directory on a disk of that filesystem, 32 GiB and sparse, mounted
 //!   with project quotas (btrfs without);
 //! - root, loop devices, and the programs of [`tools`].
+//!
+//! ext4 lets root pass a project's limit: its quota exempts CAP_SYS_RESOURCE, while
+//! xfs makes no difference (and says ENOSPC where ext4 says EDQUOT). A test that
+//! writes until it is stopped drops that capability first, as containers have.
 //!
 //! So one target holds tests for every filesystem: they format and mount their
 //! pools by that variable, and where it is not set by what the machine can do.

@@ -110,9 +110,15 @@ impl Suite {
                 "the tests of {package} do not build; the compiler's words are above"
             )));
         }
+        let tests = executables(&String::from_utf8_lossy(&output.stdout));
+        if tests.is_empty() {
+            return Err(Error::Unexpected(format!(
+                "{package} has no integration tests to run in a guest"
+            )));
+        }
         Ok(Self {
             package: package.to_owned(),
-            tests: executables(&String::from_utf8_lossy(&output.stdout)),
+            tests,
         })
     }
 

@@ -14,11 +14,20 @@ use crate::{kernel, preflight};
 /// How many lines of the kernel's messages an error carries.
 const LINES: usize = 20;
 
+/// Where a disk's content lies.
+#[derive(Debug, Clone)]
+enum Disk {
+    /// Nowhere yet: an empty disk of so many bytes, gone with the guest.
+    Scratch(u64),
+    /// A file of the host, which stays.
+    File(PathBuf),
+}
+
 /// A guest to be run.
 #[derive(Debug, Clone)]
 pub struct Vm {
     contents: Contents,
-    disks: Vec<u64>,
+    disks: Vec<Disk>,
     memory: u64,
     processors: usize,
     limit: Duration,
@@ -71,7 +80,14 @@ impl Vm {
     /// Adds an empty disk of so many bytes: /dev/vda is the first. It takes space
     /// on the host only as it is written.
     pub fn disk(&mut self, bytes: u64) -> &mut Self {
-        self.disks.push(bytes);
+        self.disks.push(Disk::Scratch(bytes));
+        self
+    }
+
+    /// Adds a file of the host as a disk; it keeps what the guest has synced. A guest
+    /// always ends as by a power cut, so the rest is lost.
+    pub fn disk_file(&mut self, file: impl Into<PathBuf>) -> &mut Self {
+        self.disks.push(Disk::File(file.into()));
         self
     }
 
@@ -130,19 +146,27 @@ impl Vm {
             .map_err(Error::io("cannot look at", &initramfs_path))?;
         let (mut log, log_path) = self.file("kernel.log")?;
         let (mut status, status_path) = self.file("status")?;
+        let mut scratch = Vec::new();
         let mut disks = Vec::new();
-        for (number, bytes) in self.disks.iter().enumerate() {
-            let (disk, path) = self.file(&format!("disk{number}"))?;
-            disk.set_len(*bytes)
-                .map_err(Error::io("cannot make a sparse file of", &path))?;
-            disks.push((disk, path));
+        for (number, disk) in self.disks.iter().enumerate() {
+            disks.push(match disk {
+                Disk::File(path) => path.clone(),
+                Disk::Scratch(bytes) => {
+                    let (file, path) = self.file(&format!("disk{number}"))?;
+                    file.set_len(*bytes)
+                        .map_err(Error::io("cannot make a sparse file of", &path))?;
+                    // Open until the guest has ended: the path leads to it only so long.
+                    scratch.push(file);
+                    path
+                }
+            });
         }
         let files = Files {
             kernel: kernel.image,
             initramfs: initramfs_path,
             log: log_path,
             status: status_path,
-            disks: disks.iter().map(|(_, path)| path.clone()).collect(),
+            disks,
         };
         // The archive and what is unpacked from it are there at the same time.
         let memory = self.memory + 2 * size.div_ceil(1 << 20);

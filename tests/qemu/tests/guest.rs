@@ -58,6 +58,24 @@ fn output_code_files_and_environment_pass_through() {
 }
 
 #[test]
+fn a_file_as_a_disk_keeps_what_was_synced_and_no_more() {
+    let disk = tempfile::NamedTempFile::new().unwrap();
+    disk.as_file().set_len(GIB).unwrap();
+    let boot = |script: &str| {
+        let mut vm = Vm::new("sh", ["-c", script]);
+        let (code, text, trace) = run(vm.disk_file(disk.path()));
+        assert_eq!(code, 0, "{text}\n{trace}");
+        text
+    };
+    boot(
+        "set -e; mkfs.ext4 -q /dev/vda; mount /dev/vda /mnt; cd /mnt; \
+         echo kept >a; sync; echo lost >b",
+    );
+    let text = boot("set -e; mount /dev/vda /mnt; cd /mnt; cat a; touch b; cat b");
+    assert_eq!(text, "kept\n");
+}
+
+#[test]
 fn a_panic_and_a_program_without_end_are_errors_that_say_what_the_kernel_said() {
     let log = |text: &str| {
         let line = text

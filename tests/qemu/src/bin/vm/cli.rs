@@ -38,6 +38,9 @@ struct Run {
     /// An empty disk, such as 4GiB: /dev/vda, /dev/vdb and so on.
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     disk: Vec<u64>,
+    /// A file that is a further disk and keeps what the guest syncs.
+    #[arg(long, value_name = "FILE")]
+    disk_file: Vec<PathBuf>,
     /// Memory, beside what the initramfs takes.
     #[arg(long, value_name = "MIB", default_value_t = 1024)]
     memory: u64,
@@ -100,6 +103,9 @@ fn run_program(args: &Run) -> Result<ExitCode> {
         .limit(Duration::from_secs(args.timeout));
     for bytes in &args.disk {
         vm.disk(*bytes);
+    }
+    for file in &args.disk_file {
+        vm.disk_file(file);
     }
     for copy in &args.copy {
         let (from, to) = match copy.split_once(':') {
