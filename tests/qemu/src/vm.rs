@@ -4,12 +4,14 @@ use std::fs::File;
 use std::io::{Seek, Write};
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::error::{Error, Result};
 use crate::guest::{self, Contents};
+use crate::kernel::{self, Kernel};
+use crate::preflight;
 use crate::qemu::{self, Files};
-use crate::{kernel, preflight};
 
 /// How many lines of the kernel's messages an error carries.
 const LINES: usize = 20;
@@ -134,8 +136,7 @@ impl Vm {
     /// What the machine lacks; a guest that took too long or ended on its own. A
     /// program that failed is not an error.
     pub fn run(&self, output: &mut dyn Write) -> Result<Outcome> {
-        preflight::ready()?;
-        let kernel = kernel::get()?;
+        let kernel = prepare()?;
         let (mut initramfs, initramfs_path) = self.file("initramfs")?;
         guest::tree(&kernel, &self.contents)?.write(&mut std::io::BufWriter::with_capacity(
             1 << 20,
@@ -228,6 +229,15 @@ impl Vm {
             qemu::line(args)
         )
     }
+}
+
+/// The machine made ready and the kernel fetched, by one guest of several at a time:
+/// apt refuses to work twice at once.
+fn prepare() -> Result<Kernel> {
+    static ONE: Mutex<()> = Mutex::new(());
+    let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    preflight::ready()?;
+    kernel::get()
 }
 
 /// Copies a log to a file that stays; the answer is its path.
