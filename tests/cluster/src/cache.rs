@@ -13,16 +13,16 @@ use crate::progress;
 
 /// A hash over labelled parts; no two lists of parts share one.
 #[derive(Debug, Clone)]
-pub(crate) struct Key(Sha256);
+pub struct Key(Sha256);
 
 impl Key {
     /// A key that begins with what kind of thing it is for.
-    pub(crate) fn new(kind: &str) -> Self {
+    pub fn new(kind: &str) -> Self {
         Self(Sha256::new()).with(kind)
     }
 
     /// Adds a part; its length goes in too, so that parts do not run together.
-    pub(crate) fn with(mut self, part: impl AsRef<[u8]>) -> Self {
+    pub fn with(mut self, part: impl AsRef<[u8]>) -> Self {
         let part = part.as_ref();
         self.0.update((part.len() as u64).to_be_bytes());
         self.0.update(part);
@@ -30,7 +30,7 @@ impl Key {
     }
 
     /// The key as text, 16 hexadecimal digits.
-    pub(crate) fn text(self) -> String {
+    pub fn text(self) -> String {
         hex(&self.0.finalize())[..16].to_owned()
     }
 }
@@ -42,7 +42,7 @@ pub(crate) fn entry(cache: &Path, name: &str, key: &str) -> PathBuf {
 
 /// The entry's directory, filled by `fill` if it is not there yet. Older entries
 /// of the same name are removed once the new one stands.
-pub(crate) fn get(
+pub fn get(
     cache: &Path,
     name: &str,
     key: &str,

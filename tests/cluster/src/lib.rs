@@ -16,7 +16,7 @@
 compile_error!("the cluster's nodes, disks and engine are Linux's; build this package on Linux");
 
 mod builder;
-mod cache;
+pub mod cache;
 mod cluster;
 mod cni;
 mod components;
@@ -43,7 +43,7 @@ pub mod preflight;
 pub mod progress;
 mod reexec;
 pub mod residue;
-mod run;
+pub mod run;
 mod runtime_shim;
 mod sys;
 mod teardown;
@@ -53,5 +53,6 @@ pub use cluster::{Cluster, build_all};
 pub use engine::Kind as EngineKind;
 pub use error::{Error, Result};
 pub use options::{Filesystem, GIB, Options, POOLS_DIR, parse_gate, parse_size};
+pub use paths::{cache as cache_dir, checkout};
 pub use reexec::take_role;
 pub use residue::instances;

@@ -9,7 +9,7 @@ use crate::names::Instance;
 /// The directory for everything that was built and can be built again.
 ///
 /// `$BERTH_CACHE`, else `$XDG_CACHE_HOME/berth`, else `~/.cache/berth`.
-pub(crate) fn cache() -> PathBuf {
+pub fn cache() -> PathBuf {
     let set = |name: &str| {
         std::env::var_os(name)
             .filter(|v| !v.is_empty())
@@ -139,7 +139,7 @@ pub(crate) fn make_executable(path: &Path) -> Result<()> {
 
 /// The root of the checkout that this program is run in: the nearest directory
 /// upwards whose Cargo.toml is a workspace, from cargo's hint or from here.
-pub(crate) fn checkout() -> Result<PathBuf> {
+pub fn checkout() -> Result<PathBuf> {
     let hints = [
         std::env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from),
         std::env::current_dir().ok(),

@@ -156,8 +156,14 @@ pub fn for_cluster() -> Result<Verdict> {
     if verdict.packages.is_empty() || !facts.root || !on_path("apt-get") {
         return Ok(verdict);
     }
-    let name = format!("installing {}", verdict.packages.join(" "));
-    crate::progress::step(&name, || -> Result<()> {
+    install(&verdict.packages)?;
+    Ok(judge(&look()))
+}
+
+/// Installs Debian packages; needs root and apt-get.
+pub fn install(packages: &[&str]) -> Result<()> {
+    let name = format!("installing {}", packages.join(" "));
+    crate::progress::step(&name, || {
         let apt = |args: &[&str]| {
             Run::new("apt-get")
                 .env("DEBIAN_FRONTEND", "noninteractive")
@@ -166,10 +172,9 @@ pub fn for_cluster() -> Result<Verdict> {
         };
         apt(&["update", "-q"])?;
         let mut args = vec!["install", "-q", "-y", "--no-install-recommends"];
-        args.extend(&verdict.packages);
+        args.extend(packages);
         apt(&args).map(drop)
-    })?;
-    Ok(judge(&look()))
+    })
 }
 
 /// Whether this process is root.

@@ -14,69 +14,69 @@ const TAIL: usize = 2000;
 
 /// A command to be run to its end.
 #[derive(Debug)]
-pub(crate) struct Run {
+pub struct Run {
     command: Command,
 }
 
 impl Run {
     /// A command that runs `program`, found on the path.
-    pub(crate) fn new(program: impl AsRef<OsStr>) -> Self {
+    pub fn new(program: impl AsRef<OsStr>) -> Self {
         let mut command = Command::new(program);
         command.stdin(Stdio::null());
         Self { command }
     }
 
     /// Adds one argument.
-    pub(crate) fn arg(mut self, arg: impl AsRef<OsStr>) -> Self {
+    pub fn arg(mut self, arg: impl AsRef<OsStr>) -> Self {
         self.command.arg(arg);
         self
     }
 
     /// Adds arguments.
-    pub(crate) fn args<S: AsRef<OsStr>>(mut self, args: impl IntoIterator<Item = S>) -> Self {
+    pub fn args<S: AsRef<OsStr>>(mut self, args: impl IntoIterator<Item = S>) -> Self {
         self.command.args(args);
         self
     }
 
     /// Sets an environment variable.
-    pub(crate) fn env(mut self, key: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
+    pub fn env(mut self, key: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
         self.command.env(key, value);
         self
     }
 
     /// Sets environment variables.
-    pub(crate) fn envs(mut self, vars: &[(String, String)]) -> Self {
+    pub fn envs(mut self, vars: &[(String, String)]) -> Self {
         self.command.envs(vars.iter().map(|(k, v)| (k, v)));
         self
     }
 
     /// Sets the working directory.
-    pub(crate) fn dir(mut self, dir: impl AsRef<Path>) -> Self {
+    pub fn dir(mut self, dir: impl AsRef<Path>) -> Self {
         self.command.current_dir(dir);
         self
     }
 
     /// Reads standard input from a file.
-    pub(crate) fn stdin_file(mut self, path: &Path) -> Result<Self> {
+    pub fn stdin_file(mut self, path: &Path) -> Result<Self> {
         let file = File::open(path).map_err(Error::io("cannot open", path))?;
         self.command.stdin(file);
         Ok(self)
     }
 
     /// Runs it and returns whatever it printed and however it ended.
-    pub(crate) fn output(mut self) -> Result<Output> {
+    pub fn output(mut self) -> Result<Output> {
         self.command.output().map_err(|e| self.not_started(&e))
     }
 
     /// Runs it, demands success, and returns its standard output.
-    pub(crate) fn stdout(mut self) -> Result<String> {
+    pub fn stdout(mut self) -> Result<String> {
         let output = self.command.output().map_err(|e| self.not_started(&e))?;
         self.check(&output)?;
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
     /// Runs it with `input` on its standard input and demands success.
-    pub(crate) fn feed(mut self, input: &[u8]) -> Result<String> {
+    pub fn feed(mut self, input: &[u8]) -> Result<String> {
         let mut child = self
             .command
             .stdin(Stdio::piped())
@@ -94,7 +94,7 @@ impl Run {
     }
 
     /// Runs it with its output in a file and demands success.
-    pub(crate) fn logged(mut self, log: &Path) -> Result<()> {
+    pub fn logged(mut self, log: &Path) -> Result<()> {
         let file = File::create(log).map_err(Error::io("cannot create", log))?;
         let second = file.try_clone().map_err(Error::io("cannot share", log))?;
         let status = self
@@ -111,14 +111,14 @@ impl Run {
     }
 
     /// Takes the place of this program; returns only if that fails.
-    pub(crate) fn exec(mut self) -> Error {
+    pub fn exec(mut self) -> Error {
         use std::os::unix::process::CommandExt;
         let error = self.command.stdin(Stdio::inherit()).exec();
         self.not_started(&error)
     }
 
     /// Gives the command away, for a caller that pipes it.
-    pub(crate) fn into_command(self) -> Command {
+    pub fn into_command(self) -> Command {
         self.command
     }
 
@@ -165,7 +165,7 @@ fn tail(text: &[u8]) -> String {
 }
 
 /// Whether `program` is found on the path.
-pub(crate) fn on_path(program: &str) -> bool {
+pub fn on_path(program: &str) -> bool {
     std::env::var_os("PATH").is_some_and(|path| {
         std::env::split_paths(&path)
             .chain(["/usr/sbin".into(), "/sbin".into()])
