@@ -16,7 +16,7 @@ use berth_csi::csi::{
     list_volumes_response, validate_volume_capabilities_response::Confirmed,
 };
 use berth_provisioner::{
-    Backend, Error, Provisioner, SnapshotReport, SnapshotSpec, Source, VolumeHealth, VolumeMode,
+    Backend, Error, Provisioner, SnapshotReport, SnapshotSpec, VolumeHealth, VolumeMode,
     VolumeReport,
 };
 use tonic::{Request, Response, Status};
@@ -24,7 +24,8 @@ use tonic::{Request, Response, Status};
 use super::{
     answer,
     capacity::{Range, bytes},
-    create::{self, Create, Origin},
+    create::{self, Create},
+    lookup::Named,
     names::{self, candidate_ids},
     node::operate,
     pages::page,
@@ -52,140 +53,13 @@ const CAPABILITIES: [rpc::Type; 9] = [
 
 /// The CSI controller service.
 pub struct ControllerService {
-    node: Node,
-}
-
-/// What a name stands for.
-enum Named<T> {
-    /// What is there already.
-    There(T),
-    /// Nothing yet; it gets this id.
-    Free(String),
+    pub(super) node: Node,
 }
 
 impl ControllerService {
     /// Serves the pools of `node`.
     pub fn new(node: Node) -> Self {
         Self { node }
-    }
-
-    async fn find(&self, id: &str) -> Result<VolumeReport, Status> {
-        let volume = id.to_owned();
-        let found = self.node.read(move |disk| disk.find(&volume)).await?;
-        found.ok_or_else(|| Failure::Disk(Error::UnknownVolume { id: id.to_owned() }).into())
-    }
-
-    /// What a name stands for: the first of its ids that exists, or else the first
-    /// that was never erased.
-    async fn named<T: Send + 'static>(
-        &self,
-        name: &str,
-        find: impl Fn(&Provisioner, &str) -> Option<T> + Send + 'static,
-    ) -> Result<Named<T>, Status> {
-        let name = name.to_owned();
-        let resolve = move |disk: &Provisioner| {
-            if let Some(there) = candidate_ids(&name).find_map(|id| find(disk, &id)) {
-                return Ok(Some(Named::There(there)));
-            }
-            for id in candidate_ids(&name) {
-                if !disk.is_erased(&id)? {
-                    return Ok(Some(Named::Free(id)));
-                }
-            }
-            Ok(None)
-        };
-        let named = self.node.read(resolve).await?.map_err(Failure::Disk)?;
-        named.ok_or_else(|| {
-            Status::failed_precondition(
-                "name has been used and erased too often to be used again; use another",
-            )
-        })
-    }
-
-    async fn origin(&self, source: &Source) -> Result<Origin, Status> {
-        let unknown = |error| Status::from(Failure::Disk(error));
-        match source.clone() {
-            Source::Volume(id) => {
-                let volume = self.find(&id).await?;
-                Ok(Origin {
-                    id,
-                    pool: volume.pool,
-                    size: volume.size,
-                    backend: volume.backend,
-                    mode: volume.mode,
-                })
-            }
-            Source::Snapshot(id) => {
-                let snapshot = id.clone();
-                let found = self.node.read(move |disk| disk.find_snapshot(&snapshot));
-                let snapshot = found
-                    .await?
-                    .ok_or_else(|| unknown(Error::UnknownSnapshot { id: id.clone() }))?;
-                Ok(Origin {
-                    id,
-                    pool: snapshot.pool,
-                    size: snapshot.size,
-                    backend: snapshot.backend,
-                    mode: snapshot.mode,
-                })
-            }
-        }
-    }
-
-    async fn make(&self, create: &Create, id: &str) -> Result<VolumeReport, Status> {
-        let origin = match &create.source {
-            Some(source) => Some(self.origin(source).await?),
-            None => None,
-        };
-        let spec = create.spec(id, origin.as_ref())?;
-        let pools = match origin {
-            Some(origin) => vec![origin.pool],
-            None => placement::choose(&self.node.rescan().await?, &create.want(), spec.size)?,
-        };
-        let making = operate(&self.node, Operation::Create, id, move |disk| {
-            let mut full = None;
-            for pool in &pools {
-                match disk.create(pool, &spec) {
-                    // Another pool may do: this one has less room than it had.
-                    Err(no_room @ Error::NoRoom { .. }) => full = Some(no_room),
-                    answer => return answer,
-                }
-            }
-            Err(full.unwrap_or(Error::UnknownVolume { id: spec.id }))
-        });
-        Ok(making.await?)
-    }
-
-    async fn find_again(&self, there: VolumeReport) -> Result<VolumeReport, Status> {
-        let (id, pool) = (there.id.clone(), there.pool.clone());
-        let again = create::again(&there);
-        let finding = operate(&self.node, Operation::Create, &id, move |disk| {
-            disk.create(&pool, &again)
-        });
-        Ok(finding.await?)
-    }
-
-    /// Why a volume is not what a request asks about; nothing if it is.
-    async fn unconfirmed(
-        &self,
-        request: &ValidateVolumeCapabilitiesRequest,
-    ) -> Result<Option<String>, Status> {
-        let volume = self.find(&request.volume_id).await?;
-        let asked = accesses(&request.volume_capabilities).and_then(|(mode, fs_type)| {
-            create::no_mutable(request.mutable_parameters.keys())?;
-            filesystems::check(&fs_type, volume.backend)?;
-            Ok((mode, parameters::volume(&request.parameters)?.backend))
-        });
-        Ok(match asked {
-            Err(status) => Some(status.message().to_owned()),
-            Ok((mode, _)) if mode != volume.mode => {
-                Some(format!("the volume's mode is {:?}", volume.mode))
-            }
-            Ok((_, Some(backend))) if backend != volume.backend => {
-                Some(format!("the volume's backend is {}", volume.backend))
-            }
-            Ok(_) => None,
-        })
     }
 }
 

@@ -6,6 +6,7 @@ pub mod controller;
 mod create;
 pub mod guard;
 pub mod identity;
+mod lookup;
 mod names;
 pub mod node;
 mod pages;
