@@ -38,7 +38,7 @@ fn source(source: &Source) -> VolumeContentSource {
 }
 
 /// A snapshot on `node`.
-pub(super) fn snapshot(report: &SnapshotReport) -> Snapshot {
+pub(super) fn snapshot(report: &SnapshotReport, node: &str) -> Snapshot {
     Snapshot {
         size_bytes: bytes(report.size),
         snapshot_id: report.id.clone(),
@@ -46,7 +46,7 @@ pub(super) fn snapshot(report: &SnapshotReport) -> Snapshot {
         creation_time: Some(time(&report.created)),
         ready_to_use: report.health == VolumeHealth::Ready,
         group_snapshot_id: String::new(),
-        accessible_topology: Vec::new(),
+        accessible_topology: vec![topology(node)],
     }
 }
 
@@ -94,15 +94,16 @@ mod tests {
             path: "/p".into(),
             health: VolumeHealth::Ready,
         };
-        let shown = snapshot(&report);
+        let shown = snapshot(&report, "n1");
         assert_eq!((shown.size_bytes, shown.ready_to_use), (5, true));
+        assert_eq!(shown.accessible_topology, [topology("n1")]);
         assert_eq!(
             shown.creation_time.map(|time| time.seconds),
             Some(1_767_323_045)
         );
         report.health = VolumeHealth::Damaged("x".to_owned());
         report.created = "?".to_owned();
-        let shown = snapshot(&report);
+        let shown = snapshot(&report, "n1");
         assert!(!shown.ready_to_use);
         assert_eq!(shown.creation_time, Some(prost_types::Timestamp::default()));
     }

@@ -6,14 +6,17 @@
 use berth_csi::csi::{
     ControllerExpandVolumeRequest, ControllerExpandVolumeResponse,
     ControllerGetCapabilitiesRequest, ControllerGetCapabilitiesResponse,
-    ControllerGetVolumeRequest, ControllerGetVolumeResponse, ControllerServiceCapability,
-    CreateSnapshotRequest, CreateSnapshotResponse, CreateVolumeRequest, CreateVolumeResponse,
-    DeleteSnapshotRequest, DeleteSnapshotResponse, DeleteVolumeRequest, DeleteVolumeResponse,
-    GetCapacityRequest, GetCapacityResponse, ListSnapshotsRequest, ListSnapshotsResponse,
-    ListVolumesRequest, ListVolumesResponse, ValidateVolumeCapabilitiesRequest,
-    ValidateVolumeCapabilitiesResponse, controller_get_volume_response, controller_server,
-    controller_service_capability, controller_service_capability::rpc, list_snapshots_response,
-    list_volumes_response, validate_volume_capabilities_response::Confirmed,
+    ControllerGetVolumeHealthRequest, ControllerGetVolumeHealthResponse,
+    ControllerGetVolumeRequest, ControllerGetVolumeResponse, ControllerListVolumeHealthRequest,
+    ControllerListVolumeHealthResponse, ControllerServiceCapability, CreateSnapshotRequest,
+    CreateSnapshotResponse, CreateVolumeRequest, CreateVolumeResponse, DeleteSnapshotRequest,
+    DeleteSnapshotResponse, DeleteVolumeRequest, DeleteVolumeResponse, GetCapacityRequest,
+    GetCapacityResponse, GetSnapshotRequest, GetSnapshotResponse, ListSnapshotsRequest,
+    ListSnapshotsResponse, ListVolumesRequest, ListVolumesResponse,
+    ValidateVolumeCapabilitiesRequest, ValidateVolumeCapabilitiesResponse,
+    controller_get_volume_response, controller_server, controller_service_capability,
+    controller_service_capability::rpc, list_snapshots_response, list_volumes_response,
+    validate_volume_capabilities_response::Confirmed,
 };
 use berth_provisioner::{
     Backend, Error, Provisioner, SnapshotReport, SnapshotSpec, VolumeHealth, VolumeMode,
@@ -25,6 +28,7 @@ use super::{
     answer,
     capacity::{Range, bytes},
     create::{self, Create},
+    health,
     lookup::Named,
     names::{self, candidate_ids},
     node::operate,
@@ -39,7 +43,7 @@ use crate::{
 };
 
 /// What the service can do. Volumes are not attached: they are where they are.
-const CAPABILITIES: [rpc::Type; 9] = [
+const CAPABILITIES: [rpc::Type; 12] = [
     rpc::Type::CreateDeleteVolume,
     rpc::Type::GetCapacity,
     rpc::Type::ListVolumes,
@@ -49,6 +53,9 @@ const CAPABILITIES: [rpc::Type; 9] = [
     rpc::Type::CloneVolume,
     rpc::Type::ExpandVolume,
     rpc::Type::SingleNodeMultiWriter,
+    rpc::Type::GetSnapshot,
+    rpc::Type::GetVolumeHealth,
+    rpc::Type::ListVolumeHealth,
 ];
 
 /// The CSI controller service.
@@ -256,7 +263,7 @@ impl controller_server::Controller for ControllerService {
             }
         }
         Ok(Response::new(CreateSnapshotResponse {
-            snapshot: Some(answer::snapshot(&answer?)),
+            snapshot: Some(answer::snapshot(&answer?, &self.node.name)),
         }))
     }
 
@@ -288,10 +295,55 @@ impl controller_server::Controller for ControllerService {
         });
         let page = page(all, |s| &s.id, request.max_entries, &request.starting_token)?;
         let entry = |snapshot: &SnapshotReport| list_snapshots_response::Entry {
-            snapshot: Some(answer::snapshot(snapshot)),
+            snapshot: Some(answer::snapshot(snapshot, &self.node.name)),
         };
         Ok(Response::new(ListSnapshotsResponse {
             entries: page.entries.iter().map(entry).collect(),
+            next_token: page.next_token,
+        }))
+    }
+
+    async fn get_snapshot(
+        &self,
+        request: Request<GetSnapshotRequest>,
+    ) -> Result<Response<GetSnapshotResponse>, Status> {
+        let id = required("snapshot_id", &request.into_inner().snapshot_id)?;
+        let snapshot = id.clone();
+        let found = self.node.read(move |disk| disk.find_snapshot(&snapshot));
+        let found = found
+            .await?
+            .ok_or_else(|| Failure::Disk(Error::UnknownSnapshot { id }))?;
+        Ok(Response::new(GetSnapshotResponse {
+            snapshot: Some(answer::snapshot(&found, &self.node.name)),
+        }))
+    }
+
+    async fn controller_get_volume_health(
+        &self,
+        request: Request<ControllerGetVolumeHealthRequest>,
+    ) -> Result<Response<ControllerGetVolumeHealthResponse>, Status> {
+        let id = required("volume_id", &request.into_inner().volume_id)?;
+        Ok(Response::new(ControllerGetVolumeHealthResponse {
+            volume_health: Some(health::volume(&self.find(&id).await?)),
+        }))
+    }
+
+    async fn controller_list_volume_health(
+        &self,
+        request: Request<ControllerListVolumeHealthRequest>,
+    ) -> Result<Response<ControllerListVolumeHealthResponse>, Status> {
+        let request = request.into_inner();
+        let all = self.node.read(Provisioner::list).await?;
+        let mut ill: Vec<_> = all.iter().map(health::volume).collect();
+        ill.retain(|volume| !volume.health_statuses.is_empty());
+        let page = page(
+            ill,
+            |volume| &volume.volume_id,
+            request.max_entries,
+            &request.starting_token,
+        )?;
+        Ok(Response::new(ControllerListVolumeHealthResponse {
+            entries: page.entries,
             next_token: page.next_token,
         }))
     }

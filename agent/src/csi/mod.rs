@@ -5,6 +5,7 @@ mod capacity;
 pub mod controller;
 mod create;
 pub mod guard;
+mod health;
 pub mod identity;
 mod lookup;
 mod names;

@@ -8,18 +8,19 @@ use std::path::PathBuf;
 use berth_csi::csi::{
     NodeExpandVolumeRequest, NodeExpandVolumeResponse, NodeGetCapabilitiesRequest,
     NodeGetCapabilitiesResponse, NodeGetInfoRequest, NodeGetInfoResponse,
-    NodeGetVolumeStatsRequest, NodeGetVolumeStatsResponse, NodePublishVolumeRequest,
-    NodePublishVolumeResponse, NodeServiceCapability, NodeStageVolumeRequest,
-    NodeStageVolumeResponse, NodeUnpublishVolumeRequest, NodeUnpublishVolumeResponse,
-    NodeUnstageVolumeRequest, NodeUnstageVolumeResponse, node_server, node_service_capability,
-    node_service_capability::rpc,
+    NodeGetStorageHealthRequest, NodeGetStorageHealthResponse, NodeGetVolumeHealthRequest,
+    NodeGetVolumeHealthResponse, NodeGetVolumeStatsRequest, NodeGetVolumeStatsResponse,
+    NodePublishVolumeRequest, NodePublishVolumeResponse, NodeServiceCapability,
+    NodeStageVolumeRequest, NodeStageVolumeResponse, NodeUnpublishVolumeRequest,
+    NodeUnpublishVolumeResponse, NodeUnstageVolumeRequest, NodeUnstageVolumeResponse, node_server,
+    node_service_capability, node_service_capability::rpc,
 };
 use berth_provisioner::{Backend, Error, Publish, Stage};
 use tonic::{Request, Response, Status};
 
 use super::{
     capacity::{Range, bytes},
-    placement,
+    health, placement,
     request::{Access, access, filesystems, predecessor, required, usage},
 };
 use crate::{
@@ -209,6 +210,29 @@ impl node_server::Node for NodeService {
         }
     }
 
+    async fn node_get_volume_health(
+        &self,
+        request: Request<NodeGetVolumeHealthRequest>,
+    ) -> Result<Response<NodeGetVolumeHealthResponse>, Status> {
+        let id = required("volume_id", &request.into_inner().volume_id)?;
+        let volume = id.clone();
+        let found = self.node.read(move |disk| disk.find(&volume)).await?;
+        let found = found.ok_or_else(|| Failure::Disk(Error::UnknownVolume { id }))?;
+        Ok(Response::new(NodeGetVolumeHealthResponse {
+            volume_health: Some(health::volume(&found)),
+        }))
+    }
+
+    async fn node_get_storage_health(
+        &self,
+        _: Request<NodeGetStorageHealthRequest>,
+    ) -> Result<Response<NodeGetStorageHealthResponse>, Status> {
+        let pools = self.node.recent_pools().await?;
+        Ok(Response::new(NodeGetStorageHealthResponse {
+            backend_health: health::pools(&pools),
+        }))
+    }
+
     /// The controller grows volumes by way of their objects; kubelet calls this
     /// when a claim's status still lags behind, and finds the work done.
     async fn node_expand_volume(
@@ -258,6 +282,8 @@ impl node_server::Node for NodeService {
             rpc::Type::ExpandVolume,
             // Makes kubelet tell ReadWriteOncePod apart.
             rpc::Type::SingleNodeMultiWriter,
+            rpc::Type::GetVolumeHealth,
+            rpc::Type::GetStorageHealth,
         ]
         .map(|capability| NodeServiceCapability {
             r#type: Some(node_service_capability::Type::Rpc(
