@@ -94,9 +94,32 @@ impl TestNode {
     /// # Panics
     /// When it cannot be made.
     pub fn disk(&self, name: &str, size: u64) -> LoopPool {
-        let pool = LoopPool::format(self.path().join(format!("{name}.img")), size, "btrfs");
-        pool.mount(&self.pool_dir(name), "");
+        self.disk_of(name, size, "btrfs", "")
+    }
+
+    /// The same of another filesystem, mounted with `options`.
+    ///
+    /// # Panics
+    /// When it cannot be made.
+    pub fn disk_of(&self, name: &str, size: u64, fstype: &str, options: &str) -> LoopPool {
+        let image = self.path().join(format!("{name}.img"));
+        let pool = LoopPool::format(image, size, fstype, options.contains("prjquota"));
+        pool.mount(&self.pool_dir(name), options);
         pool
+    }
+
+    /// A directory in which kubelet would have a volume staged; it exists.
+    ///
+    /// # Panics
+    /// When it cannot be made.
+    pub fn staging(&self, volume: &str) -> PathBuf {
+        let at = self
+            .kubelet()
+            .join("plugins/kubernetes.io/csi")
+            .join(volume)
+            .join("globalmount");
+        std::fs::create_dir_all(&at).expect("a directory can be made");
+        at
     }
 
     fn path(&self) -> PathBuf {
@@ -148,17 +171,23 @@ fn install_mkfs(fstype: &str) {
 }
 
 impl LoopPool {
-    /// Makes the image and its filesystem: `btrfs`, `ext4` or `xfs`.
+    /// Makes the image and its filesystem: `btrfs`, `ext4` or `xfs`. An ext4 that is to
+    /// have project `quotas` is made for them.
     ///
     /// # Panics
     /// When it cannot be made.
-    pub fn format(image: PathBuf, size: u64, fstype: &str) -> Self {
+    pub fn format(image: PathBuf, size: u64, fstype: &str, quotas: bool) -> Self {
         let file = File::create(&image).expect("an image can be made");
         file.set_len(size).expect("an image can be sparse");
         install_mkfs(fstype);
-        let quiet = if fstype == "btrfs" { "-f" } else { "-F" };
+        let options: &[&str] = match fstype {
+            "ext4" if quotas => &["-F", "-O", "project,quota", "-E", "quotatype=prjquota"],
+            "ext4" => &["-F"],
+            _ => &["-f"],
+        };
         run(Command::new(format!("mkfs.{fstype}"))
-            .args(["-q", quiet])
+            .arg("-q")
+            .args(options)
             .arg(&image));
         Self { image }
     }
