@@ -1,13 +1,8 @@
 //! Builds the programs, makes a disk, and runs csi-sanity on it.
 
-use std::process::Command;
-
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use berth_cluster::programs;
-use berth_provisioner::{
-    Backend,
-    testing::{LoopPool, TestNode},
-};
+use berth_provisioner::{Backend, testing::TestNode};
 
 use crate::inside::{Inside, Verdict};
 
@@ -69,29 +64,18 @@ impl Outside {
     /// # Panics
     /// When the disk cannot be made.
     pub fn run(&self) -> Result<Verdict> {
+        ensure!(
+            (self.backend, self.filesystem) != (Backend::ProjectQuota, Filesystem::Btrfs),
+            "btrfs has no project quotas: ask for --filesystem ext4 or xfs"
+        );
         let agent = programs::agent().context("cannot build the agent")?;
         let csi_sanity = programs::csi_sanity().context("cannot build csi-sanity")?;
         let node = TestNode::new();
-        let image = node.root().with_file_name("disk0.img");
-        let disk = LoopPool::format(image.clone(), DISK, self.filesystem.as_str());
-        let options = match (self.backend, self.filesystem) {
-            (Backend::ProjectQuota, Filesystem::Btrfs) => {
-                bail!("btrfs has no project quotas: ask for --filesystem ext4 or xfs")
-            }
-            (Backend::ProjectQuota, Filesystem::Ext4) => {
-                let output = Command::new("tune2fs")
-                    .args(["-O", "project,quota", "-Q", "prjquota"])
-                    .arg(&image)
-                    .output()
-                    .context("cannot run tune2fs")?;
-                ensure!(output.status.success(), "tune2fs: {output:?}");
-                "prjquota"
-            }
-            (Backend::ProjectQuota, Filesystem::Xfs) => "prjquota",
-            _ => "",
+        let options = match self.backend {
+            Backend::ProjectQuota => "prjquota",
+            Backend::Btrfs | Backend::Image | Backend::Directory => "",
         };
-        let pool = node.pool_dir(POOL);
-        disk.mount(&pool, options);
+        let disk = node.disk_of(POOL, DISK, self.filesystem.as_str(), options);
         let mut verdict = Inside {
             agent,
             csi_sanity,
@@ -102,7 +86,7 @@ impl Outside {
         }
         .run()?;
         // Whoever still holds the pool keeps it from being unmounted.
-        disk.unmount(&pool);
+        disk.unmount(&node.pool_dir(POOL));
         if disk.is_attached() {
             verdict.left.push("the loop device of the pool".to_owned());
         }
