@@ -103,7 +103,7 @@ async fn says_who_it_is_and_what_it_can() {
         .await
         .expect("answers")
         .into_inner();
-    assert_eq!(capabilities.capabilities.len(), 4);
+    assert_eq!(capabilities.capabilities.len(), 3);
 
     let mut client = node_client(&machine).await;
     let info = client

@@ -37,8 +37,9 @@ fn source(source: &Source) -> VolumeContentSource {
     }
 }
 
-/// A snapshot on `node`.
-pub(super) fn snapshot(report: &SnapshotReport, node: &str) -> Snapshot {
+/// A snapshot. Where it can be used is not said: that is for drivers that declare
+/// SNAPSHOT_ACCESSIBILITY_CONSTRAINTS. A volume is made of it here or not at all.
+pub(super) fn snapshot(report: &SnapshotReport) -> Snapshot {
     Snapshot {
         size_bytes: bytes(report.size),
         snapshot_id: report.id.clone(),
@@ -46,7 +47,7 @@ pub(super) fn snapshot(report: &SnapshotReport, node: &str) -> Snapshot {
         creation_time: Some(time(&report.created)),
         ready_to_use: report.health == VolumeHealth::Ready,
         group_snapshot_id: String::new(),
-        accessible_topology: vec![topology(node)],
+        accessible_topology: Vec::new(),
     }
 }
 
@@ -94,16 +95,15 @@ mod tests {
             path: "/p".into(),
             health: VolumeHealth::Ready,
         };
-        let shown = snapshot(&report, "n1");
+        let shown = snapshot(&report);
         assert_eq!((shown.size_bytes, shown.ready_to_use), (5, true));
-        assert_eq!(shown.accessible_topology, [topology("n1")]);
         assert_eq!(
             shown.creation_time.map(|time| time.seconds),
             Some(1_767_323_045)
         );
         report.health = VolumeHealth::Damaged("x".to_owned());
         report.created = "?".to_owned();
-        let shown = snapshot(&report, "n1");
+        let shown = snapshot(&report);
         assert!(!shown.ready_to_use);
         assert_eq!(shown.creation_time, Some(prost_types::Timestamp::default()));
     }

@@ -263,7 +263,7 @@ impl controller_server::Controller for ControllerService {
             }
         }
         Ok(Response::new(CreateSnapshotResponse {
-            snapshot: Some(answer::snapshot(&answer?, &self.node.name)),
+            snapshot: Some(answer::snapshot(&answer?)),
         }))
     }
 
@@ -295,7 +295,7 @@ impl controller_server::Controller for ControllerService {
         });
         let page = page(all, |s| &s.id, request.max_entries, &request.starting_token)?;
         let entry = |snapshot: &SnapshotReport| list_snapshots_response::Entry {
-            snapshot: Some(answer::snapshot(snapshot, &self.node.name)),
+            snapshot: Some(answer::snapshot(snapshot)),
         };
         Ok(Response::new(ListSnapshotsResponse {
             entries: page.entries.iter().map(entry).collect(),
@@ -314,7 +314,7 @@ impl controller_server::Controller for ControllerService {
             .await?
             .ok_or_else(|| Failure::Disk(Error::UnknownSnapshot { id }))?;
         Ok(Response::new(GetSnapshotResponse {
-            snapshot: Some(answer::snapshot(&found, &self.node.name)),
+            snapshot: Some(answer::snapshot(&found)),
         }))
     }
 

@@ -49,9 +49,6 @@ impl identity_server::Identity for Identity {
             Type::Service(Service {
                 r#type: service::Type::VolumeAccessibilityConstraints.into(),
             }),
-            Type::Service(Service {
-                r#type: service::Type::SnapshotAccessibilityConstraints.into(),
-            }),
             Type::VolumeExpansion(VolumeExpansion {
                 r#type: volume_expansion::Type::Online.into(),
             }),
