@@ -74,12 +74,10 @@ mod tests {
     #[test]
     fn a_process_is_seen_while_it_runs() {
         let dir = tempfile::tempdir().expect("a directory");
-        let program = Path::new("/bin/sleep").canonicalize().expect("there");
-        let look = || Residue::look(&program, &[dir.path()]).expect("looks");
-        let before = look();
         // Its second argument is what makes it ours; it waits for the end of its input.
         let program = Path::new("/bin/cat").canonicalize().expect("there");
         let look = || Residue::look(&program, &[dir.path()]).expect("looks");
+        let before = look();
         let mut child = Command::new(&program)
             .arg("-")
             .arg(dir.path())
