@@ -27,6 +27,8 @@ pub enum Operation {
     Unpublish,
     Expand,
     Stats,
+    Snapshot,
+    EraseSnapshot,
 }
 
 impl Operation {
@@ -35,9 +37,13 @@ impl Operation {
         !matches!(self, Self::Stats)
     }
 
-    /// Whether it is the reconciler's own, which reports the result itself.
+    /// Whether no object is to be looked at because of it: the operation is the
+    /// reconciler's own, which reports the result itself, or not on a volume.
     pub fn is_reconcilers(self) -> bool {
-        matches!(self, Self::Create | Self::Grow | Self::Erase)
+        matches!(
+            self,
+            Self::Create | Self::Grow | Self::Erase | Self::Snapshot | Self::EraseSnapshot
+        )
     }
 }
 

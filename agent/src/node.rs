@@ -13,7 +13,7 @@ use berth_provisioner::{Error, PoolReport, Provisioner};
 use tokio::sync::{Notify, mpsc};
 
 use crate::{
-    csi::guard::VolumeLocks,
+    csi::guard::{VolumeGuard, VolumeLocks},
     metrics::{Metrics, Operation, Outcome},
 };
 
@@ -31,7 +31,7 @@ type Pools = Arc<Vec<PoolReport>>;
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
     /// Something is being done to the volume already.
-    #[error("another operation on volume {id} is running; try again")]
+    #[error("another operation on {id} is running; try again")]
     Busy {
         /// The volume.
         id: String,
@@ -141,6 +141,17 @@ impl Node {
         tokio::task::spawn_blocking(move || read(&provisioner))
             .await
             .map_err(|error| Failure::Stopped(error.to_string()))
+    }
+
+    /// Keeps a name for one operation: while something is made of it, it has no id
+    /// to be held by. Nothing else is done under the same `key`.
+    ///
+    /// # Errors
+    /// [`Failure::Busy`] when another operation on it runs.
+    pub fn hold(&self, key: &str) -> Result<VolumeGuard, Failure> {
+        self.locks
+            .try_lock(key)
+            .ok_or_else(|| Failure::Busy { id: key.to_owned() })
     }
 
     /// Does one operation on one volume, where blocking is allowed. It goes on to

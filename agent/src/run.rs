@@ -4,7 +4,10 @@ use std::{future::Future, net::SocketAddr, path::PathBuf, time::Duration};
 
 use anyhow::{Context, bail};
 use berth_csi::{
-    csi::{identity_server::IdentityServer, node_server::NodeServer},
+    csi::{
+        controller_server::ControllerServer, identity_server::IdentityServer,
+        node_server::NodeServer,
+    },
     registration::registration_server::RegistrationServer,
 };
 use berth_provisioner::{Config, KnownPool, Provisioner};
@@ -17,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
 
 use crate::{
-    csi::{identity::Identity, node::NodeService, server},
+    csi::{controller::ControllerService, identity::Identity, node::NodeService, server},
     install,
     metrics::Metrics,
     node::Node,
@@ -30,13 +33,23 @@ use crate::{
 /// Arguments of `berth-agent run`.
 #[derive(Debug, Args)]
 pub struct RunArgs {
-    /// Name of this node in the API
-    #[arg(long, env = "NODE_NAME")]
-    pub node_name: String,
+    /// Name of this node in the API [default with --standalone: the host's name]
+    #[arg(long, env = "NODE_NAME", required_unless_present = "standalone")]
+    pub node_name: Option<String>,
+    /// Serve CSI alone: no API server, no kubelet to register with
+    ///
+    /// For orchestrators other than Kubernetes, for Kubernetes with the sidecars of
+    /// its CSI project, and for trying things out. Volumes are made and erased by
+    /// calls of the CSI controller service on the same socket. Health and metrics
+    /// are served as ever.
+    #[arg(long, env = "BERTH_STANDALONE")]
+    pub standalone: bool,
     /// Directory that holds Berth's pools
     #[arg(long, env = "BERTH_ROOT", default_value = "/var/lib/berth")]
     pub root: PathBuf,
-    /// Kubelet's directory, at the same path as on the host
+    /// Kubelet's directory, at the same path as on the host; with --standalone the
+    /// directory below which volumes may be staged and published. Nothing is
+    /// mounted outside it
     #[arg(long, env = "BERTH_KUBELET_DIR", default_value = "/var/lib/kubelet")]
     pub kubelet_dir: PathBuf,
     /// CSI socket [default: <kubelet-dir>/plugins/csi.berth.dev/csi.sock]
@@ -54,6 +67,19 @@ pub struct RunArgs {
 }
 
 impl RunArgs {
+    /// The node's name, as given or as the host's.
+    fn node_name(&self) -> anyhow::Result<String> {
+        if let Some(name) = &self.node_name {
+            return Ok(name.clone());
+        }
+        let host = nix::sys::utsname::uname().context("cannot ask for the host's name")?;
+        let name = host.nodename().to_string_lossy().into_owned();
+        if name.is_empty() {
+            bail!("this host has no name: say one with --node-name");
+        }
+        Ok(name)
+    }
+
     fn csi_socket(&self) -> PathBuf {
         self.csi_socket.clone().unwrap_or_else(|| {
             self.kubelet_dir
@@ -76,6 +102,9 @@ impl RunArgs {
 /// How long one try to reach the API server may wait for the next.
 const API_PAUSE: Duration = Duration::from_secs(5);
 
+/// How often a standalone agent looks whether disks were mounted or made pools.
+const LOOK_AGAIN: Duration = Duration::from_secs(10);
+
 /// How long requests that run when the agent is to stop have to finish; less than
 /// the 30 s that kubelet gives a pod.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -86,18 +115,23 @@ const DRAIN: Duration = Duration::from_secs(10);
 /// What kept it from starting, or made it end.
 pub fn main(args: RunArgs) -> anyhow::Result<()> {
     berth_telemetry::init_tracing()?;
+    let name = args.node_name()?;
     tracing::info!(
         version = berth_telemetry::version(),
-        node = args.node_name,
+        node = name,
+        standalone = args.standalone,
         "starting"
     );
     // Before any other thread starts: threads inherit what is left.
     privileges::drop_unneeded();
-    let program = std::env::current_exe().context("cannot find the program's own file")?;
-    match install::copy_to_host(&program, &args.root) {
-        Ok(true) => tracing::info!("copied the program to the host"),
-        Ok(false) => {}
-        Err(error) => tracing::warn!(error = causes(&error), "no copy on the host"),
+    if !args.standalone {
+        // Out of a container; without one, whoever starts the program has it.
+        let program = std::env::current_exe().context("cannot find the program's own file")?;
+        match install::copy_to_host(&program, &args.root) {
+            Ok(true) => tracing::info!("copied the program to the host"),
+            Ok(false) => {}
+            Err(error) => tracing::warn!(error = causes(&error), "no copy on the host"),
+        }
     }
     tokio::runtime::Builder::new_multi_thread()
         // Kubelet's calls come one by one; two threads keep memory small.
@@ -105,10 +139,10 @@ pub fn main(args: RunArgs) -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("cannot start the runtime")?
-        .block_on(serve(args))
+        .block_on(serve(args, &name))
 }
 
-async fn serve(args: RunArgs) -> anyhow::Result<()> {
+async fn serve(args: RunArgs, name: &str) -> anyhow::Result<()> {
     let token = CancellationToken::new();
     let readiness = Readiness::default();
     let mut registry = berth_telemetry::registry();
@@ -126,7 +160,7 @@ async fn serve(args: RunArgs) -> anyhow::Result<()> {
 
     let result = tokio::select! {
         () = token.cancelled() => Ok(()),
-        ended = start(&args, &readiness, metrics, &token, &mut tasks) => ended,
+        ended = start(&args, name, &readiness, metrics, &token, &mut tasks) => ended,
     };
     let result = match result {
         Ok(()) => first_to_end(&mut tasks).await,
@@ -152,6 +186,7 @@ async fn serve(args: RunArgs) -> anyhow::Result<()> {
 /// Opens the pools and starts everything that needs them.
 async fn start(
     args: &RunArgs,
+    name: &str,
     readiness: &Readiness,
     metrics: Metrics,
     token: &CancellationToken,
@@ -163,7 +198,7 @@ async fn start(
         .context("opening the pools did not end")?
         .with_context(|| format!("cannot open the pools under {}", args.root.display()))?;
     readiness.set_pools_open();
-    let (node, changes) = Node::new(&args.node_name, provisioner, metrics);
+    let (node, changes) = Node::new(name, provisioner, metrics);
 
     let socket = args.csi_socket();
     let incoming = server::listen(&socket)?;
@@ -172,6 +207,13 @@ async fn start(
         "csi",
         serve_csi(incoming, node.clone(), readiness.clone(), token.clone()),
     );
+    if args.standalone {
+        // There is nobody to register with, and nobody to report to.
+        readiness.set_registered(true);
+        readiness.set_reported();
+        spawn(tasks, "pools", watch_pools(node, token.clone()));
+        return Ok(());
+    }
     // Kubelet calls the CSI socket as soon as it sees this one.
     let (service, refused) = Registration::new(&socket, readiness.clone());
     let incoming = server::listen(&registration::socket(&args.kubelet_dir))?;
@@ -209,6 +251,23 @@ async fn reconcile(
         reconcile::node_storage::run(client, node, readiness, token),
     );
     Ok(())
+}
+
+/// Looks at the pools now and then, where nothing else does: disks come and go.
+async fn watch_pools(node: Node, token: CancellationToken) -> anyhow::Result<()> {
+    let mut timer = tokio::time::interval(LOOK_AGAIN);
+    timer.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = token.cancelled() => return Ok(()),
+            _ = timer.tick() => {}
+            () = node.pools_changed() => {}
+        }
+        match node.rescan().await {
+            Ok(pools) => node.metrics().pools(&pools),
+            Err(error) => tracing::error!(%error, "the pools could not be looked at"),
+        }
+    }
 }
 
 type Tasks = JoinSet<(&'static str, anyhow::Result<()>)>;
@@ -267,6 +326,7 @@ pub async fn serve_csi(
 ) -> anyhow::Result<()> {
     Server::builder()
         .add_service(IdentityServer::new(Identity::new(readiness)))
+        .add_service(ControllerServer::new(ControllerService::new(node.clone())))
         .add_service(NodeServer::new(NodeService::new(node)))
         .serve_with_incoming_shutdown(incoming, token.cancelled_owned())
         .await

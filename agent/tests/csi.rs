@@ -103,7 +103,7 @@ async fn says_who_it_is_and_what_it_can() {
         .await
         .expect("answers")
         .into_inner();
-    assert_eq!(capabilities.capabilities.len(), 2);
+    assert_eq!(capabilities.capabilities.len(), 3);
 
     let mut client = node_client(&machine).await;
     let info = client
@@ -132,6 +132,8 @@ async fn says_who_it_is_and_what_it_can() {
             rpc::Type::GetVolumeStats,
             rpc::Type::ExpandVolume,
             rpc::Type::SingleNodeMultiWriter,
+            rpc::Type::GetVolumeHealth,
+            rpc::Type::GetStorageHealth,
         ]
     );
     agent.stop().await;

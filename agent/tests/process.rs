@@ -13,7 +13,7 @@ use std::{
 use berth_csi::{
     csi::{
         NodeGetInfoRequest, NodePublishVolumeRequest, NodeStageVolumeRequest,
-        volume_capability::access_mode::Mode,
+        node_client::NodeClient, volume_capability::access_mode::Mode,
     },
     registration::{InfoRequest, RegistrationStatus, registration_client::RegistrationClient},
 };
@@ -260,4 +260,56 @@ async fn people_make_pools_and_look_at_volumes_beside_the_agent() {
     assert!(String::from_utf8_lossy(&found.stdout).contains("volumes/notes"));
     assert!(node.pool_dir("disk0").join("volumes/notes").exists());
     agent.stop().await;
+}
+
+#[tokio::test]
+async fn a_standalone_agent_needs_no_api_server_and_is_alone_on_its_root() {
+    let machine = Machine::new();
+    let socket = machine.node.root().with_file_name("csi.sock");
+    let run = |socket: &Path| {
+        let mut command = Command::new(PROGRAM);
+        command
+            .args(["run", "--standalone", "--listen-address", "127.0.0.1:0"])
+            .arg("--csi-socket")
+            .arg(socket)
+            .env("BERTH_ROOT", machine.node.root())
+            .env("BERTH_KUBELET_DIR", machine.node.kubelet())
+            .env_remove("NODE_NAME")
+            .env("KUBECONFIG", "/nothing/here");
+        command
+    };
+    let child = run(&socket).stderr(Stdio::null()).spawn().expect("starts");
+    let mut daemon = Daemon { child };
+    daemon.until_listening(&socket).await;
+    let mut client = NodeClient::new(connect(&socket).await);
+    let info = client.node_get_info(NodeGetInfoRequest {}).await;
+    let host = fs::read_to_string("/proc/sys/kernel/hostname").expect("reads");
+    assert_eq!(info.expect("answers").into_inner().node_id, host.trim());
+    drop(client);
+
+    // Another one on the same root ends, though it would listen elsewhere.
+    let other = machine.node.root().with_file_name("other.sock");
+    let second = run(&other).output().expect("runs");
+    assert_eq!(second.status.code(), Some(2), "{second:?}");
+    let said = String::from_utf8_lossy(&second.stderr).into_owned();
+    assert!(said.contains("in use by another agent"), "{said}");
+    assert!(!other.exists());
+
+    // Without --standalone a node has to be named.
+    let nameless = Command::new(PROGRAM)
+        .arg("run")
+        .env_remove("NODE_NAME")
+        .output()
+        .expect("runs");
+    assert_eq!(nameless.status.code(), Some(2));
+    let said = String::from_utf8_lossy(&nameless.stderr).into_owned();
+    assert!(said.contains("--node-name"), "{said}");
+
+    assert_eq!(daemon.terminate().await, Some(0));
+    assert!(
+        !machine.node.root().join("bin").exists(),
+        "no copy of the program"
+    );
+    let registration = berth_agent::registration::socket(&machine.node.kubelet());
+    assert!(!registration.exists(), "kubelet is not told");
 }

@@ -33,15 +33,30 @@ impl Provisioner {
         if let Some(home) = inner.home(id) {
             return self.delete_from(&home, id);
         }
+        if self.is_erased(id)? {
+            return Ok(());
+        }
+        Err(Error::UnknownVolume { id: id.to_owned() })
+    }
+
+    /// Whether a pool that is here erased a volume of this id on purpose: no pool
+    /// makes it again, so a caller that names volumes itself looks before it does.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] when this cannot be an id, [`Error::Io`] when a
+    /// tombstone cannot be read.
+    pub fn is_erased(&self, id: &str) -> Result<bool, Error> {
+        let inner = &self.inner;
+        names::volume_id(id)?;
         let pools: Vec<PoolId> = lock(&inner.state).pools.keys().cloned().collect();
         for pool in pools {
             if let Ok(open) = inner.open_pool(&pool, Need::Read)
                 && inner.tombstone(&open, id)?.is_some()
             {
-                return Ok(());
+                return Ok(true);
             }
         }
-        Err(Error::UnknownVolume { id: id.to_owned() })
+        Ok(false)
     }
 
     /// Like [`delete`](Self::delete), of a volume that is known to lie in `pool`:

@@ -30,7 +30,8 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Serve this node's pools to Kubernetes (the DaemonSet's command)
+    /// Serve this node's pools to Kubernetes (the DaemonSet's command), or with
+    /// --standalone to whoever speaks CSI
     Run(RunArgs),
     /// List the pools of this node, or make new ones
     Pools(PoolsArgs),
@@ -167,6 +168,8 @@ mod tests {
             "berth-agent inspect shop/data-web-0",
             "berth-agent check",
             "berth-agent run --node-name n1 --create-pools",
+            "berth-agent run --standalone",
+            "berth-agent run --standalone --node-name n1 --csi-socket /s",
         ] {
             Cli::try_parse_from(line.split(' ')).unwrap_or_else(|error| panic!("{line}: {error}"));
         }

@@ -41,9 +41,11 @@ impl identity_server::Identity for Identity {
         &self,
         _: Request<GetPluginCapabilitiesRequest>,
     ) -> Result<Response<GetPluginCapabilitiesResponse>, Status> {
-        // No CONTROLLER_SERVICE: volumes are made by way of the API.
         use plugin_capability::{Service, Type, VolumeExpansion};
         let capabilities = [
+            Type::Service(Service {
+                r#type: service::Type::ControllerService.into(),
+            }),
             Type::Service(Service {
                 r#type: service::Type::VolumeAccessibilityConstraints.into(),
             }),

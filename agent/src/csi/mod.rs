@@ -1,8 +1,18 @@
 //! The Container Storage Interface: what kubelet calls over the agent's socket.
 
+mod answer;
+mod capacity;
+pub mod controller;
+mod create;
 pub mod guard;
+mod health;
 pub mod identity;
+mod lookup;
+mod names;
 pub mod node;
+mod pages;
+mod parameters;
+mod placement;
 mod request;
 pub mod server;
 pub mod status;

@@ -8,16 +8,21 @@ use std::path::PathBuf;
 use berth_csi::csi::{
     NodeExpandVolumeRequest, NodeExpandVolumeResponse, NodeGetCapabilitiesRequest,
     NodeGetCapabilitiesResponse, NodeGetInfoRequest, NodeGetInfoResponse,
-    NodeGetVolumeStatsRequest, NodeGetVolumeStatsResponse, NodePublishVolumeRequest,
-    NodePublishVolumeResponse, NodeServiceCapability, NodeStageVolumeRequest,
-    NodeStageVolumeResponse, NodeUnpublishVolumeRequest, NodeUnpublishVolumeResponse,
-    NodeUnstageVolumeRequest, NodeUnstageVolumeResponse, Topology, node_server,
+    NodeGetStorageHealthRequest, NodeGetStorageHealthResponse, NodeGetVolumeHealthRequest,
+    NodeGetVolumeHealthResponse, NodeGetVolumeStatsRequest, NodeGetVolumeStatsResponse,
+    NodePublishVolumeRequest, NodePublishVolumeResponse, NodeServiceCapability,
+    NodeStageVolumeRequest, NodeStageVolumeResponse, NodeUnpublishVolumeRequest,
+    NodeUnpublishVolumeResponse, NodeUnstageVolumeRequest, NodeUnstageVolumeResponse, node_server,
     node_service_capability, node_service_capability::rpc,
 };
-use berth_provisioner::{Error, Publish, Stage, VolumeMode};
+use berth_provisioner::{Backend, Error, Publish, Stage};
 use tonic::{Request, Response, Status};
 
-use super::request::{access, predecessor, required, usage};
+use super::{
+    capacity::{Range, bytes},
+    health, placement,
+    request::{Access, access, filesystems, predecessor, required, usage},
+};
 use crate::{
     metrics::Operation,
     node::{Failure, Node},
@@ -37,28 +42,52 @@ impl NodeService {
     pub fn new(node: Node) -> Self {
         Self { node }
     }
+}
 
-    /// Runs one operation and logs how it went, once.
+/// Runs one operation and logs how it went, once.
+pub(super) async fn operate<T: Send + 'static>(
+    node: &Node,
+    operation: Operation,
+    id: &str,
+    work: impl FnOnce(&berth_provisioner::Provisioner) -> Result<T, Error> + Send + 'static,
+) -> Result<T, Failure> {
+    let result = node.operate(operation, id, work).await;
+    match &result {
+        Ok(_) if operation.changes_volume() => {
+            tracing::info!(volume = id, method = ?operation, "done");
+        }
+        Ok(_) => tracing::debug!(volume = id, method = ?operation, "done"),
+        Err(Failure::Busy { .. }) => {
+            tracing::info!(volume = id, method = ?operation, "another operation is running");
+        }
+        Err(error) => {
+            tracing::warn!(volume = id, method = ?operation, %error, "refused or failed");
+        }
+    }
+    result
+}
+
+impl NodeService {
     async fn operate<T: Send + 'static>(
         &self,
         operation: Operation,
         id: &str,
         work: impl FnOnce(&berth_provisioner::Provisioner) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Status> {
-        let result = self.node.operate(operation, id, work).await;
-        match &result {
-            Ok(_) if operation.changes_volume() => {
-                tracing::info!(volume = id, method = ?operation, "done");
-            }
-            Ok(_) => tracing::debug!(volume = id, method = ?operation, "done"),
-            Err(Failure::Busy { .. }) => {
-                tracing::info!(volume = id, method = ?operation, "another operation is running");
-            }
-            Err(error) => {
-                tracing::warn!(volume = id, method = ?operation, %error, "refused or failed");
-            }
+        Ok(operate(&self.node, operation, id, work).await?)
+    }
+
+    /// Refuses a filesystem that the volume does not have. What is not known is
+    /// the operation's to refuse.
+    async fn check_filesystem(&self, id: &str, access: &Access) -> Result<(), Status> {
+        if access.fs_type.is_empty() {
+            return Ok(());
         }
-        result.map_err(Status::from)
+        let volume = id.to_owned();
+        match self.node.read(move |disk| disk.find(&volume)).await? {
+            Some(report) => filesystems::check(&access.fs_type, report.backend),
+            None => Ok(()),
+        }
     }
 }
 
@@ -71,13 +100,14 @@ impl node_server::Node for NodeService {
         let request = request.into_inner();
         let id = required("volume_id", &request.volume_id)?;
         let staging = required("staging_target_path", &request.staging_target_path)?;
-        access(request.volume_capability.as_ref())?;
+        let access = access(request.volume_capability.as_ref())?;
+        self.check_filesystem(&id, &access).await?;
         let volume = id.clone();
         self.operate(Operation::Stage, &id, move |disk| {
             disk.stage(&Stage {
                 id: volume,
                 staging: staging.into(),
-                mode: VolumeMode::Filesystem,
+                mode: access.mode,
             })
         })
         .await?;
@@ -113,13 +143,14 @@ impl node_server::Node for NodeService {
                 "staging_target_path is missing: the volume must be staged first",
             ));
         }
+        self.check_filesystem(&id, &access).await?;
         let publish = Publish {
             id: id.clone(),
             target: target.into(),
             staging: Some(request.staging_target_path.into()),
-            mode: VolumeMode::Filesystem,
+            mode: access.mode,
             readonly: request.readonly || access.readonly,
-            flags: Vec::new(),
+            flags: access.flags,
             pod_uid: request.volume_context.remove(POD_UID).unwrap_or_default(),
             single_writer: access.single_writer,
         };
@@ -166,18 +197,40 @@ impl node_server::Node for NodeService {
                 };
                 let here = report.staged.contains(&path)
                     || report.published.iter().any(|at| at.target == path);
-                here.then(|| disk.stats(&volume)).transpose()
+                here.then(|| disk.stats(&volume).map(|stats| usage(&stats, report.mode)))
+                    .transpose()
             })
             .await?;
         match found {
-            Some(stats) => Ok(Response::new(NodeGetVolumeStatsResponse {
-                usage: usage(&stats),
-            })),
+            Some(usage) => Ok(Response::new(NodeGetVolumeStatsResponse { usage })),
             None => Err(Status::not_found(format!(
                 "volume {id} is not mounted at {}",
                 request.volume_path
             ))),
         }
+    }
+
+    async fn node_get_volume_health(
+        &self,
+        request: Request<NodeGetVolumeHealthRequest>,
+    ) -> Result<Response<NodeGetVolumeHealthResponse>, Status> {
+        let id = required("volume_id", &request.into_inner().volume_id)?;
+        let volume = id.clone();
+        let found = self.node.read(move |disk| disk.find(&volume)).await?;
+        let found = found.ok_or_else(|| Failure::Disk(Error::UnknownVolume { id }))?;
+        Ok(Response::new(NodeGetVolumeHealthResponse {
+            volume_health: Some(health::volume(&found)),
+        }))
+    }
+
+    async fn node_get_storage_health(
+        &self,
+        _: Request<NodeGetStorageHealthRequest>,
+    ) -> Result<Response<NodeGetStorageHealthResponse>, Status> {
+        let pools = self.node.recent_pools().await?;
+        Ok(Response::new(NodeGetStorageHealthResponse {
+            backend_health: health::pools(&pools),
+        }))
     }
 
     /// The controller grows volumes by way of their objects; kubelet calls this
@@ -189,32 +242,33 @@ impl node_server::Node for NodeService {
         let request = request.into_inner();
         let id = required("volume_id", &request.volume_id)?;
         required("volume_path", &request.volume_path)?;
-        let range = request.capacity_range.unwrap_or_default();
-        let (Ok(asked), Ok(limit)) = (
-            u64::try_from(range.required_bytes),
-            u64::try_from(range.limit_bytes),
-        ) else {
-            return Err(Status::invalid_argument("capacity_range is negative"));
-        };
+        let range = Range::read(request.capacity_range.as_ref())?;
+        if let Some(capability) = &request.volume_capability {
+            access(Some(capability))?;
+        }
         let volume = id.clone();
         let size = self
             .operate(Operation::Expand, &id, move |disk| {
                 let Some(report) = disk.find(&volume) else {
                     return Err(Error::UnknownVolume { id: volume });
                 };
-                match asked > report.enforced {
-                    true => disk.expand(&volume, asked).map(|grown| grown.enforced),
-                    false => Ok(report.enforced),
+                let asked = range.required.unwrap_or(0);
+                // What is inside an image grows at this step.
+                if asked > report.enforced || report.backend == Backend::Image {
+                    let size = asked.max(report.size);
+                    return disk.expand(&volume, size).map(|grown| grown.enforced);
                 }
+                Ok(report.enforced)
             })
             .await?;
-        if limit != 0 && size > limit {
+        if range.limit.is_some_and(|limit| size > limit) {
             return Err(Status::out_of_range(format!(
-                "volume {id} has {size} bytes, and {limit} are allowed; volumes do not shrink"
+                "volume {id} has {size} bytes, more than the limit_bytes {}; volumes do not shrink",
+                range.limit.unwrap_or_default()
             )));
         }
         Ok(Response::new(NodeExpandVolumeResponse {
-            capacity_bytes: i64::try_from(size).unwrap_or(i64::MAX),
+            capacity_bytes: bytes(size),
         }))
     }
 
@@ -228,6 +282,8 @@ impl node_server::Node for NodeService {
             rpc::Type::ExpandVolume,
             // Makes kubelet tell ReadWriteOncePod apart.
             rpc::Type::SingleNodeMultiWriter,
+            rpc::Type::GetVolumeHealth,
+            rpc::Type::GetStorageHealth,
         ]
         .map(|capability| NodeServiceCapability {
             r#type: Some(node_service_capability::Type::Rpc(
@@ -248,13 +304,7 @@ impl node_server::Node for NodeService {
         Ok(Response::new(NodeGetInfoResponse {
             node_id: self.node.name.to_string(),
             max_volumes_per_node: 0,
-            accessible_topology: Some(Topology {
-                segments: [(
-                    berth_api::names::TOPOLOGY_NODE.to_owned(),
-                    self.node.name.to_string(),
-                )]
-                .into(),
-            }),
+            accessible_topology: Some(placement::topology(&self.node.name)),
         }))
     }
 }

@@ -1,4 +1,4 @@
-//! What requests of the node service ask for, checked and told in the words of
+//! What requests ask for, checked and told in the words of
 //! the provisioner. Pure.
 
 use berth_csi::csi::{
@@ -6,7 +6,7 @@ use berth_csi::csi::{
     volume_capability::{AccessType, access_mode::Mode},
     volume_usage::Unit,
 };
-use berth_provisioner::{Publish, Usage, VolumeReport};
+use berth_provisioner::{MountFlag, Publish, Usage, VolumeMode, VolumeReport};
 use tonic::Status;
 
 /// An argument that must be there.
@@ -18,8 +18,12 @@ pub(super) fn required(name: &str, value: &str) -> Result<String, Status> {
 }
 
 /// What a volume capability asks for, as far as it makes a difference here.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Access {
+    pub(super) mode: VolumeMode,
+    /// Filesystem that the caller takes the volume to have; empty for any.
+    pub(super) fs_type: String,
+    pub(super) flags: Vec<MountFlag>,
     pub(super) readonly: bool,
     pub(super) single_writer: bool,
 }
@@ -31,7 +35,7 @@ pub(super) fn access(capability: Option<&VolumeCapability>) -> Result<Access, St
         .access_mode
         .ok_or_else(|| Status::invalid_argument("volume_capability.access_mode is missing"))?
         .mode();
-    let (mut readonly, single_writer) = match mode {
+    let (readonly, single_writer) = match mode {
         Mode::SingleNodeWriter | Mode::SingleNodeMultiWriter => (false, false),
         Mode::SingleNodeSingleWriter => (false, true),
         Mode::SingleNodeReaderOnly => (true, false),
@@ -40,46 +44,120 @@ pub(super) fn access(capability: Option<&VolumeCapability>) -> Result<Access, St
         | Mode::MultiNodeSingleWriter
         | Mode::MultiNodeMultiWriter => {
             return Err(Status::invalid_argument(format!(
-                "access mode {} is not possible: the volume is a directory on one node; use ReadWriteOnce or ReadWriteOncePod",
+                "access mode {} is not possible: the volume is on a disk of one node; use ReadWriteOnce or ReadWriteOncePod",
                 mode.as_str_name()
             )));
         }
     };
+    let mut access = Access {
+        mode: VolumeMode::Filesystem,
+        fs_type: String::new(),
+        flags: Vec::new(),
+        readonly,
+        single_writer,
+    };
     match &capability.access_type {
         Some(AccessType::Mount(mount)) => {
-            if !matches!(mount.fs_type.as_str(), "" | "btrfs") {
-                return Err(Status::invalid_argument(format!(
-                    "filesystem {:?} cannot be had: the volume has its pool's filesystem; leave the type out",
-                    mount.fs_type
-                )));
-            }
+            filesystems::known(&mount.fs_type)?;
+            access.fs_type.clone_from(&mount.fs_type);
             for flag in &mount.mount_flags {
                 match flag.as_str() {
-                    "ro" => readonly = true,
+                    "ro" => access.readonly = true,
                     "rw" => {}
-                    flag => {
-                        return Err(Status::invalid_argument(format!(
-                            "mount option {flag:?} is not supported: volumes share their pool's mount options"
-                        )));
-                    }
+                    flag => access.flags.push(mount_flag(flag)?),
                 }
             }
         }
-        Some(AccessType::Block(_)) => {
-            return Err(Status::invalid_argument(
-                "raw block volumes are not supported by this version; use volumeMode: Filesystem",
-            ));
-        }
+        Some(AccessType::Block(_)) => access.mode = VolumeMode::Block,
         None => {
             return Err(Status::invalid_argument(
                 "volume_capability.access_type is missing",
             ));
         }
     }
-    Ok(Access {
-        readonly,
-        single_writer,
+    Ok(access)
+}
+
+fn mount_flag(name: &str) -> Result<MountFlag, Status> {
+    let found = MountFlag::ALL.into_iter().find(|(_, known)| *known == name);
+    found.map(|(flag, _)| flag).ok_or_else(|| {
+        let known = MountFlag::ALL.map(|(_, known)| known).join(", ");
+        Status::invalid_argument(format!(
+            "mount option {name:?} is not supported; use some of ro, rw, {known}"
+        ))
     })
+}
+
+/// What all capabilities of a volume ask for together: it must serve with each.
+///
+/// The error is INVALID_ARGUMENT: there is none, one cannot be, or one excludes
+/// another.
+pub(super) fn accesses(capabilities: &[VolumeCapability]) -> Result<(VolumeMode, String), Status> {
+    let mut all: Option<(VolumeMode, String)> = None;
+    for capability in capabilities {
+        let Access { mode, fs_type, .. } = access(Some(capability))?;
+        match &mut all {
+            None => all = Some((mode, fs_type)),
+            Some((other, _)) if *other != mode => {
+                return Err(Status::invalid_argument(
+                    "volume_capabilities ask for block and for mount: a volume is one of them; ask for two volumes",
+                ));
+            }
+            Some((_, other)) if other.is_empty() => *other = fs_type,
+            Some((_, other)) if !fs_type.is_empty() && *other != fs_type => {
+                return Err(Status::invalid_argument(format!(
+                    "volume_capabilities ask for the filesystems {other:?} and {fs_type:?}: a volume has one; leave the types out"
+                )));
+            }
+            Some(_) => {}
+        }
+    }
+    all.ok_or_else(|| Status::invalid_argument("volume_capabilities are missing"))
+}
+
+/// Types of filesystems, as callers name them.
+pub(super) mod filesystems {
+    use berth_provisioner::Backend;
+    use tonic::Status;
+
+    /// Filesystem inside an image.
+    const IMAGE: &str = "ext4";
+
+    /// Refuses a type that no backend gives.
+    pub(crate) fn known(fs_type: &str) -> Result<(), Status> {
+        match fs_type {
+            "" | "btrfs" | "ext4" | "xfs" => Ok(()),
+            other => Err(Status::invalid_argument(format!(
+                "filesystem {other:?} cannot be had: a volume has its pool's filesystem (btrfs, ext4, xfs), or ext4 with backend image; leave the type out"
+            ))),
+        }
+    }
+
+    /// Filesystem that the users of a volume see.
+    pub(crate) fn inside(backend: Backend, pools: &str) -> &str {
+        match backend {
+            Backend::Image => IMAGE,
+            Backend::Btrfs | Backend::ProjectQuota | Backend::Directory => pools,
+        }
+    }
+
+    /// Refuses a type that a backend cannot give.
+    pub(crate) fn check(fs_type: &str, backend: Backend) -> Result<(), Status> {
+        known(fs_type)?;
+        let can: &[&str] = match backend {
+            Backend::Btrfs => &["btrfs"],
+            Backend::Image => &[IMAGE],
+            Backend::ProjectQuota => &["ext4", "xfs"],
+            Backend::Directory => &["btrfs", "ext4", "xfs"],
+        };
+        match fs_type.is_empty() || can.contains(&fs_type) {
+            true => Ok(()),
+            false => Err(Status::invalid_argument(format!(
+                "filesystem {fs_type:?} cannot be had: backend {backend} gives {}; leave the type out",
+                can.join(" or ")
+            ))),
+        }
+    }
 }
 
 /// The pod that still has a set's volume mounted when another one asks for it:
@@ -97,8 +175,18 @@ pub(super) fn predecessor(volume: &VolumeReport, request: &Publish) -> Option<St
     ))
 }
 
-pub(super) fn usage(usage: &Usage) -> Vec<VolumeUsage> {
+/// Usage as the protocol has it. What a pod keeps on a raw device is its own
+/// affair: of that only the size is known.
+pub(super) fn usage(usage: &Usage, mode: VolumeMode) -> Vec<VolumeUsage> {
     let count = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+    if mode == VolumeMode::Block {
+        return vec![VolumeUsage {
+            available: 0,
+            total: count(usage.total),
+            used: 0,
+            unit: Unit::Bytes.into(),
+        }];
+    }
     let mut all = vec![VolumeUsage {
         available: count(usage.available),
         total: count(usage.total),
@@ -198,12 +286,17 @@ mod tests {
                 mount("", &["ro"]),
                 Ok((true, false)),
             ),
-            (Mode::SingleNodeWriter, mount("", &["noatime"]), invalid),
-            (Mode::SingleNodeWriter, mount("ext4", &[]), invalid),
             (
                 Mode::SingleNodeWriter,
+                mount("ext4", &["noatime", "ro"]),
+                Ok((true, false)),
+            ),
+            (Mode::SingleNodeWriter, mount("", &["sync"]), invalid),
+            (Mode::SingleNodeWriter, mount("zfs", &[]), invalid),
+            (
+                Mode::SingleNodeSingleWriter,
                 Some(AccessType::Block(BlockVolume {})),
-                invalid,
+                Ok((false, true)),
             ),
             (Mode::SingleNodeWriter, None, invalid),
             (Mode::MultiNodeMultiWriter, mount("", &[]), invalid),
@@ -216,5 +309,76 @@ mod tests {
             );
         }
         assert!(access(None).is_err());
+    }
+
+    #[test]
+    fn mount_options_are_known_by_name() {
+        let flags: Vec<&str> = MountFlag::ALL.iter().map(|(_, name)| *name).collect();
+        let capability = |flags: &[&str]| VolumeCapability {
+            access_mode: Some(AccessMode {
+                mode: Mode::SingleNodeWriter.into(),
+            }),
+            access_type: Some(AccessType::Mount(MountVolume {
+                mount_flags: flags.iter().map(|flag| (*flag).to_owned()).collect(),
+                ..MountVolume::default()
+            })),
+        };
+        let all = access(Some(&capability(&flags))).expect("known");
+        assert_eq!(all.flags, MountFlag::ALL.map(|(flag, _)| flag));
+        let refused = access(Some(&capability(&["nodev", "suid"]))).expect_err("unknown");
+        assert!(refused.message().contains("\"suid\""), "{refused}");
+    }
+
+    #[test]
+    fn capabilities_of_one_volume_agree() {
+        let block = AccessType::Block(BlockVolume {});
+        let mount = |fs_type: &str| {
+            AccessType::Mount(MountVolume {
+                fs_type: fs_type.to_owned(),
+                ..MountVolume::default()
+            })
+        };
+        let ask = |types: &[AccessType]| {
+            let all: Vec<_> = types
+                .iter()
+                .map(|access_type| VolumeCapability {
+                    access_mode: Some(AccessMode {
+                        mode: Mode::SingleNodeWriter.into(),
+                    }),
+                    access_type: Some(access_type.clone()),
+                })
+                .collect();
+            accesses(&all).map_err(|status| status.code())
+        };
+        let invalid = Err(tonic::Code::InvalidArgument);
+        let filesystem = |fs_type: &str| Ok((VolumeMode::Filesystem, fs_type.to_owned()));
+        assert_eq!(ask(&[]), invalid);
+        assert_eq!(ask(&[block.clone(), mount("")]), invalid);
+        assert_eq!(ask(&[mount("ext4"), mount("xfs")]), invalid);
+        assert_eq!(
+            ask(&[mount(""), mount("xfs"), mount("")]),
+            filesystem("xfs")
+        );
+        assert_eq!(ask(&[mount("")]), filesystem(""));
+        assert_eq!(
+            ask(&[block.clone(), block]),
+            Ok((VolumeMode::Block, String::new()))
+        );
+    }
+
+    #[test]
+    fn a_device_has_only_a_size() {
+        let seen = Usage {
+            total: 10,
+            used: 4,
+            available: 6,
+            ..Usage::default()
+        };
+        let shown = |mode| {
+            let all = usage(&seen, mode);
+            (all.len(), all[0].total, all[0].used, all[0].available)
+        };
+        assert_eq!(shown(VolumeMode::Filesystem), (1, 10, 4, 6));
+        assert_eq!(shown(VolumeMode::Block), (1, 10, 0, 0));
     }
 }

@@ -100,6 +100,15 @@ mod tests {
                 Code::AlreadyExists,
             ),
             (Error::UnknownVolume { id: id() }, Code::NotFound),
+            (Error::UnknownSnapshot { id: id() }, Code::NotFound),
+            (
+                Error::TooSmall {
+                    source_id: id(),
+                    size: 1,
+                    needed: 2,
+                },
+                Code::OutOfRange,
+            ),
             (
                 Error::Tombstoned {
                     id: id(),

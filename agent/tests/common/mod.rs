@@ -15,6 +15,7 @@ use berth_agent::{
 };
 use berth_csi::csi::{
     VolumeCapability,
+    controller_client::ControllerClient,
     identity_client::IdentityClient,
     node_client::NodeClient,
     volume_capability::{AccessMode, AccessType, MountVolume, access_mode::Mode},
@@ -133,7 +134,8 @@ impl Agent {
             claim: Some(ClaimRef {
                 namespace: "shop".to_owned(),
                 name: format!("data-{id}"),
-                uid: id.to_owned(),
+                // As of a claim of the cluster: not the volume's id.
+                uid: format!("uid-{id}"),
             }),
             set: set.then(|| SetRef {
                 kind: "OrdinalSet".to_owned(),
@@ -155,6 +157,10 @@ impl Agent {
 
 pub async fn node_client(machine: &Machine) -> NodeClient<Channel> {
     NodeClient::new(connect(&machine.socket()).await)
+}
+
+pub async fn controller_client(machine: &Machine) -> ControllerClient<Channel> {
+    ControllerClient::new(connect(&machine.socket()).await)
 }
 
 pub async fn identity_client(machine: &Machine) -> IdentityClient<Channel> {

@@ -143,6 +143,18 @@ pub(crate) const COREDNS: Component = Component {
     version_flags: false,
 };
 
+/// Upstream's test of CSI drivers.
+pub(crate) const CSI_SANITY: Component = Component {
+    name: "csi-sanity",
+    files: files!("csi-sanity", "go.mod", "go.sum", "tools.go"),
+    builds: &[build(
+        "github.com/kubernetes-csi/csi-test/v5/cmd/csi-sanity",
+        "csi-sanity",
+    )],
+    test: None,
+    version_flags: false,
+};
+
 /// What the node image holds.
 pub(crate) const NODE: [Component; 6] =
     [KUBERNETES_PROGRAMS, CONTAINERD, CNI, CRICTL, ETCD, COREDNS];
@@ -300,9 +312,13 @@ mod tests {
 
     #[test]
     fn names_are_unique() {
-        let mut names: Vec<_> = NODE.iter().chain([&KIND, &E2E]).map(|c| c.name).collect();
+        let mut names: Vec<_> = NODE
+            .iter()
+            .chain([&KIND, &E2E, &CSI_SANITY])
+            .map(|c| c.name)
+            .collect();
         names.sort_unstable();
         names.dedup();
-        assert_eq!(names.len(), NODE.len() + 2);
+        assert_eq!(names.len(), NODE.len() + 3);
     }
 }

@@ -115,7 +115,12 @@ pub fn archive(programs: &Path, output: &Path, base: Option<&str>) -> Result<()>
 }
 
 /// Runs cargo for one package's program and returns the program's path.
-fn cargo(checkout: &Path, command: &str, package: &str, rest: &[&str]) -> Result<PathBuf> {
+pub(crate) fn cargo(
+    checkout: &Path,
+    command: &str,
+    package: &str,
+    rest: &[&str],
+) -> Result<PathBuf> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let messages = Run::new(cargo)
         .args([command, "-q", "--bin", package])

@@ -40,6 +40,7 @@ mod nodes;
 mod options;
 mod paths;
 pub mod preflight;
+pub mod programs;
 pub mod progress;
 mod reexec;
 pub mod residue;
