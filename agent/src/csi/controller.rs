@@ -312,7 +312,7 @@ impl controller_server::Controller for ControllerService {
         let found = self.node.read(move |disk| disk.find_snapshot(&snapshot));
         let found = found
             .await?
-            .ok_or_else(|| Failure::Disk(Error::UnknownSnapshot { id }))?;
+            .ok_or(Failure::Disk(Error::UnknownSnapshot { id }))?;
         Ok(Response::new(GetSnapshotResponse {
             snapshot: Some(answer::snapshot(&found)),
         }))

@@ -217,7 +217,7 @@ impl node_server::Node for NodeService {
         let id = required("volume_id", &request.into_inner().volume_id)?;
         let volume = id.clone();
         let found = self.node.read(move |disk| disk.find(&volume)).await?;
-        let found = found.ok_or_else(|| Failure::Disk(Error::UnknownVolume { id }))?;
+        let found = found.ok_or(Failure::Disk(Error::UnknownVolume { id }))?;
         Ok(Response::new(NodeGetVolumeHealthResponse {
             volume_health: Some(health::volume(&found)),
         }))
