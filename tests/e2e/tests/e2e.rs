@@ -15,7 +15,8 @@ use berth_e2e::{
     evidence, install,
     kubectl::Kubectl,
     steps::{
-        clients, data, disruption, limits, network, order, place, refusal, rollout, shapes, tables,
+        backends, clients, data, disruption, limits, network, order, place, refusal, rollout,
+        shapes, tables,
     },
 };
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -57,6 +58,9 @@ const SIDE_BY_SIDE: &[(&str, Test)] = tests! {
     "full_claim_stops_at_its_size": |w, ns| limits::full_claim_stops(&w.ctx, ns, &w.nodes[2]);
     "small_claim_is_rounded_up": |w, ns| limits::small_claim_is_rounded_up(&w.ctx, ns);
     "claim_grows": |w, ns| limits::claim_grows(&w.ctx, ns);
+    "image_volume_shows_its_limit": |w, ns| backends::image_volume(&w.ctx, ns);
+    "block_volume_keeps_its_bytes_and_grows": |w, ns| backends::block_volume(&w.ctx, ns);
+    "claim_is_copied": |w, ns| backends::claim_is_copied(&w.ctx, ns);
     "dns_of_each_ordinal": |w, ns| network::dns(&w.ctx, ns);
     "pod_proxy_and_service": |w, ns| network::proxy_and_service(&w.ctx, ns);
     "table_of_creations": |w, ns| tables::create(&w.ctx, ns);

@@ -1,6 +1,7 @@
 //! What Berth promises, one function per promise. The demo tells some of them as
 //! a story; the tests run all. Each takes a namespace of its own.
 
+pub mod backends;
 pub mod clients;
 pub mod data;
 pub mod disruption;
