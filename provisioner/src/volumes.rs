@@ -66,11 +66,12 @@ impl Provisioner {
     /// nothing: volumes do not shrink.
     ///
     /// # Errors
-    /// [`Error::NoRoom`], [`Error::UnknownVolume`], or what is wrong with the volume
-    /// or its pool.
+    /// [`Error::InvalidArgument`] for a size that no disk has, [`Error::NoRoom`],
+    /// [`Error::UnknownVolume`], or what is wrong with the volume or its pool.
     pub fn expand(&self, id: &str, size: u64) -> Result<VolumeReport, Error> {
         let inner = &self.inner;
         inner.manage()?;
+        validate_size(size)?;
         let _one = inner.volume_locks.hold(id);
         let home = inner
             .home(id)
@@ -91,15 +92,20 @@ impl Provisioner {
     }
 }
 
-fn validate(want: &VolumeSpec) -> Result<(), Error> {
-    names::volume_id(&want.id)?;
-    if want.size == 0 || i64::try_from(want.size).is_err() {
+fn validate_size(size: u64) -> Result<(), Error> {
+    if size == 0 || i64::try_from(size).is_err() {
         return Err(Error::invalid(
             "size",
-            want.size.to_string(),
+            size.to_string(),
             "must be between 1 and 2^63-1 bytes",
         ));
     }
+    Ok(())
+}
+
+fn validate(want: &VolumeSpec) -> Result<(), Error> {
+    names::volume_id(&want.id)?;
+    validate_size(want.size)?;
     if want.mode == VolumeMode::Block
         && let Some(backend) = want.backend
         && !backend::possible(backend, want.mode)
