@@ -136,10 +136,15 @@ impl Driver for Image {
             return Ok(false);
         }
         let file = made.home.open_file(DATA)?;
-        Ok(match made.body.mode {
-            VolumeMode::Filesystem => ext4_size(&file)?.is_some(),
-            VolumeMode::Block => true,
-        })
+        let length = file.metadata()?.len();
+        // What was cut off is lost: nothing is put in its place.
+        Ok(length >= made.body.least
+            && match made.body.mode {
+                VolumeMode::Filesystem => {
+                    ext4_size(&file)?.is_some_and(|inside| inside > 0 && inside <= length)
+                }
+                VolumeMode::Block => true,
+            })
     }
 
     fn pinned(&self, made: &Made<'_>) -> io::Result<u64> {
