@@ -159,6 +159,16 @@ impl Inner {
         let (number, handle) = self.loop_for(pool, record, image, false)?;
         self.sys
             .mount_loop(number, &place.parent, &place.name, how)
+            .map_err(|e| {
+                let image = pool.dir.path().join(VOLUMES).join(&record.id).join(DATA);
+                let kind = e.kind();
+                let advice = format!(
+                    "{e}; it is left as it is: if its filesystem is damaged, copy the image, then \
+                     run `e2fsck -f {}` on the node",
+                    image.display()
+                );
+                std::io::Error::new(kind, advice)
+            })
             .doing("mounting the image at", &place.said)?;
         drop(handle);
         Ok(())

@@ -165,7 +165,7 @@ impl Driver for Image {
         _sys: &dyn Sys,
         parent: &Dir,
         _body: Option<Body>,
-        _go_on: &mut dyn FnMut() -> bool,
+        go_on: &mut dyn FnMut() -> bool,
     ) -> io::Result<Erasing> {
         if parent.kind(DATA)? == Some(Kind::File) {
             // Bit by bit: freeing a large file at once holds up the disk.
@@ -176,8 +176,11 @@ impl Driver for Image {
                 file.set_len(length)?;
             }
         }
-        parent.remove_file(DATA)?;
-        Ok(Erasing::Freed)
+        // Whatever is in its place goes as well.
+        Ok(match parent.remove_tree(DATA.as_ref(), go_on)? {
+            true => Erasing::Freed,
+            false => Erasing::Stopped,
+        })
     }
 }
 
