@@ -138,7 +138,12 @@ impl Inner {
         if record.backend == Backend::Btrfs && limit == Some(record.enforced) {
             return;
         }
-        if let Err(e) = self.limit(pool, record) {
+        // A limit is another volume's, where the data is not what was made.
+        let set = self.open_data(pool, record).and_then(|_| {
+            self.limit(pool, record)
+                .doing("setting the limit in", pool.dir.path())
+        });
+        if let Err(e) = set {
             tracing::warn!(volume = record.id, error = %e, "limit cannot be set");
         }
     }
