@@ -57,7 +57,9 @@ impl Inner {
             pool.identity.capacity,
         ));
         let volumes = self.load_volumes(pool, &qgroups, &mut ledger, settle)?;
-        let snapshots = self.load_snapshots(pool, &mut ledger)?;
+        let snapshots = self.load_snapshots(pool, &qgroups, &mut ledger)?;
+        // Without them, what was erased could be made again.
+        drop(pool.tombstones()?);
         let trash = self.load_trash(pool, &qgroups, &mut ledger, settle)?;
         if settle {
             self.clear_making(pool)?;
@@ -151,10 +153,12 @@ impl Inner {
     fn load_snapshots(
         &self,
         pool: &Pool,
+        qgroups: &BTreeMap<u64, Qgroup>,
         ledger: &mut Ledger,
     ) -> Result<BTreeMap<String, Entry<SnapshotRecord>>, Error> {
         let mut found = BTreeMap::new();
-        if pool.filesystem.read_only
+        // A pool of an older program has no such directory yet.
+        if (pool.filesystem.read_only || !self.manages())
             && pool
                 .dir
                 .kind(SNAPSHOTS)
@@ -168,8 +172,16 @@ impl Inner {
             if names::volume_id(&id).is_err() {
                 continue;
             }
-            let read = snapshots
-                .open(&id, Mounts::Stay)
+            let dir = snapshots.open(&id, Mounts::Stay);
+            let stray = dir.as_ref().is_ok_and(|dir| {
+                [RECORD, DATA]
+                    .iter()
+                    .all(|part| matches!(dir.kind(part), Ok(None)))
+            });
+            if stray {
+                continue;
+            }
+            let read = dir
                 .map_err(|e| format!("cannot be opened: {e}"))
                 .and_then(|dir| pool::read::<SnapshotRecord>(&dir, RECORD));
             let entry = match read {
@@ -188,6 +200,8 @@ impl Inner {
             };
             if let Entry::Damaged(why) = &entry {
                 tracing::warn!(snapshot = id, why, "snapshot is damaged");
+                let held = self.limit_of_unrecorded(&snapshots, &id, qgroups);
+                ledger.hold(Holder::Snapshot(id.clone()), held);
             }
             found.insert(id, entry);
         }
