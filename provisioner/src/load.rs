@@ -236,11 +236,21 @@ impl Inner {
         let trash = pool.trash()?;
         for name in trash.directories().doing("listing", trash.path())? {
             let id = id_in_trash(&name).to_owned();
+            if names::volume_id(&id).is_err() {
+                continue;
+            }
             let Ok(dir) = trash.open(&name, Mounts::Stay) else {
                 continue;
             };
-            let record = pool::read::<VolumeRecord>(&dir, RECORD).ok().flatten();
-            let snapshot = pool::read::<SnapshotRecord>(&dir, RECORD).ok().flatten();
+            // Another volume's record says nothing of what lies here.
+            let record = pool::read::<VolumeRecord>(&dir, RECORD)
+                .ok()
+                .flatten()
+                .filter(|record| record.id == id && record.pool == pool.identity.id);
+            let snapshot = pool::read::<SnapshotRecord>(&dir, RECORD)
+                .ok()
+                .flatten()
+                .filter(|record| record.id == id && record.pool == pool.identity.id);
             let tombstone = self.tombstone(pool, &id)?.is_some();
             let empty = dir.names().doing("listing", dir.path())?.is_empty();
             // Without record and tombstone nobody wanted it erased: check reports it.
