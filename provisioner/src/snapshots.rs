@@ -191,6 +191,7 @@ impl Inner {
         let path = snapshots.path().join(id);
         let mut name = None;
         if snapshots.kind(id).doing("looking at", &path)?.is_some() {
+            self.refuse_mounts_in(pool, id, &format!("{SNAPSHOTS}/{id}"))?;
             let trash = pool.trash()?;
             let new = free_name(&trash, &format!("{id}{MARK}"))?;
             snapshots
