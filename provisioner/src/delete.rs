@@ -2,7 +2,7 @@
 
 use std::time::SystemTime;
 
-use crate::dir::Dir;
+use crate::dir::{Dir, Kind};
 use crate::error::{Doing, Error};
 use crate::ledger::Holder;
 use crate::load::free_name;
@@ -10,7 +10,7 @@ use crate::locks::lock;
 use crate::names;
 use crate::pool::{Need, Pool};
 use crate::provisioner::{Entry, Inner, Provisioner, Trashed};
-use crate::record::VolumeRecord;
+use crate::record::{VOLUMES, VolumeRecord};
 use crate::types::PoolId;
 
 /// Tombstones that a pool keeps; beyond it a tenth, the oldest, goes.
@@ -92,12 +92,15 @@ impl Provisioner {
             Some(Entry::Sound(record)) => Some(*record),
             _ => None,
         };
-        inner.discard(&open, id, record.as_ref())?;
-        if let Some(record) = &record {
+        let discarded = inner.discard(&open, id, record.as_ref());
+        // Also when only the tombstone failed: what makes room again is in the trash.
+        inner.signal.wake();
+        if let Some(record) = &record
+            && inner.home(id).is_none()
+        {
             inner.unlink(&open.name, record);
         }
-        inner.signal.wake();
-        Ok(())
+        discarded
     }
 }
 
@@ -113,17 +116,30 @@ impl Inner {
                 by: using.to_string(),
             });
         }
-        self.detach(pool, id)
+        self.detach(pool, id)?;
+        self.refuse_mounts_in(pool, id, &format!("{VOLUMES}/{id}"))
+    }
+
+    /// Refuses to erase what has something mounted in it: that is not Berth's, would
+    /// hold the erasure up, and btrfs would take it off without asking.
+    pub(crate) fn refuse_mounts_in(&self, pool: &Pool, id: &str, home: &str) -> Result<(), Error> {
+        let path = pool.dir.path().join(home);
+        let table = self.sys.mounts().doing("reading the mounts in", &path)?;
+        match table.iter().find(|mount| mount.point.starts_with(&path)) {
+            None => Ok(()),
+            Some(mount) => Err(Error::Published {
+                id: id.to_owned(),
+                by: format!("a mount inside it at {}: unmount it", mount.point.display()),
+            }),
+        }
     }
 
     fn discard(&self, pool: &Pool, id: &str, record: Option<&VolumeRecord>) -> Result<(), Error> {
         let volumes = pool.volumes()?;
-        let there = volumes
-            .kind(id)
-            .doing("looking at", volumes.path())?
-            .is_some();
+        let kind = volumes.kind(id).doing("looking at", volumes.path())?;
+        let there = kind.is_some();
         let known = self.home(id).is_some();
-        if there && !known {
+        if there && (!known || kind != Some(Kind::Directory)) {
             return Err(Error::Damaged {
                 id: id.to_owned(),
                 why: format!(

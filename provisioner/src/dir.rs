@@ -231,6 +231,10 @@ impl Dir {
 
     /// Opens a regular file to read and write it.
     pub(crate) fn open_file(&self, name: &str) -> io::Result<File> {
+        // To open a device can be enough to make it act.
+        if self.kind(name)? == Some(Kind::Other) {
+            return Err(io::Error::other("not a regular file"));
+        }
         // Not blocking: a FIFO in the place of a file must not hold us.
         let flags = OFlag::O_RDWR | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
         let fd = beneath(

@@ -32,17 +32,24 @@ pub(crate) fn shows_inside(mount: &MountEntry, number: u32) -> bool {
     mount.device == format!("{MAJOR}{number}")
 }
 
+/// Whether a volume may have an image: one with a damaged record may, and pods may
+/// have it mounted.
+fn may_be_image(entry: &Entry) -> bool {
+    match entry {
+        Entry::Sound(record) => record.backend == Backend::Image,
+        Entry::Damaged(_) => true,
+    }
+}
+
 impl Inner {
     /// The loop devices that show a volume's image; none for other volumes.
     pub(crate) fn loops_of(&self, pool: &Pool, id: &str) -> Vec<Loop> {
-        let is_image = matches!(
-            lock(&self.state)
-                .pools
-                .get(&pool.identity.id)
-                .and_then(|state| state.volumes.get(id)),
-            Some(Entry::Sound(record)) if record.backend == Backend::Image
-        );
-        if !is_image {
+        let may_be_image = lock(&self.state)
+            .pools
+            .get(&pool.identity.id)
+            .and_then(|state| state.volumes.get(id))
+            .is_some_and(may_be_image);
+        if !may_be_image {
             return Vec::new();
         }
         let image = pool
@@ -152,6 +159,16 @@ impl Inner {
         let (number, handle) = self.loop_for(pool, record, image, false)?;
         self.sys
             .mount_loop(number, &place.parent, &place.name, how)
+            .map_err(|e| {
+                let image = pool.dir.path().join(VOLUMES).join(&record.id).join(DATA);
+                let kind = e.kind();
+                let advice = format!(
+                    "{e}; it is left as it is: if its filesystem is damaged, copy the image, then \
+                     run `e2fsck -f {}` on the node",
+                    image.display()
+                );
+                std::io::Error::new(kind, advice)
+            })
             .doing("mounting the image at", &place.said)?;
         drop(handle);
         Ok(())
@@ -210,9 +227,10 @@ impl Inner {
             .pools
             .iter()
             .flat_map(|(pool, state)| {
-                let images = state.volumes.iter().filter(
-                    |(_, entry)| matches!(entry, Entry::Sound(r) if r.backend == Backend::Image),
-                );
+                let images = state
+                    .volumes
+                    .iter()
+                    .filter(|(_, entry)| may_be_image(entry));
                 images.map(move |(id, _)| (pool.clone(), id.clone()))
             })
             .filter(|(_, other)| other != id)

@@ -1,6 +1,7 @@
 //! By-claim links: `by-claim/<namespace>/<claim>` leads to the data. Only
 //! people read them; every one can be made again from the records.
 
+use std::ffi::OsStr;
 use std::io;
 use std::path::Path;
 
@@ -65,7 +66,7 @@ impl Provisioner {
                 let known = wanted
                     .iter()
                     .any(|link| link.namespace == namespace && *link.claim == *name);
-                if is_ours(Path::new(&target)) && !known {
+                if is_ours(Path::new(&target)) && !known && !inner.is_damaged(&target) {
                     dir.remove_file(&name).doing("removing", dir.path())?;
                     changed += 1;
                 }
@@ -109,6 +110,16 @@ impl Inner {
                 target,
             })
             .collect()
+    }
+
+    /// Whether a link leads to a volume whose record is damaged: it is right as far
+    /// as anybody knows, and leads people to the data.
+    pub(crate) fn is_damaged(&self, link: &OsStr) -> bool {
+        lock(&self.state).pools.values().any(|pool| {
+            pool.volumes.iter().any(|(id, entry)| {
+                matches!(entry, Entry::Damaged(_)) && *target(&pool.dir, id) == *link
+            })
+        })
     }
 
     /// Links every volume of a pool that was taken up.

@@ -57,7 +57,9 @@ impl Inner {
             pool.identity.capacity,
         ));
         let volumes = self.load_volumes(pool, &qgroups, &mut ledger, settle)?;
-        let snapshots = self.load_snapshots(pool, &mut ledger)?;
+        let snapshots = self.load_snapshots(pool, &qgroups, &mut ledger)?;
+        // Without them, what was erased could be made again.
+        drop(pool.tombstones()?);
         let trash = self.load_trash(pool, &qgroups, &mut ledger, settle)?;
         if settle {
             self.clear_making(pool)?;
@@ -138,7 +140,12 @@ impl Inner {
         if record.backend == Backend::Btrfs && limit == Some(record.enforced) {
             return;
         }
-        if let Err(e) = self.limit(pool, record) {
+        // A limit is another volume's, where the data is not what was made.
+        let set = self.open_data(pool, record).and_then(|_| {
+            self.limit(pool, record)
+                .doing("setting the limit in", pool.dir.path())
+        });
+        if let Err(e) = set {
             tracing::warn!(volume = record.id, error = %e, "limit cannot be set");
         }
     }
@@ -146,10 +153,12 @@ impl Inner {
     fn load_snapshots(
         &self,
         pool: &Pool,
+        qgroups: &BTreeMap<u64, Qgroup>,
         ledger: &mut Ledger,
     ) -> Result<BTreeMap<String, Entry<SnapshotRecord>>, Error> {
         let mut found = BTreeMap::new();
-        if pool.filesystem.read_only
+        // A pool of an older program has no such directory yet.
+        if (pool.filesystem.read_only || !self.manages())
             && pool
                 .dir
                 .kind(SNAPSHOTS)
@@ -163,8 +172,16 @@ impl Inner {
             if names::volume_id(&id).is_err() {
                 continue;
             }
-            let read = snapshots
-                .open(&id, Mounts::Stay)
+            let dir = snapshots.open(&id, Mounts::Stay);
+            let stray = dir.as_ref().is_ok_and(|dir| {
+                [RECORD, DATA]
+                    .iter()
+                    .all(|part| matches!(dir.kind(part), Ok(None)))
+            });
+            if stray {
+                continue;
+            }
+            let read = dir
                 .map_err(|e| format!("cannot be opened: {e}"))
                 .and_then(|dir| pool::read::<SnapshotRecord>(&dir, RECORD));
             let entry = match read {
@@ -183,6 +200,8 @@ impl Inner {
             };
             if let Entry::Damaged(why) = &entry {
                 tracing::warn!(snapshot = id, why, "snapshot is damaged");
+                let held = self.limit_of_unrecorded(&snapshots, &id, qgroups);
+                ledger.hold(Holder::Snapshot(id.clone()), held);
             }
             found.insert(id, entry);
         }
@@ -217,11 +236,21 @@ impl Inner {
         let trash = pool.trash()?;
         for name in trash.directories().doing("listing", trash.path())? {
             let id = id_in_trash(&name).to_owned();
+            if names::volume_id(&id).is_err() {
+                continue;
+            }
             let Ok(dir) = trash.open(&name, Mounts::Stay) else {
                 continue;
             };
-            let record = pool::read::<VolumeRecord>(&dir, RECORD).ok().flatten();
-            let snapshot = pool::read::<SnapshotRecord>(&dir, RECORD).ok().flatten();
+            // Another volume's record says nothing of what lies here.
+            let record = pool::read::<VolumeRecord>(&dir, RECORD)
+                .ok()
+                .flatten()
+                .filter(|record| record.id == id && record.pool == pool.identity.id);
+            let snapshot = pool::read::<SnapshotRecord>(&dir, RECORD)
+                .ok()
+                .flatten()
+                .filter(|record| record.id == id && record.pool == pool.identity.id);
             let tombstone = self.tombstone(pool, &id)?.is_some();
             let empty = dir.names().doing("listing", dir.path())?.is_empty();
             // Without record and tombstone nobody wanted it erased: check reports it.

@@ -97,6 +97,8 @@ pub(crate) struct Trashed {
     pub(crate) freeing: BTreeSet<u64>,
     /// Steps that brought no end so far; sets the pace.
     pub(crate) tries: u32,
+    /// Why the last step failed, if it did.
+    pub(crate) why: Option<String>,
 }
 
 impl Trashed {
@@ -105,6 +107,7 @@ impl Trashed {
             freeing: body.iter().filter_map(|body| body.subvolume).collect(),
             body,
             tries: 0,
+            why: None,
         }
     }
 }

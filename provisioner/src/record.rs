@@ -88,6 +88,10 @@ pub(crate) struct VolumeRecord {
     /// What it was made from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) source: Option<Source>,
+    /// Bytes that were enforced before the growth that is going on: an image may
+    /// still be that short.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) growing_from: Option<u64>,
     /// Its image's bytes are taken only when they are written.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) sparse: bool,
@@ -138,6 +142,7 @@ impl VolumeRecord {
             backend: self.backend,
             mode: self.mode,
             enforced: self.enforced,
+            least: self.growing_from.unwrap_or(self.enforced),
             sparse: self.sparse,
             shares: self.shares,
             subvolume: self.subvolume,
@@ -191,6 +196,7 @@ impl SnapshotRecord {
             backend: self.backend,
             mode: self.mode,
             enforced: self.enforced,
+            least: self.enforced,
             sparse: true,
             shares: self.shares,
             subvolume: self.subvolume,
@@ -277,6 +283,7 @@ pub(crate) mod tests {
                 subvolume,
                 project: subvolume.map(|id| id as u32),
                 source: subvolume.map(|id| Source::Snapshot(id.to_string())),
+                growing_from: subvolume,
                 sparse: subvolume.is_some(),
                 shares: subvolume.is_none(),
             };
@@ -306,6 +313,7 @@ pub(crate) mod tests {
             subvolume: Some(256),
             project: None,
             source: None,
+            growing_from: None,
             sparse: false,
             shares: false,
         };

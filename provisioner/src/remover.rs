@@ -2,9 +2,13 @@
 //! that pods on the same disk keep theirs. Room goes back to the ledger only when
 //! the filesystem has freed the space.
 
+use std::io;
+use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
 
 use crate::backend::{self, Erasing};
 use crate::dir::{Kind, Mounts};
@@ -13,7 +17,7 @@ use crate::ledger::Holder;
 use crate::locks::lock;
 use crate::pool::{Need, Pool};
 use crate::provisioner::{Inner, Provisioner, Trashed};
-use crate::record::{DATA, RECORD};
+use crate::record::{DATA, RECORD, TRASH};
 use crate::types::{Backend, PoolId};
 
 /// Longest pause between two looks at something that is being freed.
@@ -105,7 +109,14 @@ fn run(inner: &Weak<Inner>) {
             if inner.signal.stopped() {
                 return;
             }
-            match inner.erase(&pool, &name) {
+            let erased = inner.erase(&pool, &name);
+            let why = erased.as_ref().err().map(ToString::to_string);
+            if let Some(state) = lock(&inner.state).pools.get_mut(&pool)
+                && let Some(kept) = state.trash.get_mut(&name)
+            {
+                kept.why = why;
+            }
+            match erased {
                 Ok(true) => inner.signal.wake(),
                 Ok(false) => {}
                 // Now and then only: it may take long until somebody repairs it.
@@ -174,16 +185,24 @@ impl Inner {
             return Ok(true);
         }
         let dir = trash.open(name, Mounts::Stay).doing("opening", &path)?;
+        self.refuse_mounts_in(pool, name, &format!("{TRASH}/{name}"))?;
         let mut go_on = || !self.signal.stopped();
         if dir.kind(DATA).doing("looking at", &path)?.is_some() {
             let kind = trashed.body.map_or(Backend::Btrfs, |body| body.backend);
             match backend::of(kind)
                 .erase(self.sys.as_ref(), &dir, trashed.body, &mut go_on)
+                .map_err(|e| explained(e, &path))
                 .doing("erasing", &path)?
             {
                 Erasing::Freed => {}
                 Erasing::Freeing(subvolumes) => trashed.freeing.extend(subvolumes),
                 Erasing::Stopped => return Ok(false),
+            }
+        }
+        // Before the subvolume is waited for: somebody may have moved it beside.
+        for rest in dir.names().doing("listing", &path)? {
+            if rest != RECORD && !dir.remove_tree(&rest, &mut go_on).doing("erasing", &path)? {
+                return Ok(false);
             }
         }
         for subvolume in trashed.freeing.clone() {
@@ -207,15 +226,25 @@ impl Inner {
             trashed.freeing.remove(&subvolume);
         }
         // The record goes last: until then a crash leaves what can be resumed.
-        for rest in dir.names().doing("listing", &path)? {
-            if rest != RECORD && !dir.remove_tree(&rest, &mut go_on).doing("erasing", &path)? {
-                return Ok(false);
-            }
-        }
         dir.remove_file(RECORD).doing("erasing", &path)?;
         drop(dir);
         trash.remove_empty(name).doing("erasing", &path)?;
         trash.sync().doing("writing down", trash.path())?;
         Ok(true)
     }
+}
+
+/// Says what to do about what may not be removed: root may remove everything else.
+fn explained(error: io::Error, path: &Path) -> io::Error {
+    if error.raw_os_error() != Some(Errno::EPERM as i32) {
+        return error;
+    }
+    io::Error::new(
+        error.kind(),
+        format!(
+            "{error}; it holds files that are immutable or append-only: run \
+             `chattr -R -i -a {}` on the node",
+            path.display()
+        ),
+    )
 }

@@ -233,6 +233,9 @@ impl Inner {
             },
         };
         let home = volumes.open(&record.id, Mounts::Stay).map_err(&missing)?;
+        if home.kind(DATA).map_err(&missing)?.is_none() {
+            return Err(missing(io::ErrorKind::NotFound.into()));
+        }
         let made = self.made(pool, &home, record.body());
         if !backend::of(record.backend).is_it(&made).map_err(&missing)? {
             return Err(damaged(format!(

@@ -1,7 +1,9 @@
 //! Takes snapshots of volumes, lists and erases them.
 
+use std::io;
+
 use crate::backend;
-use crate::dir::Mounts;
+use crate::dir::{Mounts, is_trick};
 use crate::error::{Doing, Error};
 use crate::ledger::Holder;
 use crate::load::free_name;
@@ -191,6 +193,7 @@ impl Inner {
         let path = snapshots.path().join(id);
         let mut name = None;
         if snapshots.kind(id).doing("looking at", &path)?.is_some() {
+            self.refuse_mounts_in(pool, id, &format!("{SNAPSHOTS}/{id}"))?;
             let trash = pool.trash()?;
             let new = free_name(&trash, &format!("{id}{MARK}"))?;
             snapshots
@@ -273,14 +276,18 @@ impl Inner {
         let sound = pool
             .dir
             .open(format!("{SNAPSHOTS}/{}", record.id), Mounts::Stay)
-            .and_then(|home| {
-                backend::of(record.backend).is_it(&self.made(pool, &home, record.body()))
+            .and_then(|home| match home.kind(DATA)? {
+                None => Err(io::ErrorKind::NotFound.into()),
+                Some(_) => {
+                    backend::of(record.backend).is_it(&self.made(pool, &home, record.body()))
+                }
             });
         match sound {
             Ok(true) => VolumeHealth::Ready,
             Ok(false) => {
                 VolumeHealth::Damaged(format!("{} is not what was made for it", path.display()))
             }
+            Err(e) if is_trick(&e) => VolumeHealth::Damaged(format!("{}: {e}", path.display())),
             Err(e) => VolumeHealth::Lost(format!("{}: {e}", path.display())),
         }
     }

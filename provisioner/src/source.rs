@@ -7,7 +7,7 @@ use crate::locks::lock;
 use crate::pool::Pool;
 use crate::provisioner::{Entry, Inner};
 use crate::record::{SNAPSHOTS, SnapshotRecord, VOLUMES, VolumeRecord};
-use crate::types::{Backend, Source, VolumeSpec};
+use crate::types::{Backend, Source, VolumeHealth, VolumeSpec};
 
 /// The data that a copy is made of, opened.
 #[derive(Debug)]
@@ -43,6 +43,21 @@ impl Inner {
             }
             Source::Snapshot(id) => {
                 let record = self.snapshot_in(pool, id)?;
+                match self.snapshot_health(pool, &record) {
+                    VolumeHealth::Ready => {}
+                    VolumeHealth::Lost(why) => {
+                        return Err(Error::Lost {
+                            id: id.clone(),
+                            why,
+                        });
+                    }
+                    VolumeHealth::Damaged(why) => {
+                        return Err(Error::Damaged {
+                            id: id.clone(),
+                            why,
+                        });
+                    }
+                }
                 let home = pool
                     .dir
                     .open(format!("{SNAPSHOTS}/{id}"), Mounts::Stay)

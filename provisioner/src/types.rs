@@ -481,6 +481,8 @@ pub enum FindingKind {
     DamagedRecord,
     /// A record without data.
     MissingData,
+    /// Data that is not what was made, or not whole.
+    DamagedData,
     /// Data without a record.
     MissingRecord,
     /// The enforced limit is not the recorded one.

@@ -66,11 +66,12 @@ impl Provisioner {
     /// nothing: volumes do not shrink.
     ///
     /// # Errors
-    /// [`Error::NoRoom`], [`Error::UnknownVolume`], or what is wrong with the volume
-    /// or its pool.
+    /// [`Error::InvalidArgument`] for a size that no disk has, [`Error::NoRoom`],
+    /// [`Error::UnknownVolume`], or what is wrong with the volume or its pool.
     pub fn expand(&self, id: &str, size: u64) -> Result<VolumeReport, Error> {
         let inner = &self.inner;
         inner.manage()?;
+        validate_size(size)?;
         let _one = inner.volume_locks.hold(id);
         let home = inner
             .home(id)
@@ -91,15 +92,20 @@ impl Provisioner {
     }
 }
 
-fn validate(want: &VolumeSpec) -> Result<(), Error> {
-    names::volume_id(&want.id)?;
-    if want.size == 0 || i64::try_from(want.size).is_err() {
+fn validate_size(size: u64) -> Result<(), Error> {
+    if size == 0 || i64::try_from(size).is_err() {
         return Err(Error::invalid(
             "size",
-            want.size.to_string(),
+            size.to_string(),
             "must be between 1 and 2^63-1 bytes",
         ));
     }
+    Ok(())
+}
+
+fn validate(want: &VolumeSpec) -> Result<(), Error> {
+    names::volume_id(&want.id)?;
+    validate_size(want.size)?;
     if want.mode == VolumeMode::Block
         && let Some(backend) = want.backend
         && !backend::possible(backend, want.mode)
@@ -191,6 +197,7 @@ impl Inner {
             subvolume: None,
             project: None,
             source: want.source.clone(),
+            growing_from: None,
             sparse: want.sparse,
             shares: origin.is_some() && pool.shares_blocks(),
         };
@@ -364,9 +371,9 @@ impl Inner {
         let path = pool.dir.path().join(VOLUMES).join(&record.id);
         if size <= record.size {
             // An earlier call may have recorded the size and failed at the limit.
-            return self
-                .limit(pool, &record)
-                .doing("setting the limit of", &path);
+            self.limit(pool, &record)
+                .doing("setting the limit of", &path)?;
+            return self.grown(pool, record);
         }
         let driver = backend::of(record.backend);
         let holder = Holder::Volume(record.id.clone());
@@ -374,16 +381,12 @@ impl Inner {
         // A volume that was rounded up may hold the new size already.
         let before = record.enforced;
         record.enforced = before.max(driver.round_up(size, record.mode));
+        if record.backend == Backend::Image {
+            record.growing_from.get_or_insert(before);
+        }
         self.admit(pool, &holder, record.enforced)?;
         // The record first: a limit that a crash left behind it is set at start.
-        let written = pool
-            .volumes()?
-            .open(&record.id, Mounts::Stay)
-            .doing("opening", &path)
-            .and_then(|dir| {
-                dir.write(RECORD, &seal::seal(&record))
-                    .doing("writing the record of", &path)
-            });
+        let written = self.write_record(pool, &record);
         let mut state = lock(&self.state);
         if let Some(state) = state.pools.get_mut(&pool.identity.id) {
             match &written {
@@ -399,7 +402,31 @@ impl Inner {
         self.limit(pool, &record)
             .doing("setting the limit of", &path)?;
         tracing::info!(volume = record.id, size, "volume grown");
+        self.grown(pool, record)
+    }
+
+    /// Writes down that an image is as long as it is to be: from now on a shorter one
+    /// is damaged.
+    fn grown(&self, pool: &Pool, mut record: VolumeRecord) -> Result<(), Error> {
+        if record.growing_from.take().is_none() {
+            return Ok(());
+        }
+        self.write_record(pool, &record)?;
+        if let Some(state) = lock(&self.state).pools.get_mut(&pool.identity.id) {
+            let id = record.id.clone();
+            state.volumes.insert(id, Entry::Sound(Box::new(record)));
+        }
         Ok(())
+    }
+
+    fn write_record(&self, pool: &Pool, record: &VolumeRecord) -> Result<(), Error> {
+        let path = pool.dir.path().join(VOLUMES).join(&record.id);
+        let home = pool
+            .volumes()?
+            .open(&record.id, Mounts::Stay)
+            .doing("opening", &path)?;
+        home.write(RECORD, &seal::seal(record))
+            .doing("writing the record of", &path)
     }
 
     /// Sets the limit of a volume that is there.

@@ -136,10 +136,15 @@ impl Driver for Image {
             return Ok(false);
         }
         let file = made.home.open_file(DATA)?;
-        Ok(match made.body.mode {
-            VolumeMode::Filesystem => ext4_size(&file)?.is_some(),
-            VolumeMode::Block => true,
-        })
+        let length = file.metadata()?.len();
+        // What was cut off is lost: nothing is put in its place.
+        Ok(length >= made.body.least
+            && match made.body.mode {
+                VolumeMode::Filesystem => {
+                    ext4_size(&file)?.is_some_and(|inside| inside > 0 && inside <= length)
+                }
+                VolumeMode::Block => true,
+            })
     }
 
     fn pinned(&self, made: &Made<'_>) -> io::Result<u64> {
@@ -160,7 +165,7 @@ impl Driver for Image {
         _sys: &dyn Sys,
         parent: &Dir,
         _body: Option<Body>,
-        _go_on: &mut dyn FnMut() -> bool,
+        go_on: &mut dyn FnMut() -> bool,
     ) -> io::Result<Erasing> {
         if parent.kind(DATA)? == Some(Kind::File) {
             // Bit by bit: freeing a large file at once holds up the disk.
@@ -171,8 +176,11 @@ impl Driver for Image {
                 file.set_len(length)?;
             }
         }
-        parent.remove_file(DATA)?;
-        Ok(Erasing::Freed)
+        // Whatever is in its place goes as well.
+        Ok(match parent.remove_tree(DATA.as_ref(), go_on)? {
+            true => Erasing::Freed,
+            false => Erasing::Stopped,
+        })
     }
 }
 

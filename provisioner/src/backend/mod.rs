@@ -22,6 +22,8 @@ pub(crate) struct Body {
     pub(crate) mode: VolumeMode,
     /// Bytes that are enforced.
     pub(crate) enforced: u64,
+    /// Bytes that its image has at least: fewer than `enforced` while it grows.
+    pub(crate) least: u64,
     /// Its image's bytes are taken only when they are written.
     pub(crate) sparse: bool,
     /// It may share blocks with what it was copied from.

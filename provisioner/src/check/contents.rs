@@ -1,0 +1,198 @@
+//! What a pool holds: volumes and snapshots, their records, data and limits.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use super::{Check, replacing};
+use crate::dir::{Dir, Kind, Mounts};
+use crate::error::Error;
+use crate::locks::lock;
+use crate::names;
+use crate::pool::Pool;
+use crate::provisioner::Entry;
+use crate::record::{DATA, RECORD, VolumeRecord};
+use crate::report::Data;
+use crate::types::{Backend, FindingKind, VolumeHealth};
+
+impl Check<'_> {
+    pub(super) fn volumes(&mut self, pool: &Pool, volumes: &Dir) {
+        let id = &pool.identity.id;
+        let qgroups = self.inner.sys.qgroups(&pool.dir).unwrap_or_default();
+        let mut seen = BTreeSet::new();
+        for name in volumes.names().unwrap_or_default() {
+            self.report.checked += 1;
+            let path = volumes.path().join(&name);
+            let volume = name
+                .to_str()
+                .filter(|name| names::volume_id(name).is_ok())
+                .filter(|_| volumes.kind(&name).ok().flatten() == Some(Kind::Directory));
+            let Some(volume) = volume else {
+                self.orphan(id, path);
+                continue;
+            };
+            seen.insert(volume.to_owned());
+            let entry = lock(&self.inner.state)
+                .pools
+                .get(id)
+                .and_then(|state| state.volumes.get(volume).cloned());
+            match entry {
+                None => self.orphan(id, path),
+                Some(Entry::Damaged(why)) => {
+                    self.find(
+                        unsound(volumes, volume),
+                        Some(id),
+                        Some(volume),
+                        path,
+                        why,
+                        "the data is untouched; restore record.json from a backup, or copy the \
+                         data out and delete the volume",
+                    );
+                }
+                Some(Entry::Sound(record)) => {
+                    let group = record.subvolume.and_then(|s| qgroups.get(&s));
+                    self.volume(pool, volumes, &record, group.and_then(|g| g.limit));
+                    self.beside(pool, volumes, volume);
+                }
+            }
+        }
+        let vanished: Vec<String> = lock(&self.inner.state)
+            .pools
+            .get(id)
+            .map(|state| {
+                state
+                    .volumes
+                    .keys()
+                    .filter(|v| !seen.contains(*v))
+                    .cloned()
+                    .collect()
+            })
+            .unwrap_or_default();
+        for volume in vanished {
+            self.find(
+                FindingKind::MissingData,
+                Some(id),
+                Some(&volume),
+                volumes.path().join(&volume),
+                "the volume's directory vanished while the agent was running",
+                "restore it from a backup; nothing is made in its place",
+            );
+        }
+    }
+
+    fn volume(&mut self, pool: &Pool, volumes: &Dir, record: &VolumeRecord, limit: Option<u64>) {
+        let id = &pool.identity.id;
+        let path = volumes.path().join(&record.id).join(DATA);
+        let data = match self.inner.open_data(pool, record) {
+            Ok(data) => data,
+            Err(e) => {
+                let kind = match e {
+                    Error::Lost { .. } => FindingKind::MissingData,
+                    _ => FindingKind::DamagedData,
+                };
+                self.find(
+                    kind,
+                    Some(id),
+                    Some(&record.id),
+                    path,
+                    e.to_string(),
+                    "restore the data from a backup; nothing is made in its place",
+                );
+                return;
+            }
+        };
+        let limit = self.inner.found_limit(pool, record, limit);
+        if limit != Some(record.enforced) && record.backend != Backend::Directory {
+            let found = limit.map_or("none".to_owned(), |limit| format!("{limit} bytes"));
+            self.find(
+                FindingKind::Limit,
+                Some(id),
+                Some(&record.id),
+                path.clone(),
+                format!("its limit is {found}, not {} bytes", record.enforced),
+                "see that the filesystem's quotas are on, then restart the agent: it sets limits \
+                 at start",
+            );
+        }
+        let nested = match (record.subvolume, &data) {
+            (Some(subvolume), Data::Tree(data)) => {
+                let nested = self.inner.sys.nested_subvolumes(data, subvolume);
+                nested.unwrap_or_default()
+            }
+            _ => Vec::new(),
+        };
+        if !nested.is_empty() {
+            self.find(
+                FindingKind::NestedSubvolume,
+                Some(id),
+                Some(&record.id),
+                path,
+                format!(
+                    "{} subvolumes were made inside it; what they hold is not limited",
+                    nested.len()
+                ),
+                "ask the volume's owner to remove them (`btrfs subvolume delete`)",
+            );
+        }
+    }
+
+    pub(super) fn snapshots(&mut self, pool: &Pool, snapshots: &Dir) {
+        let id = &pool.identity.id;
+        for name in snapshots.names().unwrap_or_default() {
+            self.report.checked += 1;
+            let path = snapshots.path().join(&name);
+            let entry = name.to_str().and_then(|name| {
+                lock(&self.inner.state)
+                    .pools
+                    .get(id)
+                    .and_then(|state| state.snapshots.get(name).cloned())
+            });
+            let (kind, why) = match entry {
+                None => {
+                    self.orphan(id, path);
+                    continue;
+                }
+                Some(Entry::Damaged(why)) => (unsound(snapshots, &name), why),
+                Some(Entry::Sound(record)) => {
+                    self.beside(pool, snapshots, &record.id);
+                    match self.inner.snapshot_health(pool, &record) {
+                        VolumeHealth::Ready => continue,
+                        VolumeHealth::Lost(why) => (FindingKind::MissingData, why),
+                        VolumeHealth::Damaged(why) => (FindingKind::DamagedData, why),
+                    }
+                }
+            };
+            self.find(
+                kind,
+                Some(id),
+                name.to_str(),
+                path,
+                format!("snapshot: {why}"),
+                "nothing can be restored from it; delete the snapshot, or restore its files from \
+                 a backup",
+            );
+        }
+    }
+
+    /// Whatever lies beside the record and the data of something sound.
+    fn beside(&mut self, pool: &Pool, parent: &Dir, id: &str) {
+        let Ok(home) = parent.open(id, Mounts::Stay) else {
+            return;
+        };
+        for name in home.names().unwrap_or_default() {
+            if name != RECORD && name != DATA && name != *replacing(RECORD) {
+                self.orphan(&pool.identity.id, home.path().join(&name));
+            }
+        }
+    }
+}
+
+/// What is wrong with the record of something that is not sound.
+fn unsound(parent: &Dir, id: impl AsRef<Path>) -> FindingKind {
+    let missing = parent
+        .open(id, Mounts::Stay)
+        .is_ok_and(|dir| matches!(dir.kind(RECORD), Ok(None)));
+    match missing {
+        true => FindingKind::MissingRecord,
+        false => FindingKind::DamagedRecord,
+    }
+}
