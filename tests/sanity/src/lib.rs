@@ -4,6 +4,8 @@
 //! - [`inside`] runs it, given the two programs and a mounted pool: nothing else
 //!   is needed, so that it also runs in a minimal virtual machine.
 //! - [`outside`] builds the programs, makes a disk, and calls [`inside`].
+//! - The test target `guest` calls [`inside`] in a guest of `berth-qemu`, for what
+//!   this machine's kernel may lack.
 //!
 //! ```text
 //! cargo sanity                                    # btrfs
