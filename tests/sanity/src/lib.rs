@@ -11,12 +11,14 @@
 //! cargo sanity                                    # btrfs
 //! cargo sanity --filesystem ext4 --backend image
 //! cargo sanity --filesystem ext4 --backend image --block
+//! cargo sanity bench                              # times and memory, no verdict
 //! sanity inside --agent A --csi-sanity S --root R --backend B [--block]
 //! ```
 
 #[cfg(not(target_os = "linux"))]
 compile_error!("pools are directories on Linux' filesystems; build this package on Linux");
 
+pub mod bench;
 mod daemon;
 pub mod inside;
 pub mod outside;
