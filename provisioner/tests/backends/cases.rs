@@ -11,6 +11,7 @@ use berth_provisioner::{
     Backend, Error, InitOptions, PoolId, Provisioner, Publish, SnapshotSpec, Source, Stage,
     VolumeHealth, VolumeMode, VolumeSpec, init_pool,
 };
+use caps::{CapSet, Capability};
 
 pub(crate) const MIB: u64 = 1 << 20;
 
@@ -134,7 +135,20 @@ impl Case {
 }
 
 /// Writes until the filesystem refuses; the bytes that went in.
+///
+/// In a thread without CAP_SYS_RESOURCE, as containers are: ext4 lets whoever has it
+/// pass every limit of its quota. Capabilities belong to threads.
 fn fill(file: &Path) -> (u64, std::io::Error) {
+    std::thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            caps::drop(None, CapSet::Effective, Capability::CAP_SYS_RESOURCE).unwrap();
+            write_until_refused(file)
+        });
+        writer.join().unwrap()
+    })
+}
+
+fn write_until_refused(file: &Path) -> (u64, std::io::Error) {
     let mut out = fs::File::create(file).unwrap();
     let mut block = vec![0u8; MIB as usize];
     std::io::Read::read_exact(&mut fs::File::open("/dev/urandom").unwrap(), &mut block).unwrap();

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
+use berth_cluster::run::Run;
 use serde::Deserialize;
 
 use crate::error::{Error, Result};
@@ -122,6 +123,19 @@ impl Suite {
         })
     }
 
+    /// The names of all cases, by the targets' own lists: what a run must show.
+    ///
+    /// # Errors
+    /// A target that does not list them.
+    pub fn cases(&self) -> Result<Vec<String>> {
+        let mut found = Vec::new();
+        for (_, file) in &self.tests {
+            let list = Run::new(file).args(["--list", "--format=terse"]).stdout()?;
+            found.extend(cases(&list));
+        }
+        Ok(found)
+    }
+
     /// A guest that runs all of them on a disk with `filesystem`; its code is 0 if
     /// each succeeded.
     pub fn vm(&self, filesystem: Filesystem, args: &[String]) -> Vm {
@@ -148,6 +162,14 @@ impl Suite {
     }
 }
 
+/// Test executables' own lists: the cases' names.
+fn cases(list: &str) -> Vec<String> {
+    list.lines()
+        .filter_map(|line| line.strip_suffix(": test"))
+        .map(str::to_owned)
+        .collect()
+}
+
 /// Integration tests among cargo's messages.
 fn executables(messages: &str) -> Vec<(String, PathBuf)> {
     messages
@@ -163,6 +185,12 @@ fn executables(messages: &str) -> Vec<(String, PathBuf)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn cases_are_told_from_benchmarks() {
+        let list = "a::b: test\nc: test\nd: benchmark\n";
+        assert_eq!(cases(list), ["a::b", "c"]);
+    }
 
     #[test]
     fn integration_tests_are_told_from_libraries_and_programs() {

@@ -5,6 +5,7 @@
 use std::io::Write;
 use std::time::Duration;
 
+use berth_qemu::suite::{Filesystem, Suite};
 use berth_qemu::{Error, Vm};
 
 const GIB: u64 = 1 << 30;
@@ -29,6 +30,26 @@ fn directories_have_limits_on_xfs_and_ext4() {
         "xfs: statfs 32 MiB, ENOSPC within 32 MiB, neighbour 64 MiB\n\
          ext4: statfs 32 MiB, EDQUOT within 32 MiB, neighbour 64 MiB\n"
     );
+}
+
+#[test]
+fn the_provisioners_cases_pass_with_project_quotas() {
+    let suite = Suite::build("berth-provisioner", &["project-quota".to_owned()]).unwrap();
+    let cases = suite.cases().unwrap();
+    assert!(!cases.is_empty());
+    // Cases make disks of their own, on loop devices; this one carries them all.
+    let mut vm = suite.vm(Filesystem::Xfs, &[]);
+    vm.memory(2048).limit(Duration::from_secs(1800));
+    let (code, text, trace) = run(&vm);
+    assert_eq!(code, 0, "{text}\n{trace}");
+    println!("{text}");
+    // By name: a target that ran none of its cases succeeds as well.
+    for case in &cases {
+        let passed = format!("test {case} ... ok");
+        assert!(text.lines().any(|line| line == passed), "{case}: {text}");
+    }
+    let summary = format!("{} passed; 0 failed; 0 ignored", cases.len());
+    assert!(text.contains(&summary), "{text}");
 }
 
 #[test]

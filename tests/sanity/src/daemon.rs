@@ -83,6 +83,14 @@ impl Daemon {
         Ok(())
     }
 
+    /// Bytes of memory that it takes now (`VmRSS`, proc_pid_status(5)).
+    pub(crate) fn resident(&self) -> Result<u64> {
+        let status = format!("/proc/{}/status", self.child.id());
+        let text =
+            std::fs::read_to_string(&status).with_context(|| format!("cannot read {status}"))?;
+        resident(&text).with_context(|| format!("{status} has no VmRSS: the agent has ended"))
+    }
+
     fn last_words(&self) -> String {
         let log = std::fs::read_to_string(&self.log).unwrap_or_default();
         let lines: Vec<&str> = log.lines().collect();
@@ -90,10 +98,31 @@ impl Daemon {
     }
 }
 
+/// The resident memory in a status of /proc, in bytes.
+fn resident(status: &str) -> Option<u64> {
+    let value = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kib: u64 = value.trim().strip_suffix(" kB")?.parse().ok()?;
+    Some(kib * 1024)
+}
+
 impl Drop for Daemon {
     fn drop(&mut self) {
         // Both fail once it has ended, which is what is wanted.
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_read_in_bytes_and_not_of_who_has_ended() {
+        let status = "Name:\tberth-agent\nVmHWM:\t   20480 kB\nVmRSS:\t   10240 kB\n";
+        assert_eq!(resident(status), Some(10 << 20));
+        assert_eq!(resident("Name:\tberth-agent\nState:\tZ (zombie)\n"), None);
     }
 }

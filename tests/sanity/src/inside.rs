@@ -194,7 +194,7 @@ impl Inside {
 }
 
 /// Parameters that ask for a backend.
-fn parameters(backend: Backend) -> BTreeMap<&'static str, String> {
+pub(crate) fn parameters(backend: Backend) -> BTreeMap<&'static str, String> {
     let mut parameters = BTreeMap::from([("backend", backend.to_string())]);
     if backend == Backend::Directory {
         parameters.insert("limit", "none".to_owned());

@@ -25,7 +25,7 @@ pub enum Filesystem {
 }
 
 impl Filesystem {
-    fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Btrfs => "btrfs",
             Self::Ext4 => "ext4",

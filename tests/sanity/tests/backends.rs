@@ -18,3 +18,18 @@ fn passes(filesystem: Filesystem, backend: Backend, block: bool) {
 fn btrfs_subvolumes() {
     passes(Filesystem::Btrfs, Backend::Btrfs, false);
 }
+
+#[test]
+fn image_files_as_devices_on_ext4() {
+    passes(Filesystem::Ext4, Backend::Image, true);
+}
+
+#[test]
+fn image_files_as_devices_on_btrfs() {
+    passes(Filesystem::Btrfs, Backend::Image, true);
+}
+
+#[test]
+fn directories_on_xfs() {
+    passes(Filesystem::Xfs, Backend::Directory, false);
+}

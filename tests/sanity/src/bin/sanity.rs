@@ -5,6 +5,7 @@ use std::{path::PathBuf, process::ExitCode};
 use anyhow::Result;
 use berth_provisioner::Backend;
 use berth_sanity::{
+    bench,
     inside::Inside,
     outside::{Filesystem, Outside},
 };
@@ -58,6 +59,13 @@ enum Inner {
         #[arg(long)]
         block: bool,
     },
+    /// Measure instead: milliseconds of each CSI call beside the plain operations
+    /// that it costs, and the agent's memory, on each backend of this machine
+    Bench {
+        /// Times that each call is made
+        #[arg(long, value_name = "N", default_value_t = 50)]
+        rounds: usize,
+    },
 }
 
 fn backend(name: &str) -> Result<Backend, String> {
@@ -88,7 +96,9 @@ fn main() -> ExitCode {
             backend,
             block,
         }
-        .run(),
+        .run()
+        .map(Some),
+        Some(Inner::Bench { rounds }) => bench::run(rounds).map(|()| None),
         None => Outside {
             filesystem: cli.filesystem,
             // An image is the only thing that is a device.
@@ -98,10 +108,12 @@ fn main() -> ExitCode {
             }),
             block: cli.what.block,
         }
-        .run(),
+        .run()
+        .map(Some),
     };
     match verdict {
-        Ok(verdict) => {
+        Ok(None) => ExitCode::SUCCESS,
+        Ok(Some(verdict)) => {
             print!("{verdict}");
             ExitCode::from(u8::from(!verdict.is_success()))
         }
@@ -125,6 +137,7 @@ mod tests {
             "sanity",
             "sanity --filesystem ext4 --backend image --block",
             "sanity inside --agent a --csi-sanity s --root r --backend btrfs --block",
+            "sanity bench --rounds 5",
         ] {
             Cli::try_parse_from(line.split(' ')).unwrap_or_else(|error| panic!("{line}: {error}"));
         }
