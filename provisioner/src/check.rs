@@ -42,15 +42,15 @@ impl Provisioner {
             }
         }
         let pools: Vec<PoolId> = lock(&inner.state).pools.keys().cloned().collect();
-        let mut devices = BTreeSet::new();
+        let mut places = BTreeSet::new();
         for id in pools {
             if let Ok(pool) = inner.open_pool(&id, Need::Read) {
-                devices.insert(pool.mount.device.clone());
+                places.insert((pool.mount.device.clone(), pool.inside("")));
                 check.pool(&pool);
             }
         }
         check.links();
-        check.mounts(&devices);
+        check.mounts(&places);
         check
             .report
             .findings
@@ -370,14 +370,18 @@ impl Check<'_> {
     }
 
     /// Mounts below kubelet's directory that look like volumes of these pools
-    /// and are in no record.
-    fn mounts(&mut self, devices: &BTreeSet<String>) {
+    /// and are in no record. `places` are the pools' devices and directories inside
+    /// them: the rest of a filesystem may be the system's, kubelet's own too.
+    fn mounts(&mut self, places: &BTreeSet<(String, PathBuf)>) {
         // No kubelet, no mounts of its: an empty path would be above every mount.
         let Ok(kubelet) = self.inner.config.kubelet_dir.canonicalize() else {
             return;
         };
         for mount in self.inner.sys.mounts().unwrap_or_default() {
-            if !devices.contains(&mount.device) || !mount.point.starts_with(&kubelet) {
+            let shows_pool = places
+                .iter()
+                .any(|(device, place)| *device == mount.device && mount.root.starts_with(place));
+            if !shows_pool || !mount.point.starts_with(&kubelet) {
                 continue;
             }
             self.report.checked += 1;

@@ -1,11 +1,12 @@
 //! Pools without a disk of their own, on the filesystem that the system uses.
 
 use std::fs;
+use std::path::Path;
 
 use berth_provisioner::testing::{LoopPool, TestNode};
 use berth_provisioner::{
-    Backend, Config, Error, Health, InitOptions, KnownPool, PoolId, PoolReport, Provisioner,
-    SharedPool, init_pool,
+    Backend, Config, Error, FindingKind, Health, InitOptions, KnownPool, PoolId, PoolReport,
+    Provisioner, SharedPool, init_pool,
 };
 
 use crate::help::{GIB, MIB, fill, publish, stage, want};
@@ -54,8 +55,25 @@ fn is_made_and_carries_images(fstype: &str) {
         p.create(&pool, &want("w", GIB)),
         Err(Error::NoRoom { .. })
     ));
+    // The system's own mounts of the filesystem are none of the pool's.
+    fs::create_dir(node.root().join("systems")).unwrap();
+    let at = node.kubelet().join("pods/pod-1/volume-subpaths");
+    fs::create_dir_all(&at).unwrap();
+    bind(&node.root().join("systems"), &at);
+    assert_eq!(p.check().unwrap().findings, []);
+    bind(&node.pool_dir("shared").join("volumes"), &at);
+    let findings = p.check().unwrap().findings;
+    assert!(
+        matches!(&findings[..], [one] if one.path == at && one.kind == FindingKind::UnknownMount),
+        "{findings:?}"
+    );
     p.unpublish("v", &request.target).unwrap();
     p.unstage("v", &node.staging("v")).unwrap();
+}
+
+fn bind(from: &Path, to: &Path) {
+    let none = None::<&str>;
+    nix::mount::mount(Some(from), to, none, nix::mount::MsFlags::MS_BIND, none).unwrap();
 }
 
 #[test]
