@@ -64,8 +64,15 @@ pub struct RunArgs {
     pub create_pools: bool,
     /// Have a pool on the node's own filesystem, which it shares with the system:
     /// <root>/pools/<NAME>, whose volumes take SIZE in all, shared=20Gi for example.
-    /// Another SIZE changes the pool's; another NAME makes another pool
-    #[arg(long, env = "BERTH_SHARED_POOL", value_name = "NAME=SIZE", value_parser = shared_pool::parse)]
+    /// Another SIZE changes the pool's; another NAME makes another pool. With
+    /// --standalone nobody remembers which pools the node had: `pools init` does it
+    #[arg(
+        long,
+        env = "BERTH_SHARED_POOL",
+        value_name = "NAME=SIZE",
+        value_parser = shared_pool::parse,
+        conflicts_with = "standalone"
+    )]
     pub shared_pool: Option<SharedPool>,
 }
 

@@ -184,6 +184,7 @@ mod tests {
             "berth-agent pools init disk0 --capacity lots",
             "berth-agent pools init shared --allow-root-fs",
             "berth-agent run --node-name n1 --shared-pool 20Gi",
+            "berth-agent run --standalone --shared-pool shared=20Gi",
             "berth-agent inspect",
         ] {
             assert!(Cli::try_parse_from(line.split(' ')).is_err(), "{line}");
