@@ -7,7 +7,7 @@ use berth_provisioner::SharedPool;
 ///
 /// # Errors
 /// What is wrong with it, for people.
-pub fn parse(text: &str) -> Result<SharedPool, String> {
+pub(crate) fn parse(text: &str) -> Result<SharedPool, String> {
     let (name, size) = text
         .split_once('=')
         .ok_or("write a name and a size: shared=20Gi for example")?;
