@@ -2,8 +2,8 @@
 //! are taken over and handed back, and while Berth has them, a quick part of
 //! upstream's own tests. `cargo upstream-e2e` runs all of those.
 //!
-//! The nodes have no disks: Berth is installed by the quick start first, and its
-//! pools stay when another kustomization takes its place.
+//! Berth is installed by the quick start first, as on nodes without disks; then the
+//! disks are made pools, and those of the quick start are left out.
 //!
 //! `BERTH_KEEP=1` leaves the cluster running for a look; `BERTH_E2E_CLUSTER=<name>`
 //! runs on a cluster that has Berth's image, and leaves it.
@@ -94,13 +94,13 @@ fn run() -> Result<Vec<Outcome>> {
             cluster.set_controllers("*")?;
             cluster
         }
-        None => rig::up_plain("n")?,
+        None => rig::up("n")?,
     };
     let runtime = Runtime::new()?;
     let outcomes = runtime.block_on(async {
         let kubectl = Kubectl::new(cluster.kubectl_path(), cluster.kubeconfig());
         let ctx = Ctx::connect(kubectl).await?;
-        stages(&ctx, &cluster).await
+        stages(&ctx, &cluster, existing.is_none()).await
     });
     if existing.is_some() || std::env::var_os("BERTH_KEEP").is_some() {
         eprintln!("kept: cargo cluster --name {} status", cluster.name());
@@ -113,8 +113,17 @@ fn run() -> Result<Vec<Outcome>> {
 }
 
 /// Upstream, Berth, upstream: what became of each promise on the way.
-async fn stages(ctx: &Ctx, cluster: &Cluster) -> Result<Vec<Outcome>> {
-    let mut outcomes = vec![quick_start(ctx, cluster).await?];
+///
+/// Only the disks of a `fresh` cluster are no pools yet.
+async fn stages(ctx: &Ctx, cluster: &Cluster, fresh: bool) -> Result<Vec<Outcome>> {
+    let mut outcomes = Vec::new();
+    if fresh {
+        outcomes.push(quick_start(ctx).await?);
+    } else {
+        install::install(ctx, None).await?;
+    }
+    install::init_all_pools(ctx).await?;
+    quick_start::cordon(ctx).await?;
     install::make_default_class(ctx).await?;
     ctx.create_namespace(NAMESPACE).await?;
     let before = takeover::create(ctx, NAMESPACE).await?;
@@ -148,16 +157,11 @@ async fn stages(ctx: &Ctx, cluster: &Cluster) -> Result<Vec<Outcome>> {
     Ok(outcomes)
 }
 
-/// Installs Berth as a new user without disks does; a cluster that was brought along
-/// may have some, and then has its pools there too.
-async fn quick_start(ctx: &Ctx, cluster: &Cluster) -> Result<Outcome> {
+/// Installs Berth as a new user without disks does, before the disks that are there
+/// are made pools.
+async fn quick_start(ctx: &Ctx) -> Result<Outcome> {
     install::install_in(ctx, Mode::QuickStart, None).await?;
     install::shared_pools(ctx).await?;
-    let name = QUICK_START.to_owned();
-    if cluster.options().pools > 0 {
-        install::init_all_pools(ctx).await?;
-        return Ok((name, Ok(())));
-    }
     let ns = "quick-start";
     ctx.create_namespace(ns).await?;
     let outcome = quick_start::set_without_disks(ctx, ns).await;
@@ -165,7 +169,7 @@ async fn quick_start(ctx: &Ctx, cluster: &Cluster) -> Result<Outcome> {
     if outcome.is_ok() {
         ctx.delete_namespace(ns).await?;
     }
-    Ok((name, outcome))
+    Ok((QUICK_START.to_owned(), outcome))
 }
 
 /// The rig waits by sleeping, which must not hold up the other tasks of this thread.

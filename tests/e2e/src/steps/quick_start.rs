@@ -1,8 +1,11 @@
 //! Nodes without disks: volumes are images on the nodes' own filesystems.
 
 use anyhow::{Context, Result, ensure};
-use berth_api::BackendKind;
-use kube::api::DeleteParams;
+use berth_api::{BackendKind, Pool};
+use kube::{
+    Api,
+    api::{DeleteParams, ListParams},
+};
 
 use super::{data::wait_replaced, expect_file, write};
 use crate::{
@@ -54,6 +57,21 @@ pub async fn set_without_disks(ctx: &Ctx, ns: &str) -> Result<()> {
     wait_replaced(ctx, ns, "web-0", &uid_of(&pods["web-0"])).await?;
     for name in names {
         expect_file(ctx, ns, name, "/data/mark", name).await?;
+    }
+    Ok(())
+}
+
+/// Keeps new volumes off the pools of the quick start: the nodes' disks take its place.
+pub async fn cordon(ctx: &Ctx) -> Result<()> {
+    let pools: Api<Pool> = Api::all(ctx.client.clone());
+    for pool in pools.list(&ListParams::default()).await? {
+        let name = pool.metadata.name.context("an object has a name")?;
+        if name.starts_with(&format!("{DIR}-")) {
+            let patch = r#"{"spec":{"cordoned":true}}"#;
+            ctx.kubectl
+                .run(&["patch", "bpool", &name, "--type=merge", "-p", patch])
+                .await?;
+        }
     }
     Ok(())
 }
