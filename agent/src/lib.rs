@@ -11,5 +11,6 @@ pub mod readiness;
 pub mod reconcile;
 pub mod registration;
 pub mod run;
+mod shared_pool;
 #[cfg(test)]
 mod testdata;

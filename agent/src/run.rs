@@ -10,7 +10,7 @@ use berth_csi::{
     },
     registration::registration_server::RegistrationServer,
 };
-use berth_provisioner::{Config, KnownPool, Provisioner};
+use berth_provisioner::{Config, KnownPool, Provisioner, SharedPool};
 use berth_telemetry::causes;
 use clap::Args;
 use kube::Client;
@@ -28,6 +28,7 @@ use crate::{
     readiness::Readiness,
     reconcile,
     registration::{self, Registration},
+    shared_pool,
 };
 
 /// Arguments of `berth-agent run`.
@@ -61,9 +62,18 @@ pub struct RunArgs {
     /// Make a pool of every mount point under <root>/pools that is empty
     #[arg(long, env = "BERTH_CREATE_POOLS")]
     pub create_pools: bool,
-    /// With --create-pools: also of directories that are no mount points
-    #[arg(long, env = "BERTH_ALLOW_ROOT_FS")]
-    pub allow_root_fs: bool,
+    /// Have a pool on the node's own filesystem, which it shares with the system:
+    /// <root>/pools/<NAME>, whose volumes take SIZE in all, shared=20Gi for example.
+    /// Another SIZE changes the pool's; another NAME makes another pool. With
+    /// --standalone nobody remembers which pools the node had: `pools init` does it
+    #[arg(
+        long,
+        env = "BERTH_SHARED_POOL",
+        value_name = "NAME=SIZE",
+        value_parser = shared_pool::parse,
+        conflicts_with = "standalone"
+    )]
+    pub shared_pool: Option<SharedPool>,
 }
 
 impl RunArgs {
@@ -93,7 +103,8 @@ impl RunArgs {
         Config {
             root: self.root.clone(),
             kubelet_dir: self.kubelet_dir.clone(),
-            allow_root_fs: self.allow_root_fs,
+            // A shared pool is made by name, and no other directory.
+            allow_root_fs: false,
             create_pools: self.create_pools,
         }
     }
@@ -226,7 +237,13 @@ async fn start(
     spawn(
         tasks,
         "reconcile",
-        reconcile(node, changes, readiness.clone(), token.clone()),
+        reconcile(
+            node,
+            changes,
+            args.shared_pool.clone(),
+            readiness.clone(),
+            token.clone(),
+        ),
     );
     Ok(())
 }
@@ -237,6 +254,7 @@ async fn start(
 async fn reconcile(
     node: Node,
     changes: mpsc::Receiver<String>,
+    shared: Option<SharedPool>,
     readiness: Readiness,
     token: CancellationToken,
 ) -> anyhow::Result<()> {
@@ -245,7 +263,11 @@ async fn reconcile(
         () = token.cancelled() => return Ok(()),
         known = known_pools(&client, &node.name) => known,
     };
-    node.read(move |disk| disk.remember(known)).await?;
+    node.read(move |disk| {
+        disk.remember(known);
+        shared.map_or(Ok(()), |pool| disk.share(pool))
+    })
+    .await??;
     tokio::join!(
         reconcile::volumes::run(client.clone(), node.clone(), changes, token.clone()),
         reconcile::node_storage::run(client, node, readiness, token),

@@ -43,6 +43,7 @@ impl Daemon {
         let child = Command::new(PROGRAM)
             .arg("run")
             .args(["--node-name", common::NODE])
+            .args(["--shared-pool", "shared=1Gi"])
             .args(["--listen-address", "127.0.0.1:0"])
             .arg("--root")
             .arg(node.root())
@@ -164,6 +165,8 @@ async fn the_daemon_is_killed_and_started_again_under_a_mounted_volume() {
     assert_eq!(second.status.code(), Some(2));
     let said = String::from_utf8_lossy(&second.stderr).into_owned();
     assert!(said.contains("in use by another agent"), "{said}");
+    // The API has not told yet which pools this node had: none is made.
+    assert!(!machine.node.pool_dir("shared").exists());
 
     daemon.kill();
     assert!(file.exists(), "mounted without an agent");

@@ -255,7 +255,7 @@ impl Inner {
             .collect();
         for id in ids {
             if let Ok(Some(mounted)) = self.mounted_image(pool, &id)
-                && self.sys.thaw(&mounted).is_ok()
+                && self.sys.thaw(&mounted).unwrap_or(false)
             {
                 tracing::warn!(volume = id, "was frozen by a former agent; thawed");
             }

@@ -65,8 +65,8 @@ fn refusal(it: &Candidate, allow_root_fs: bool, options: &InitOptions) -> Option
         }
         if !allow_root_fs {
             return Some(
-                "it is not a mount point: mount a disk on it, or allow pools on the root \
-                 filesystem (they share its space with the system)"
+                "it is not a mount point: mount a disk on it, or let it share the filesystem \
+                 that it lies on with the system, with --allow-root-fs and --capacity SIZE"
                     .into(),
             );
         }
@@ -97,8 +97,8 @@ fn refusal(it: &Candidate, allow_root_fs: bool, options: &InitOptions) -> Option
     let in_use = !it.pristine || stranger.is_some();
     if !it.seen.mount_point && options.capacity.is_none() {
         return Some(
-            "it shares its filesystem with the system: say how much of it volumes may take \
-             (a capacity)"
+            "it shares its filesystem with the system: say how much of it volumes may take, \
+             with --capacity SIZE"
                 .into(),
         );
     }
@@ -134,11 +134,21 @@ pub(crate) fn init(
         return Err(refuse("give the name of a directory under pools/".into()));
     }
     let pools = pool::open_pools(&config.root)?;
-    let dir = match pools.open(name, Mounts::Cross) {
+    // A mount point comes with its disk; a part of a filesystem is nobody else's to make.
+    let shares = config.allow_root_fs && options.capacity.is_some();
+    let opened = match pools.open(name, Mounts::Cross) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound && shares => {
+            pools.ensure(name, 0o700, Mounts::Cross)
+        }
+        opened => opened,
+    };
+    let dir = match opened {
         Ok(dir) => dir,
         Err(e) if e.kind() == io::ErrorKind::NotFound => {
             return Err(refuse(
-                "it does not exist: make it, and mount a disk on it".into(),
+                "it does not exist: make it and mount a disk on it, or have it made on the \
+                 node's own filesystem, with --allow-root-fs and --capacity SIZE"
+                    .into(),
             ));
         }
         Err(e) => return Err(refuse(format!("it cannot be opened as a directory: {e}"))),

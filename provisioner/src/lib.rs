@@ -52,6 +52,7 @@ mod remover;
 mod report;
 mod scan;
 mod seal;
+mod shared;
 mod snapshots;
 mod source;
 mod sys;
@@ -66,6 +67,7 @@ mod volumes;
 pub use error::Error;
 pub use init::init_pool;
 pub use provisioner::Provisioner;
+pub use shared::SharedPool;
 pub use types::{
     Backend, CheckReport, ClaimRef, Config, Finding, FindingKind, Health, InitOptions, KnownPool,
     MountFlag, PoolId, PoolReport, Publication, Publish, SetRef, SnapshotReport, SnapshotSpec,

@@ -25,6 +25,24 @@ pub(crate) fn volume_id(id: &str) -> Result<(), Error> {
     Ok(())
 }
 
+/// The name of a pool's directory, where a program is to make it:
+/// `[A-Za-z0-9][A-Za-z0-9._-]{0,62}`.
+pub(crate) fn pool_dir(name: &str) -> Result<(), Error> {
+    let allowed = |b: u8| b.is_ascii_alphanumeric() || b"._-".contains(&b);
+    let starts_well = name
+        .bytes()
+        .next()
+        .is_some_and(|b| b.is_ascii_alphanumeric());
+    if !starts_well || name.len() > 63 || !name.bytes().all(allowed) {
+        return Err(Error::invalid(
+            "name of a pool's directory",
+            name,
+            "must match [A-Za-z0-9][A-Za-z0-9._-]{0,62}",
+        ));
+    }
+    Ok(())
+}
+
 /// A DNS label (RFC 1123): at most 63 of `[a-z0-9-]`, no hyphen at either end.
 pub(crate) fn dns_label(what: &'static str, name: &str) -> Result<(), Error> {
     if is_label(name, 63) {

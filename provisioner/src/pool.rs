@@ -102,8 +102,9 @@ fn no_identity(seen: &Observed) -> Verdict {
         ),
         _ => (
             Health::Uninitialized,
-            "not a pool, and nothing is mounted here: mount a disk, then run \
-             `berth-agent pools init` on it"
+            "not a pool, and nothing is mounted here: mount a disk and run `berth-agent pools \
+             init` on it, or have it share the node's own filesystem: add --allow-root-fs and \
+             --capacity SIZE"
                 .to_owned(),
         ),
     };

@@ -13,6 +13,7 @@ use crate::ledger::Ledger;
 use crate::locks::{NamedLocks, lock};
 use crate::record::{SnapshotRecord, VolumeRecord};
 use crate::remover::{self, Signal};
+use crate::shared::SharedPool;
 use crate::sys::Sys;
 use crate::types::{Config, InitOptions, KnownPool, PoolId, PoolReport};
 
@@ -59,6 +60,8 @@ pub(crate) struct State {
     pub(crate) known: BTreeMap<String, KnownPool>,
     /// UIDs of pods by target, for targets whose path does not tell.
     pub(crate) pods: BTreeMap<PathBuf, String>,
+    /// The pool that is to be made on the node's own filesystem.
+    pub(crate) shared: Option<SharedPool>,
     /// Staging paths outside kubelet's `plugins/`.
     pub(crate) staging: BTreeSet<PathBuf>,
 }

@@ -12,6 +12,7 @@ use crate::mountinfo::MountEntry;
 use crate::pool::{Need, Observed, Pool, Verdict};
 use crate::provisioner::{Entry, Inner, Provisioner};
 use crate::record::{DATA, VOLUMES, VolumeRecord};
+use crate::shared;
 use crate::sys::Qgroup;
 use crate::types::{
     Backend, Health, KnownPool, PoolId, PoolReport, Usage, VolumeHealth, VolumeReport,
@@ -296,10 +297,11 @@ impl Inner {
     /// What the filesystem itself can still keep for the holders of this ledger.
     pub(crate) fn physical(&self, pool: &Pool) -> Result<Physical, Error> {
         let qgroups = match pool.filesystem.fstype.as_str() {
-            "btrfs" => self
-                .sys
-                .qgroups(&pool.dir)
-                .doing("reading the quotas of", pool.dir.path())?,
+            "btrfs" => match self.sys.qgroups(&pool.dir) {
+                // No quotas, which images need none of.
+                Err(e) if e.kind() == io::ErrorKind::NotFound => Qgroups::new(),
+                qgroups => qgroups.doing("reading the quotas of", pool.dir.path())?,
+            },
             _ => Qgroups::new(),
         };
         // Pools that share the filesystem have been promised parts of it too.
@@ -443,6 +445,11 @@ impl Inner {
             && let Some(state) = lock(&self.state).pools.get(&pool.identity.id)
         {
             report.room = state.ledger.room(physical);
+            let (capacity, reserved) = (report.capacity, report.reserved);
+            let short = shared::shortage(&pool.identity, capacity, reserved, report.room);
+            if let Some(short) = short.filter(|_| report.message.is_empty()) {
+                report.message = short;
+            }
         }
         report
     }

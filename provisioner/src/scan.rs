@@ -81,6 +81,7 @@ impl Inner {
     pub(crate) fn scan(&self, create: bool) -> Result<Vec<PoolReport>, Error> {
         let _one = lock(&self.rescan);
         let pools = pool::open_pools(&self.config.root)?;
+        let mut reports = Vec::from_iter(self.shared_directory(&pools));
         let mut names: BTreeSet<String> = lock(&self.state).known.keys().cloned().collect();
         for name in pools.names().doing("listing", pools.path())? {
             let here = pools.kind(&name).doing("looking at", pools.path())?;
@@ -102,7 +103,6 @@ impl Inner {
             .map(|pool| pool.dir.clone())
             .collect();
         names.sort_by_key(|name| !homes.contains(name));
-        let mut reports = Vec::new();
         for name in &names {
             let report = self.scan_one(&pools, name, create, &mut claimed);
             reports.push(report);
@@ -129,9 +129,13 @@ impl Inner {
             Err(e) => return self.report_failed(name, known.as_ref(), &e.to_string()),
         };
         let mut verdict = pool::judge(&seen, known.as_ref());
-        if create && verdict.health == Health::Uninitialized && seen.mount_point {
-            let options = InitOptions::default();
-            match crate::init::init(self.sys.as_ref(), &self.config, name, &options, false) {
+        let wanted = match verdict.health {
+            Health::Uninitialized if !seen.mount_point => self.shared_options(name),
+            Health::Uninitialized if create => Some((self.config.clone(), InitOptions::default())),
+            _ => None,
+        };
+        if let Some((config, options)) = wanted {
+            match crate::init::init(self.sys.as_ref(), &config, name, &options, false) {
                 Ok(id) => {
                     tracing::info!(pool = %id, dir = name, "pool made");
                     if let Ok(again) = pool::observe(self.sys.as_ref(), pools, &dir) {
@@ -142,6 +146,7 @@ impl Inner {
                 Err(e) => verdict.message = e.to_string(),
             }
         }
+        self.keep_shared(name, &dir, &mut seen, &mut verdict);
         if let Some(id) = verdict.id.clone()
             && matches!(verdict.health, Health::Healthy | Health::ReadOnly)
         {

@@ -66,6 +66,8 @@ enum PoolsCommand {
     /// Make pools of directories under <root>/pools
     ///
     /// The directory must be a mount point of a supported filesystem, and empty.
+    /// Without a disk to spare, --allow-root-fs and --capacity make a pool on the
+    /// node's own filesystem.
     /// A running agent notices the new pool by itself.
     Init(pools::InitArgs),
 }
@@ -167,9 +169,11 @@ mod tests {
             "berth-agent volumes -o json",
             "berth-agent inspect shop/data-web-0",
             "berth-agent check",
+            "berth-agent pools init shared --allow-root-fs --capacity 20Gi",
             "berth-agent run --node-name n1 --create-pools",
             "berth-agent run --standalone",
             "berth-agent run --standalone --node-name n1 --csi-socket /s",
+            "berth-agent run --node-name n1 --shared-pool shared=20Gi",
         ] {
             Cli::try_parse_from(line.split(' ')).unwrap_or_else(|error| panic!("{line}: {error}"));
         }
@@ -178,6 +182,9 @@ mod tests {
             "berth-agent pools init",
             "berth-agent pools init disk0 --all",
             "berth-agent pools init disk0 --capacity lots",
+            "berth-agent pools init shared --allow-root-fs",
+            "berth-agent run --node-name n1 --shared-pool 20Gi",
+            "berth-agent run --standalone --shared-pool shared=20Gi",
             "berth-agent inspect",
         ] {
             assert!(Cli::try_parse_from(line.split(' ')).is_err(), "{line}");

@@ -30,9 +30,9 @@ pub(super) struct InitArgs {
     /// filesystem's size less a reserve]
     #[arg(long, value_name = "SIZE")]
     capacity: Option<Bytes>,
-    /// Accept a directory that is not a mount point: its volumes then share the
-    /// root filesystem
-    #[arg(long)]
+    /// Accept a directory that is not a mount point, and make it if need be: its
+    /// volumes then share a filesystem with the system, and take --capacity of it
+    #[arg(long, requires = "capacity")]
     allow_root_fs: bool,
     /// Accept a directory that holds files which are not Berth's
     #[arg(long)]
@@ -121,7 +121,8 @@ fn name_in(pools: &Path, dir: &Path) -> anyhow::Result<String> {
 
 fn show(reports: &[PoolReport]) -> String {
     if reports.is_empty() {
-        return "no pools: mount a disk on a directory under pools/ and run `berth-agent pools init`\n"
+        return "no pools: mount a disk on a directory under pools/ and run `berth-agent pools init`; \
+                without a disk, `berth-agent pools init shared --allow-root-fs --capacity SIZE`\n"
             .to_owned();
     }
     let size = |bytes| Bytes(bytes).human();
@@ -219,7 +220,7 @@ mod tests {
             disk2: run `berth-agent pools init disk2`
             no project-quota on disk0, disk1, disk2: btrfs has no project quotas"#]].assert_eq(&show(&[pool(Health::Healthy), lost, fresh]));
         expect_test::expect![[r#"
-            no pools: mount a disk on a directory under pools/ and run `berth-agent pools init`
+            no pools: mount a disk on a directory under pools/ and run `berth-agent pools init`; without a disk, `berth-agent pools init shared --allow-root-fs --capacity SIZE`
         "#]]
         .assert_eq(&show(&[]));
     }

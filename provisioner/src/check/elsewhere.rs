@@ -96,7 +96,10 @@ impl Check<'_> {
             false => Vec::new(),
         };
         for mount in below {
-            let in_pool = pools.iter().any(|pool| pool.mount.device == mount.device);
+            // The rest of a filesystem may be the system's, kubelet's own too.
+            let in_pool = pools.iter().any(|pool| {
+                pool.mount.device == mount.device && mount.root.starts_with(pool.inside(""))
+            });
             let image = strangers
                 .iter()
                 .any(|it| shows_inside(mount, it.number) || shows_node(mount, it.number));

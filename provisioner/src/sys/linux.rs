@@ -301,7 +301,7 @@ impl Sys for Linux {
         filesystem::freeze(dir)
     }
 
-    fn thaw(&self, dir: &Dir) -> io::Result<()> {
+    fn thaw(&self, dir: &Dir) -> io::Result<bool> {
         filesystem::thaw(dir)
     }
 

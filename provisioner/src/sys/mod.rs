@@ -269,8 +269,8 @@ pub(crate) trait Sys: Send + Sync {
     fn freeze(&self, _dir: &Dir) -> io::Result<()> {
         unsupported()
     }
-    /// Lets writers go on.
-    fn thaw(&self, _dir: &Dir) -> io::Result<()> {
+    /// Lets writers go on; `false` if none was held back.
+    fn thaw(&self, _dir: &Dir) -> io::Result<bool> {
         unsupported()
     }
     /// Space of the filesystem that `dir` is in.

@@ -221,8 +221,8 @@ fn an_image_is_mounted_with_its_flags_and_its_device_goes_with_the_mount() {
     // The root, lost+found and the reserved ones, and the file.
     assert_eq!(space.inodes_used, 12, "{space:?}");
     Linux.freeze(&data).unwrap();
-    Linux.thaw(&data).unwrap();
-    Linux.thaw(&data).unwrap();
+    assert!(Linux.thaw(&data).unwrap());
+    assert!(!Linux.thaw(&data).unwrap());
     std::fs::write(at.join("file"), "after").unwrap();
     drop(data);
 

@@ -8,4 +8,5 @@
 mod help;
 mod mounts;
 mod pools;
+mod shared;
 mod volumes;

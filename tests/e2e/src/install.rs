@@ -56,13 +56,15 @@ pub async fn delete_crds(ctx: &Ctx) -> Result<()> {
     Ok(())
 }
 
-/// Which sets Berth runs.
+/// What is installed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
-    /// Its own kind only.
+    /// Sets of Berth's own kind, on disks.
     OrdinalSets,
     /// Native StatefulSets too.
     NativeStatefulSets,
+    /// Sets of Berth's own kind, on each node's own filesystem.
+    QuickStart,
 }
 
 impl Mode {
@@ -71,6 +73,7 @@ impl Mode {
         match self {
             Self::OrdinalSets => "deploy",
             Self::NativeStatefulSets => "deploy/native-statefulsets",
+            Self::QuickStart => "deploy/quick-start",
         }
     }
 }
@@ -190,6 +193,19 @@ pub async fn init_all_pools(ctx: &Ctx) -> Result<Vec<String>> {
             init_pools(ctx, node).await?;
         }
     }
+    granted(ctx, &nodes).await?;
+    Ok(nodes)
+}
+
+/// Waits until the agents have made the pools of the quick start, and the cluster
+/// knows one on every node; returns the nodes.
+pub async fn shared_pools(ctx: &Ctx) -> Result<Vec<String>> {
+    let nodes = ctx.storage_nodes().await?;
+    granted(ctx, &nodes).await?;
+    Ok(nodes)
+}
+
+async fn granted(ctx: &Ctx, nodes: &[String]) -> Result<()> {
     let pools: Api<berth_api::Pool> = Api::all(ctx.client.clone());
     until("the pools to be granted", async || {
         let all = pools.list(&ListParams::default()).await?.items;
@@ -207,6 +223,5 @@ pub async fn init_all_pools(ctx: &Ctx) -> Result<Vec<String>> {
             format!("{} pools known", all.len())
         })
     })
-    .await?;
-    Ok(nodes)
+    .await
 }

@@ -12,6 +12,15 @@ pub fn up(role: &str) -> Result<Cluster> {
     })
 }
 
+/// As [`up`], of nodes that have no disks of their own.
+pub fn up_plain(role: &str) -> Result<Cluster> {
+    up_with(&Options {
+        name: Some(Cluster::checkout_name(role)?),
+        pools: 0,
+        ..Options::default()
+    })
+}
+
 /// As [`up`], made to order.
 pub fn up_with(options: &Options) -> Result<Cluster> {
     let cluster = Cluster::up(options)?;

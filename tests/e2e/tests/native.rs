@@ -2,6 +2,9 @@
 //! are taken over and handed back, and while Berth has them, a quick part of
 //! upstream's own tests. `cargo upstream-e2e` runs all of those.
 //!
+//! Berth is installed by the quick start first, as on nodes without disks; then the
+//! disks are made pools, and those of the quick start are left out.
+//!
 //! `BERTH_KEEP=1` leaves the cluster running for a look; `BERTH_E2E_CLUSTER=<name>`
 //! runs on a cluster that has Berth's image, and leaves it.
 
@@ -9,7 +12,7 @@ use std::process::ExitCode;
 
 use anyhow::{Result, ensure};
 use berth_cluster::{
-    Cluster, Options,
+    Cluster,
     conformance::{self, Choice, Report},
 };
 use berth_e2e::{
@@ -18,7 +21,10 @@ use berth_e2e::{
     install::{self, Mode},
     kubectl::Kubectl,
     rig,
-    steps::takeover::{self, Manager},
+    steps::{
+        quick_start,
+        takeover::{self, Manager},
+    },
     writers::{Tally, Watch},
 };
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -38,6 +44,7 @@ const SPECS: &[&str] = &[
 /// Names a cluster to use instead of a new one.
 const EXISTING: &str = "BERTH_E2E_CLUSTER";
 
+const QUICK_START: &str = "quick_start_without_disks";
 const TAKEN_OVER: &str = "taken_over";
 const STANDS_DOWN: &str = "stands_down_for_another_controller";
 const HANDED_BACK: &str = "handed_back";
@@ -51,7 +58,7 @@ type Outcome = (String, Result<(), String>);
 fn main() -> ExitCode {
     berth_cluster::take_role();
     let args = Arguments::from_args();
-    let names = [TAKEN_OVER, STANDS_DOWN, HANDED_BACK, WRITERS]
+    let names = [QUICK_START, TAKEN_OVER, STANDS_DOWN, HANDED_BACK, WRITERS]
         .into_iter()
         .chain(SPECS.iter().copied());
     let wanted = names.clone().any(|name| {
@@ -87,16 +94,13 @@ fn run() -> Result<Vec<Outcome>> {
             cluster.set_controllers("*")?;
             cluster
         }
-        None => rig::up_with(&Options {
-            name: Some(Cluster::checkout_name("n")?),
-            ..Options::default()
-        })?,
+        None => rig::up("n")?,
     };
     let runtime = Runtime::new()?;
     let outcomes = runtime.block_on(async {
         let kubectl = Kubectl::new(cluster.kubectl_path(), cluster.kubeconfig());
         let ctx = Ctx::connect(kubectl).await?;
-        stages(&ctx, &cluster).await
+        stages(&ctx, &cluster, existing.is_none()).await
     });
     if existing.is_some() || std::env::var_os("BERTH_KEEP").is_some() {
         eprintln!("kept: cargo cluster --name {} status", cluster.name());
@@ -109,9 +113,17 @@ fn run() -> Result<Vec<Outcome>> {
 }
 
 /// Upstream, Berth, upstream: what became of each promise on the way.
-async fn stages(ctx: &Ctx, cluster: &Cluster) -> Result<Vec<Outcome>> {
-    install::install(ctx, None).await?;
+///
+/// Only the disks of a `fresh` cluster are no pools yet.
+async fn stages(ctx: &Ctx, cluster: &Cluster, fresh: bool) -> Result<Vec<Outcome>> {
+    let mut outcomes = Vec::new();
+    if fresh {
+        outcomes.push(quick_start(ctx).await?);
+    } else {
+        install::install(ctx, None).await?;
+    }
     install::init_all_pools(ctx).await?;
+    quick_start::cordon(ctx).await?;
     install::make_default_class(ctx).await?;
     ctx.create_namespace(NAMESPACE).await?;
     let before = takeover::create(ctx, NAMESPACE).await?;
@@ -119,7 +131,7 @@ async fn stages(ctx: &Ctx, cluster: &Cluster) -> Result<Vec<Outcome>> {
     set_controllers(cluster, "*,-statefulset-controller")?;
     install::install_in(ctx, Mode::NativeStatefulSets, None).await?;
     let outcome = takeover::in_charge(ctx, NAMESPACE, Manager::Berth, 20, &before).await;
-    let mut outcomes = vec![(TAKEN_OVER.to_owned(), told(ctx, NAMESPACE, outcome).await)];
+    outcomes.push((TAKEN_OVER.to_owned(), told(ctx, NAMESPACE, outcome).await));
 
     let watch = Watch::start(ctx.client.clone()).await?;
     let report = tokio::task::block_in_place(|| conformance::run(cluster, &choice()))?;
@@ -143,6 +155,21 @@ async fn stages(ctx: &Ctx, cluster: &Cluster) -> Result<Vec<Outcome>> {
         ctx.delete_namespace(disputed).await?;
     }
     Ok(outcomes)
+}
+
+/// Installs Berth as a new user without disks does, before the disks that are there
+/// are made pools.
+async fn quick_start(ctx: &Ctx) -> Result<Outcome> {
+    install::install_in(ctx, Mode::QuickStart, None).await?;
+    install::shared_pools(ctx).await?;
+    let ns = "quick-start";
+    ctx.create_namespace(ns).await?;
+    let outcome = quick_start::set_without_disks(ctx, ns).await;
+    let outcome = told(ctx, ns, outcome).await;
+    if outcome.is_ok() {
+        ctx.delete_namespace(ns).await?;
+    }
+    Ok((QUICK_START.to_owned(), outcome))
 }
 
 /// The rig waits by sleeping, which must not hold up the other tasks of this thread.

@@ -84,12 +84,13 @@ pub(crate) fn freeze(dir: &Dir) -> io::Result<()> {
     Ok(())
 }
 
-/// Lets writers go on; fine if none is held back.
-pub(crate) fn thaw(dir: &Dir) -> io::Result<()> {
+/// Lets writers go on; `false` if none was held back.
+pub(crate) fn thaw(dir: &Dir) -> io::Result<bool> {
     let mut unused = 0;
     // SAFETY: the handle is open; the argument is not looked at.
     match unsafe { raw::fithaw(dir.as_fd().as_raw_fd(), &mut unused) } {
-        Ok(_) | Err(Errno::EINVAL) => Ok(()),
+        Ok(_) => Ok(true),
+        Err(Errno::EINVAL) => Ok(false),
         Err(e) => Err(e.into()),
     }
 }

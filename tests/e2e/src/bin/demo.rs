@@ -13,7 +13,7 @@ use anyhow::{Context, Result, ensure};
 use berth_cluster::Cluster;
 use berth_e2e::{
     ctx::Ctx,
-    install,
+    install::{self, Mode},
     kubectl::Kubectl,
     rig,
     story::{NAMESPACE, Story},
@@ -29,6 +29,10 @@ struct Args {
     /// Leave the cluster running, and say what to try next.
     #[arg(long)]
     keep: bool,
+    /// Without disks: install deploy/quick-start, which makes a pool on each node's own
+    /// filesystem. The cluster is a plain one then.
+    #[arg(long)]
+    quick_start: bool,
     /// Use this existing cluster instead (any kind, k3s); nodes are not killed there.
     #[arg(long, value_name = "FILE", requires = "image")]
     kubeconfig: Option<PathBuf>,
@@ -118,17 +122,26 @@ fn without_transcript(args: impl Iterator<Item = OsString>) -> Vec<OsString> {
 
 fn own(args: &Args, runtime: &Runtime) -> Result<()> {
     println!(
-        "A real Kubernetes cluster on this machine: one control plane, three workers, two disks each."
+        "A real Kubernetes cluster on this machine: one control plane, three workers, {}.",
+        if args.quick_start {
+            "no disks to spare"
+        } else {
+            "two disks each"
+        }
     );
     println!(
         "{}",
         berth_cluster::preflight::judge(&berth_cluster::preflight::look()).plan
     );
-    let cluster = rig::up("d")?;
+    let cluster = if args.quick_start {
+        rig::up_plain("q")?
+    } else {
+        rig::up("d")?
+    };
     let outcome = runtime.block_on(async {
         let kubectl = Kubectl::new(cluster.kubectl_path(), cluster.kubeconfig());
         let ctx = Ctx::connect(kubectl).await?;
-        install_step(&ctx, None).await?;
+        install_step(&ctx, args, None).await?;
         tell(&ctx, Some(&cluster)).await
     });
     if args.keep {
@@ -151,7 +164,7 @@ async fn existing(args: &Args, kubeconfig: PathBuf) -> Result<()> {
     );
     println!("Left out here: killing a node. Berth stays installed; the set is removed.");
     let ctx = Ctx::connect(Kubectl::new(&args.kubectl, kubeconfig)).await?;
-    install_step(&ctx, args.image.as_deref()).await?;
+    install_step(&ctx, args, args.image.as_deref()).await?;
     let outcome = tell(&ctx, None).await;
     if !args.keep {
         ctx.delete_namespace(NAMESPACE).await?;
@@ -159,10 +172,24 @@ async fn existing(args: &Args, kubeconfig: PathBuf) -> Result<()> {
     outcome
 }
 
-async fn install_step(ctx: &Ctx, image: Option<&str>) -> Result<()> {
+async fn install_step(ctx: &Ctx, args: &Args, image: Option<&str>) -> Result<()> {
+    let mode = if args.quick_start {
+        Mode::QuickStart
+    } else {
+        Mode::OrdinalSets
+    };
     println!("\nInstalling Berth");
-    println!("   $ kubectl apply -k deploy/crds && kubectl apply -k deploy");
-    install::install(ctx, image).await?;
+    println!(
+        "   $ kubectl apply -k deploy/crds && kubectl apply -k {}",
+        mode.path()
+    );
+    install::install_in(ctx, mode, image).await?;
+    if args.quick_start {
+        for node in install::shared_pools(ctx).await? {
+            println!("   {node}: has a pool on its own filesystem");
+        }
+        return Ok(());
+    }
     println!("   $ berth-agent pools init --all     (on each node with disks)");
     for node in install::init_all_pools(ctx).await? {
         println!("   {node}: ready");

@@ -9,6 +9,7 @@ pub mod limits;
 pub mod network;
 pub mod order;
 pub mod place;
+pub mod quick_start;
 pub mod refusal;
 pub mod rollout;
 pub mod shapes;
