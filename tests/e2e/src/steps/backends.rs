@@ -48,7 +48,7 @@ pub async fn image_volume(ctx: &Ctx, ns: &str) -> Result<()> {
     let id = volume.metadata.name.context("a stored Volume has a name")?;
     gone(ctx, ns, "disk", &id).await?;
     let left = ctx.agent(&node, &["check"]).await;
-    let left = left.map_or_else(|e| e.to_string(), |text| text);
+    let left = left.unwrap_or_else(|e| e.to_string());
     ensure!(!left.contains(&id), "the check still names {id}: {left}");
     delete_class(ctx, &class).await
 }
