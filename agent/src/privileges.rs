@@ -7,13 +7,15 @@
 use caps::{CapSet, Capability, CapsHashSet};
 
 /// What mounting, quotas and foreign files need.
-const KEPT: [Capability; 8] = [
+const KEPT: [Capability; 9] = [
     Capability::CAP_SYS_ADMIN,
     Capability::CAP_DAC_OVERRIDE,
     Capability::CAP_DAC_READ_SEARCH,
     Capability::CAP_FOWNER,
     Capability::CAP_CHOWN,
     Capability::CAP_FSETID,
+    // File capabilities in a volume that is copied.
+    Capability::CAP_SETFCAP,
     // Device nodes of loop-backed volumes.
     Capability::CAP_MKNOD,
     // The kernel lets nobody else resize a mounted ext4 (ext4_resize_begin), which
