@@ -19,7 +19,7 @@ use crate::run::RunArgs;
 /// Berth's agent: serves this node's disks to pods, and shows what is on them.
 ///
 /// Each directory under /var/lib/berth/pools is a pool, once `pools init` has
-/// been run on it. Each volume's data is an ordinary directory; by-claim links
+/// been run on it. A volume is an ordinary directory, or an image file; by-claim links
 /// lead to it: ls /var/lib/berth/by-claim/<namespace>/<claim>.
 #[derive(Debug, Parser)]
 #[command(name = "berth-agent", version = berth_telemetry::version())]

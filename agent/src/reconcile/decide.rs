@@ -378,7 +378,7 @@ mod tests {
             new, no pool                     Failed: pool disk0-0123456789ab is not on this node: mount its disk under the pools directory
             new, unmounted                   Failed: pool disk0-0123456789ab: the disk is not mounted
             new, read-only                   Failed: pool disk0-0123456789ab is mounted read-only
-            new, with source                 Failed: volumes from snapshots and clones are not supported by this version
+            new, with source                 Create
             no room stays answered           Nothing
             record without status            Report
             record in another pool           Lost! pool disk0-0123456789ab should hold the data, and pool other-1 does: the volume's object names the wrong pool

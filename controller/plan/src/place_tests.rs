@@ -224,3 +224,21 @@ fn a_refusal_lowers_the_ceiling() {
     let asked = request(Some("n1"), None, &[("a", 1)]);
     assert!(matches!(place(&asked, &all), Placement::Placed { .. }));
 }
+
+#[test]
+fn a_copy_goes_to_its_sources_pool_or_nowhere() {
+    let pools = "p1 n1 5
+         p2 n1 6
+         p3 n2 9";
+    let mut copy = request(Some("n1"), None, &[("a", 1)]);
+    copy.wants[0].source = Some("p1".to_owned());
+    check(&copy, pools, expect!["n1: p1"]);
+    copy.wants[0].size = 8 * GI;
+    check(&copy, pools, expect!["a: largest free pool 5Gi < 8Gi"]);
+    copy.wants[0].source = Some("p3".to_owned());
+    check(
+        &copy,
+        pools,
+        expect!["a: its source is in pool p3, on another node"],
+    );
+}

@@ -300,7 +300,7 @@ mod tests {
         check(
             "dataSource",
             json!({"kind": "PersistentVolumeClaim", "name": "b"}),
-            expect!["a data source is not supported; an empty volume in its place would be wrong"],
+            expect!["accepted"],
         );
         check(
             "selector",
