@@ -11,6 +11,15 @@ use crate::types::VolumeMode;
 
 pub(crate) struct Directory;
 
+/// Copies the source's tree into the directory that was made. `copy_tree` has it
+/// all on the disk when it returns.
+pub(super) fn fill(making: &Making<'_>, source: &Made<'_>) -> io::Result<Option<u64>> {
+    let from = source.home.open(DATA, Mounts::Stay)?;
+    let to = making.parent.open(DATA, Mounts::Stay)?;
+    copy::copy_tree(making.sys, &from, &to, &mut || true)?;
+    Ok(None)
+}
+
 impl Driver for Directory {
     fn why_not(&self, _sys: &dyn Sys, _pool: &Dir, _filesystem: &Filesystem) -> Option<String> {
         None
@@ -35,11 +44,7 @@ impl Driver for Directory {
         _snapshot: bool,
     ) -> io::Result<Option<u64>> {
         self.create(making)?;
-        let from = source.home.open(DATA, Mounts::Stay)?;
-        let to = making.parent.open(DATA, Mounts::Stay)?;
-        copy::copy_tree(making.sys, &from, &to, &mut || true)?;
-        making.sys.commit(&to)?;
-        Ok(None)
+        fill(making, source)
     }
 
     fn limit(&self, _made: &Made<'_>) -> io::Result<()> {

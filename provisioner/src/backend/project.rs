@@ -6,9 +6,8 @@
 
 use std::io;
 
-use super::directory::Directory;
+use super::directory::{Directory, fill};
 use super::{Body, Driver, Erasing, Made, Making};
-use crate::copy;
 use crate::dir::{Dir, Mounts};
 use crate::record::DATA;
 use crate::sys::{Filesystem, Space, Sys};
@@ -87,11 +86,7 @@ impl Driver for ProjectQuota {
         _snapshot: bool,
     ) -> io::Result<Option<u64>> {
         self.create(making)?;
-        let from = source.home.open(DATA, Mounts::Stay)?;
-        let to = making.parent.open(DATA, Mounts::Stay)?;
-        copy::copy_tree(making.sys, &from, &to, &mut || true)?;
-        making.sys.commit(&to)?;
-        Ok(None)
+        fill(making, source)
     }
 
     fn limit(&self, made: &Made<'_>) -> io::Result<()> {
