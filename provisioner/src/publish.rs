@@ -197,12 +197,12 @@ fn agree(record: &VolumeRecord, mode: VolumeMode) -> Result<(), Error> {
 }
 
 /// Whether a use stands against a single writer's request: another target, or a
-/// directory inside the volume that another pod has mounted.
+/// directory inside the volume, or the device, that another pod has mounted.
 fn is_other(using: &Use, request: &Publish, target: &Path) -> bool {
-    if using.whole {
+    if using.whole && !using.device {
         using.target != target
     } else {
-        request.pod_uid.is_empty() || using.pod_uid != request.pod_uid
+        using.target != target && (request.pod_uid.is_empty() || using.pod_uid != request.pod_uid)
     }
 }
 

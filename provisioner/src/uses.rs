@@ -19,6 +19,8 @@ pub(crate) struct Use {
     pub(crate) readonly: bool,
     /// Of the whole volume, not of a directory inside.
     pub(crate) whole: bool,
+    /// Of a raw block device. Kubelet shows it a second time to itself.
+    pub(crate) device: bool,
     /// A staging mount, not a pod's.
     pub(crate) staging: bool,
     /// Below kubelet's directory.
@@ -65,9 +67,10 @@ impl Inner {
                 let is_loop = |shows: fn(&MountEntry, u32) -> bool| {
                     loops.iter().any(|it| shows(mount, it.number))
                 };
+                let node = loops.iter().find(|it| images::shows_node(mount, it.number));
                 let whole = match (pool, &root) {
                     _ if is_loop(images::shows_inside) => mount.root == Path::new("/"),
-                    _ if is_loop(images::shows_node) => true,
+                    _ if node.is_some() => true,
                     (Some(pool), Some(root)) => {
                         if mount.device != pool.mount.device || !mount.root.starts_with(root) {
                             return None;
@@ -81,16 +84,20 @@ impl Inner {
                         true
                     }
                 };
-                let pod_uid = pod_in(&kubelet, &mount.point)
+                let device = node.is_some();
+                let pod_uid = pod_in(&kubelet, &mount.point, device)
                     .or_else(|| pods.get(&mount.point).cloned())
                     .unwrap_or_default();
                 Some(Use {
-                    staging: mount.point.starts_with(kubelet.join("plugins"))
-                        || staging.contains(&mount.point),
+                    // A device is shown nowhere before it is published.
+                    staging: !device
+                        && (mount.point.starts_with(kubelet.join("plugins"))
+                            || staging.contains(&mount.point)),
                     target: mount.point.clone(),
                     pod_uid,
-                    readonly: mount.read_only,
+                    readonly: node.map_or(mount.read_only, |it| it.read_only),
                     whole,
+                    device,
                     kubelets,
                 })
             })
@@ -98,13 +105,17 @@ impl Inner {
     }
 }
 
-/// The UID in `<kubelet>/pods/<uid>/…`.
-fn pod_in(kubelet: &Path, point: &Path) -> Option<String> {
-    let mut parts = point.strip_prefix(kubelet).ok()?.components();
-    if parts.next()?.as_os_str() != "pods" {
-        return None;
-    }
-    Some(parts.next()?.as_os_str().to_str()?.to_owned())
+/// The UID in `<kubelet>/pods/<uid>/…`, or, for a device, in
+/// `<kubelet>/plugins/…/volumeDevices/…/<uid>` (kubelet's pkg/volume/csi/csi_block.go).
+fn pod_in(kubelet: &Path, point: &Path, device: bool) -> Option<String> {
+    let below = point.strip_prefix(kubelet).ok()?;
+    let mut parts = below.components().map(|part| part.as_os_str());
+    let uid = match parts.next()?.to_str()? {
+        "pods" => parts.next()?,
+        "plugins" if device && parts.any(|part| part == "volumeDevices") => below.file_name()?,
+        _ => return None,
+    };
+    Some(uid.to_str()?.to_owned())
 }
 
 #[cfg(test)]
@@ -114,7 +125,13 @@ mod tests {
     #[test]
     fn pods_are_told_from_their_paths() {
         let kubelet = Path::new("/var/lib/kubelet");
-        let uid = |point: &str| pod_in(kubelet, Path::new(point));
+        let uid = |point: &str| pod_in(kubelet, Path::new(point), false);
+        let csi = "/var/lib/kubelet/plugins/kubernetes.io/csi/volumeDevices";
+        for shown in ["publish/pv/u-1", "pv/dev/u-1"] {
+            let point = format!("{csi}/{shown}");
+            assert_eq!(pod_in(kubelet, Path::new(&point), true), Some("u-1".into()));
+            assert_eq!(uid(&point), None);
+        }
         assert_eq!(
             uid("/var/lib/kubelet/pods/u-1/volumes/kubernetes.io~csi/pv/mount"),
             Some("u-1".into())

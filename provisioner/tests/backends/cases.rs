@@ -367,6 +367,31 @@ pub(crate) fn a_raw_block_device(kind: Kind) {
     write(8 * MIB, b"kept");
     case.restart();
     case.mount("v", VolumeMode::Block, false);
+    // As kubelet shows devices: below its plugins, and each to one pod.
+    let kubelets = |pod: &str| {
+        let at = case.node.kubelet().join("plugins/kubernetes.io/csi");
+        let at = at.join("volumeDevices/publish/v");
+        fs::create_dir_all(&at).unwrap();
+        Publish {
+            id: "v".into(),
+            target: at.join(pod),
+            staging: Some(case.node.staging("v")),
+            mode: VolumeMode::Block,
+            readonly: false,
+            flags: Vec::new(),
+            pod_uid: pod.into(),
+            single_writer: true,
+        }
+    };
+    case.p().publish(&kubelets("pod")).unwrap();
+    let second = case.p().publish(&kubelets("other"));
+    assert!(matches!(second, Err(Error::Published { .. })), "{second:?}");
+    let pods = case.p().find("v").unwrap().published;
+    assert!(
+        pods.len() == 2 && pods.iter().all(|at| at.pod_uid == "pod"),
+        "{pods:?}"
+    );
+    case.p().unpublish("v", &kubelets("pod").target).unwrap();
     let wrong = Stage {
         id: "v".into(),
         staging: case.node.staging("w"),
