@@ -6,6 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use nix::mount::{MntFlags, MsFlags};
 use nix::sys::stat::{Mode, SFlag, major, makedev, minor, mknod};
 
 use crate::error::{Error, Result};
@@ -32,7 +33,6 @@ pub(crate) type Identity = ((u32, u32), u64);
 /// The identity of the file at `path`.
 pub(crate) fn identity(path: &Path) -> Result<Identity> {
     let meta = std::fs::metadata(path).map_err(Error::io("cannot inspect", path))?;
-    let narrow = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);
     Ok((
         (narrow(major(meta.dev())), narrow(minor(meta.dev()))),
         meta.ino(),
@@ -71,8 +71,8 @@ pub(crate) fn attach(file: &Path) -> Result<Attached> {
     ))(last))
 }
 
-/// Every loop device in use with its backing file's identity.
-pub(crate) fn in_use() -> Result<Vec<(PathBuf, Identity)>> {
+/// Every loop device in use with what backs it.
+fn in_use() -> Result<Vec<(PathBuf, sys::Backing)>> {
     let dir = Path::new("/sys/block");
     let mut found = Vec::new();
     for entry in std::fs::read_dir(dir).map_err(Error::io("cannot list", dir))? {
@@ -106,20 +106,27 @@ pub(crate) fn of_file(path: &Path) -> Result<Option<PathBuf>> {
     let wanted = identity(path)?;
     Ok(in_use()?
         .into_iter()
-        .find(|(_, i)| *i == wanted)
+        .find(|(_, it)| it.file == wanted)
         .map(|(p, _)| p))
 }
 
-/// Detaches every device whose backing file is one of `files`, and waits until it is so.
+/// Detaches every device whose backing file is one of `files`, with whatever is
+/// attached to files on it, and waits until it is so.
 pub(crate) fn detach_all(files: &[Identity]) -> Result<()> {
-    for (path, identity) in in_use()? {
-        if files.contains(&identity) {
-            let device = File::open(&path).map_err(Error::io("cannot open", &path))?;
-            match sys::detach(&device) {
-                Ok(()) => {}
-                Err(e) if e.raw_os_error() == Some(libc::ENXIO) => {}
-                Err(e) => return Err(Error::io("cannot detach", path)(e)),
-            }
+    let (mut doomed, mut inside): (Vec<_>, Vec<_>) = (Vec::new(), Vec::new());
+    for (path, backing) in in_use()? {
+        if files.contains(&backing.file) {
+            inside.extend(images_on(&path)?);
+            doomed.push(path);
+        }
+    }
+    // The topmost first; one that is held goes with its last user.
+    for path in inside.into_iter().chain(doomed) {
+        let device = File::open(&path).map_err(Error::io("cannot open", &path))?;
+        match sys::detach(&device) {
+            Ok(()) => {}
+            Err(e) if e.raw_os_error() == Some(libc::ENXIO) => {}
+            Err(e) => return Err(Error::io("cannot detach", path)(e)),
         }
     }
     wait_for(
@@ -128,7 +135,7 @@ pub(crate) fn detach_all(files: &[Identity]) -> Result<()> {
         || {
             let left = in_use()?
                 .into_iter()
-                .filter(|(_, i)| files.contains(i))
+                .filter(|(_, it)| files.contains(&it.file))
                 .count();
             Ok(if left == 0 {
                 Ok(())
@@ -137,6 +144,40 @@ pub(crate) fn detach_all(files: &[Identity]) -> Result<()> {
             })
         },
     )
+}
+
+/// Devices of images on the filesystem of a disk that a killed node left behind:
+/// they outlive it, and hold the disk. The filesystem is mounted once more to tell
+/// its device number; kubelet's own devices are backed by the nodes of those.
+fn images_on(disk: &Path) -> Result<Vec<PathBuf>> {
+    let look = tempfile::tempdir().map_err(Error::sys("cannot make a temporary directory"))?;
+    let mounted = ["btrfs", "xfs", "ext4"].iter().any(|kind| {
+        let none = None::<&str>;
+        nix::mount::mount(Some(disk), look.path(), Some(*kind), MsFlags::empty(), none).is_ok()
+    });
+    if !mounted {
+        // Nobody made a filesystem on it yet.
+        return Ok(Vec::new());
+    }
+    let device = identity(look.path()).map(|(device, _)| device);
+    nix::mount::umount2(look.path(), MntFlags::MNT_DETACH)
+        .map_err(|e| Error::sys(format!("cannot unmount {}", look.path().display()))(e))?;
+    let device = device?;
+    let all = in_use()?;
+    let images: Vec<_> = all.iter().filter(|(_, it)| it.file.0 == device).collect();
+    let mut found = Vec::new();
+    for (path, _) in &images {
+        let node = std::fs::metadata(path).map_err(Error::io("cannot inspect", path))?;
+        let node = (narrow(major(node.rdev())), narrow(minor(node.rdev())));
+        let above = all.iter().filter(|(_, it)| it.node == node);
+        found.extend(above.map(|(path, _)| path.clone()));
+    }
+    found.extend(images.into_iter().map(|(path, _)| path.clone()));
+    Ok(found)
+}
+
+fn narrow(n: u64) -> u32 {
+    u32::try_from(n).unwrap_or(u32::MAX)
 }
 
 /// Makes the device's node where /dev does not make it by itself.
@@ -162,4 +203,55 @@ fn open(path: &Path) -> Result<File> {
         .write(true)
         .open(path)
         .map_err(Error::io("cannot open", path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As a killed node leaves it: the disk is mounted nowhere, and an image on it is
+    /// still attached, by a device that does not go by itself.
+    #[test]
+    fn images_that_hold_a_disk_are_detached_with_it() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let disk = dir.path().join("disk.img");
+        let file = File::create(&disk).expect("a file");
+        file.set_len(64 << 20).expect("a sparse file");
+        let made = std::process::Command::new("mkfs.ext4")
+            .args(["-q", "-F"])
+            .arg(&disk)
+            .status();
+        assert!(made.expect("e2fsprogs is installed").success());
+        let files = [identity(&disk).expect("it is there")];
+        let attached = attach(&disk).expect("root and loop devices");
+        let at = dir.path().join("mounted");
+        std::fs::create_dir(&at).expect("a directory");
+        let none = None::<&str>;
+        let device = attached.path.as_path();
+        nix::mount::mount(Some(device), &at, Some("ext4"), MsFlags::empty(), none)
+            .expect("it can be mounted");
+        let image = at.join("image");
+        let inside = File::create(&image).expect("a file");
+        inside.set_len(1 << 20).expect("a sparse file");
+        let wanted = identity(&image).expect("it is there");
+        // Not by us, so that it stays when nobody uses it.
+        let shown = std::process::Command::new("losetup")
+            .args(["--find", "--show"])
+            .arg(&image)
+            .output()
+            .expect("util-linux is installed");
+        assert!(shown.status.success(), "{shown:?}");
+        nix::mount::umount2(&at, MntFlags::MNT_DETACH).expect("it can be unmounted");
+        drop((attached, inside));
+        let there = in_use().expect("it can be asked");
+        assert!(there.iter().any(|(_, it)| it.file == wanted));
+
+        detach_all(&files).expect("both are gone");
+        let left = in_use().expect("it can be asked");
+        assert!(
+            !left
+                .iter()
+                .any(|(_, it)| it.file == wanted || files.contains(&it.file))
+        );
+    }
 }

@@ -79,13 +79,26 @@ pub(crate) fn attach(device: &File, file: impl AsFd) -> io::Result<()> {
     check(unsafe { libc::ioctl(device.as_raw_fd(), LOOP_CONFIGURE, &raw const config) })
 }
 
-/// The backing file of an open loop device as ((major, minor), inode); `None` when it has none.
-pub(crate) fn backing(device: &File) -> io::Result<Option<((u32, u32), u64)>> {
+/// What backs a loop device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Backing {
+    /// The file: (major, minor) of its filesystem's device, and its inode.
+    pub(crate) file: ((u32, u32), u64),
+    /// (major, minor) of the block device that the file is a node of; zeros for a
+    /// regular file.
+    pub(crate) node: (u32, u32),
+}
+
+/// What backs an open loop device; `None` when nothing does.
+pub(crate) fn backing(device: &File) -> io::Result<Option<Backing>> {
     let mut info = EMPTY;
     // SAFETY: the pointer is to a live, writable loop_info64 of the kernel's size.
     let answer = unsafe { libc::ioctl(device.as_raw_fd(), LOOP_GET_STATUS64, &raw mut info) };
     match check(answer) {
-        Ok(()) => Ok(Some((decode_device(info.device), info.inode))),
+        Ok(()) => Ok(Some(Backing {
+            file: (decode_device(info.device), info.inode),
+            node: decode_device(info.rdevice),
+        })),
         Err(e) if e.raw_os_error() == Some(libc::ENXIO) => Ok(None),
         Err(e) => Err(e),
     }
