@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use crate::sys::fake::Fake;
 use crate::{
-    ClaimRef, Config, Error, Health, InitOptions, PoolId, Provisioner, Publish, VolumeMode,
-    VolumeSpec,
+    ClaimRef, Config, Error, Health, InitOptions, PoolId, Provisioner, Publish, SnapshotSpec,
+    Source, VolumeMode, VolumeSpec,
 };
 
 const MIB: u64 = 1 << 20;
@@ -378,4 +378,36 @@ fn an_interrupted_initialisation_can_be_repeated() {
     p.init_pool("disk0", &InitOptions::default()).unwrap_err();
     // Its identity was written already; the next look takes it up.
     assert_eq!(p.rescan().unwrap()[0].health, Health::Healthy);
+}
+
+#[test]
+fn volumes_that_ask_for_one_another_do_not_wait_for_one_another() {
+    let node = Node::new();
+    let (p, pool) = node.start();
+    let from = |id: &str, source: Source| VolumeSpec {
+        source: Some(source),
+        ..want(id)
+    };
+    let snapshot = SnapshotSpec {
+        id: "s".into(),
+        volume: "a".into(),
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                for _ in 0..200 {
+                    let _ = p.create(&pool, &from("a", Source::Volume("b".into())));
+                    let _ = p.create(&pool, &from("a", Source::Snapshot("s".into())));
+                }
+            });
+            scope.spawn(|| {
+                for _ in 0..200 {
+                    let _ = p.create(&pool, &from("b", Source::Volume("a".into())));
+                    let _ = p.snapshot(&snapshot);
+                }
+            });
+        }
+    });
+    // Each came to its end, and there is nothing that any could be made of.
+    assert!(p.list().is_empty() && p.list_snapshots().is_empty());
 }

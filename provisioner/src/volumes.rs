@@ -29,16 +29,24 @@ impl Provisioner {
         let inner = &self.inner;
         inner.manage()?;
         validate(want)?;
-        let _one = inner.volume_locks.hold(&want.id);
+        // Always in the same order, or two calls could wait for one another: snapshots
+        // before volumes, volumes by their ids.
+        let mut ids = vec![want.id.as_str()];
+        let _snapshot = match &want.source {
+            Some(Source::Snapshot(id)) => Some(inner.snapshot_locks.hold(id)),
+            Some(Source::Volume(id)) => {
+                ids.push(id);
+                None
+            }
+            None => None,
+        };
+        ids.sort_unstable();
+        ids.dedup();
+        let _held: Vec<_> = ids.iter().map(|id| inner.volume_locks.hold(id)).collect();
         let gate = inner.gate(pool)?;
         let _shared = gate
             .read()
             .unwrap_or_else(std::sync::PoisonError::into_inner);
-        let _source = match &want.source {
-            Some(Source::Volume(id)) if *id != want.id => Some(inner.volume_locks.hold(id)),
-            Some(Source::Snapshot(id)) => Some(inner.snapshot_locks.hold(id)),
-            _ => None,
-        };
         let open = inner.open_pool(pool, Need::Write)?;
         if let Some(other) = inner.home(&want.id)
             && other != *pool
