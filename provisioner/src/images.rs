@@ -2,7 +2,6 @@
 //! that is mounted, and whether the filesystem inside fills it. Devices are told by
 //! device and inode of the file, never by a name.
 
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use crate::backend::{self, MAJOR};
@@ -14,7 +13,7 @@ use crate::pool::Pool;
 use crate::provisioner::{Entry, Inner};
 use crate::record::{DATA, VOLUMES, VolumeRecord};
 use crate::report::Data;
-use crate::sys::{Loop, LoopOptions, MountAs};
+use crate::sys::{self, Loop, LoopOptions, MountAs};
 use crate::types::{Backend, VolumeMode};
 
 /// Whether a mount shows the node of a loop device, and so the device itself.
@@ -57,13 +56,9 @@ impl Inner {
             .open(format!("{VOLUMES}/{id}"), Mounts::Stay)
             .and_then(|home| home.open_file(DATA))
             .and_then(|file| file.metadata());
-        match (image, self.sys.loops()) {
-            (Ok(image), Ok(mut loops)) => {
-                loops.retain(|it| it.device == image.dev() && it.inode == image.ino());
-                loops
-            }
-            _ => Vec::new(),
-        }
+        image
+            .and_then(|image| sys::loops_of(self.sys.as_ref(), &image))
+            .unwrap_or_default()
     }
 
     /// The root of an image's filesystem, where it is mounted below kubelet's

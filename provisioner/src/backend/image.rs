@@ -13,7 +13,7 @@ use super::{Body, Driver, Erasing, Made, Making};
 use crate::copy;
 use crate::dir::{Dir, Kind};
 use crate::record::DATA;
-use crate::sys::{Filesystem, Loop, Space, Sys};
+use crate::sys::{self, Filesystem, Space, Sys};
 use crate::types::VolumeMode;
 
 /// Major number of loop devices (Documentation/admin-guide/devices.txt).
@@ -54,16 +54,6 @@ pub(crate) fn ext4_size(image: &File) -> io::Result<Option<u64>> {
     Ok(1024u64
         .checked_shl(shift)
         .and_then(|block| block.checked_mul(blocks)))
-}
-
-impl Image {
-    /// The loop devices that show an image.
-    fn loops(made: &Made<'_>, image: &File) -> io::Result<Vec<Loop>> {
-        let meta = image.metadata()?;
-        let mut loops = made.sys.loops()?;
-        loops.retain(|it| it.device == meta.dev() && it.inode == meta.ino());
-        Ok(loops)
-    }
 }
 
 impl Driver for Image {
@@ -125,7 +115,7 @@ impl Driver for Image {
             made.sys.allocate(&file, made.body.enforced, sparse)?;
             file.sync_all()?;
         }
-        for it in Self::loops(made, &file)? {
+        for it in sys::loops_of(made.sys, &file.metadata()?)? {
             made.sys.resize_loop(it.number)?;
         }
         Ok(())

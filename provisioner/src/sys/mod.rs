@@ -19,8 +19,9 @@ mod raw;
 mod tests;
 
 use std::collections::BTreeMap;
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io;
+use std::os::unix::fs::MetadataExt;
 
 use crate::dir::Dir;
 use crate::mountinfo::MountEntry;
@@ -132,6 +133,13 @@ pub(crate) struct MountAs<'a> {
     pub(crate) read_only: bool,
     /// Beside that.
     pub(crate) flags: &'a [MountFlag],
+}
+
+/// The loop devices that show a file, told by its device and inode.
+pub(crate) fn loops_of(sys: &dyn Sys, file: &Metadata) -> io::Result<Vec<Loop>> {
+    let mut loops = sys.loops()?;
+    loops.retain(|it| it.device == file.dev() && it.inode == file.ino());
+    Ok(loops)
 }
 
 /// The answer of a machine that does not have it.

@@ -115,7 +115,7 @@ pub(crate) fn paths_outside_kubelets_directory_are_refused(disk: Disk) {
     let staging = rig.stage("n", VolumeMode::Filesystem).unwrap();
     // Led astray: links on the way, and in the place itself.
     symlink(&case.canary, kubelet.join("pods/link")).unwrap();
-    symlink("/", kubelet.join("pods/root")).unwrap();
+    symlink("/", kubelet.join("pods/up")).unwrap();
     let at_target = rig.node.target("astray", "n");
     symlink(&case.canary, &at_target).unwrap();
     let pods = fingerprint(&kubelet.join("pods"));
@@ -135,7 +135,7 @@ pub(crate) fn paths_outside_kubelets_directory_are_refused(disk: Disk) {
     let astray: Vec<PathBuf> = vec![
         kubelet.join("pods/link/mount"),
         kubelet.join("pods/link/sub"),
-        kubelet.join("pods/root/etc/x"),
+        kubelet.join("pods/up/etc/x"),
         at_target,
         kubelet.join("pods/a\0b"),
         kubelet.join("a".repeat(300)),
