@@ -2,6 +2,7 @@
 //! that is mounted, and whether the filesystem inside fills it. Devices are told by
 //! device and inode of the file, never by a name.
 
+use std::fs::Metadata;
 use std::path::Path;
 
 use crate::backend::{self, MAJOR};
@@ -33,7 +34,7 @@ pub(crate) fn shows_inside(mount: &MountEntry, number: u32) -> bool {
 
 /// Whether a volume may have an image: one with a damaged record may, and pods may
 /// have it mounted.
-fn may_be_image(entry: &Entry) -> bool {
+pub(crate) fn may_be_image(entry: &Entry) -> bool {
     match entry {
         Entry::Sound(record) => record.backend == Backend::Image,
         Entry::Damaged(_) => true,
@@ -43,22 +44,33 @@ fn may_be_image(entry: &Entry) -> bool {
 impl Inner {
     /// The loop devices that show a volume's image; none for other volumes.
     pub(crate) fn loops_of(&self, pool: &Pool, id: &str) -> Vec<Loop> {
+        self.image_of(pool, id)
+            .and_then(|image| sys::loops_of(self.sys.as_ref(), &image).ok())
+            .unwrap_or_default()
+    }
+
+    /// Those of `loops` that show a volume's image.
+    pub(crate) fn loops_among(&self, pool: &Pool, id: &str, loops: &[Loop]) -> Vec<Loop> {
+        let image = self.image_of(pool, id);
+        let shows = |it: &&Loop| image.as_ref().is_some_and(|image| it.shows(image));
+        loops.iter().filter(shows).cloned().collect()
+    }
+
+    /// What a volume's image is; `None` for other volumes.
+    fn image_of(&self, pool: &Pool, id: &str) -> Option<Metadata> {
         let may_be_image = lock(&self.state)
             .pools
             .get(&pool.identity.id)
             .and_then(|state| state.volumes.get(id))
             .is_some_and(may_be_image);
         if !may_be_image {
-            return Vec::new();
+            return None;
         }
-        let image = pool
-            .dir
+        pool.dir
             .open(format!("{VOLUMES}/{id}"), Mounts::Stay)
             .and_then(|home| home.open_file(DATA))
-            .and_then(|file| file.metadata());
-        image
-            .and_then(|image| sys::loops_of(self.sys.as_ref(), &image))
-            .unwrap_or_default()
+            .and_then(|file| file.metadata())
+            .ok()
     }
 
     /// The root of an image's filesystem, where it is mounted below kubelet's
@@ -72,17 +84,20 @@ impl Inner {
             .sys
             .mounts()
             .doing("reading the mounts of", pool.dir.path())?;
-        for mount in &table {
-            let inside = loops.iter().any(|it| shows_inside(mount, it.number));
-            if inside
-                && mount.root == Path::new("/")
-                && let Ok(Some(place)) = self.place_if_there(&mount.point)
-                && let Ok(dir) = place.parent.open(&place.name, Mounts::Cross)
-            {
-                return Ok(Some(dir));
-            }
-        }
-        Ok(None)
+        Ok(self.mounted_among(&loops, &table))
+    }
+
+    /// The root of the filesystem in one of these devices, where it is mounted below
+    /// kubelet's directory.
+    pub(crate) fn mounted_among(&self, loops: &[Loop], table: &[MountEntry]) -> Option<Dir> {
+        table
+            .iter()
+            .filter(|mount| loops.iter().any(|it| shows_inside(mount, it.number)))
+            .filter(|mount| mount.root == Path::new("/"))
+            .find_map(|mount| {
+                let place = self.place_if_there(&mount.point).ok()??;
+                place.parent.open(&place.name, Mounts::Cross).ok()
+            })
     }
 
     /// A loop device of an image that can be written: the one that it has, or a new

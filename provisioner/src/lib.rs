@@ -60,6 +60,7 @@ mod sys;
 pub mod testing;
 #[cfg(test)]
 mod tests;
+mod trouble;
 mod types;
 mod uses;
 mod volumes;
@@ -68,6 +69,7 @@ pub use error::Error;
 pub use init::init_pool;
 pub use provisioner::Provisioner;
 pub use shared::SharedPool;
+pub use trouble::{Trouble, TroubleKind};
 pub use types::{
     Backend, CheckReport, ClaimRef, Config, Finding, FindingKind, Health, InitOptions, KnownPool,
     MountFlag, PoolId, PoolReport, Publication, Publish, SetRef, SnapshotReport, SnapshotSpec,

@@ -23,6 +23,9 @@ pub struct MountEntry {
     pub point: PathBuf,
     /// Whether this mount is read-only.
     pub read_only: bool,
+    /// Whether the whole filesystem refuses writes, by whichever mount: it was
+    /// mounted so, or went so after an error.
+    pub filesystem_read_only: bool,
     /// Type of the filesystem.
     pub fstype: String,
 }
@@ -60,6 +63,10 @@ fn parse_line(line: &[u8]) -> Option<MountEntry> {
     let read_only = options.split(',').any(|option| option == "ro");
     fields.by_ref().find(|field| *field == b"-")?;
     let fstype = text(fields.next()?)?.to_owned();
+    let _source = fields.next()?;
+    let filesystem_read_only = fields
+        .next()
+        .is_some_and(|options| options.split(|b| *b == b',').any(refuses_writes));
     if root.ends_with(DELETED) {
         root.truncate(root.len() - DELETED.len());
     }
@@ -69,8 +76,15 @@ fn parse_line(line: &[u8]) -> Option<MountEntry> {
         root: path(root),
         point,
         read_only,
+        filesystem_read_only,
         fstype,
     })
+}
+
+/// Options of a whole filesystem that say so: besides its being mounted read-only,
+/// what ext4 has shown since Linux 6.15 after an error instead of `ro`.
+fn refuses_writes(option: &[u8]) -> bool {
+    [&b"ro"[..], b"emergency_ro", b"shutdown"].contains(&option)
 }
 
 fn text(bytes: &[u8]) -> Option<&str> {
@@ -146,9 +160,11 @@ pub(crate) mod tests {
         line.extend(escape(entry.root.as_os_str().as_bytes()));
         line.push(b' ');
         line.extend(escape(entry.point.as_os_str().as_bytes()));
-        let mode = if entry.read_only { "ro" } else { "rw" };
+        let mode = |read_only| if read_only { "ro" } else { "rw" };
+        let (mount, filesystem) = (mode(entry.read_only), mode(entry.filesystem_read_only));
+        let fstype = &entry.fstype;
         line.extend(
-            format!(" {mode},relatime{optional} - {} /dev/x rw\n", entry.fstype).into_bytes(),
+            format!(" {mount},relatime{optional} - {fstype} /dev/x {filesystem}\n").into_bytes(),
         );
         line
     }
@@ -165,6 +181,7 @@ pub(crate) mod tests {
             point in "/[ -~]{0,40}",
             root in "/[ -~]{0,40}[a-z]",
             read_only: bool,
+            filesystem_read_only: bool,
             optional in prop_oneof![Just(""), Just(" shared:1"), Just(" shared:1 master:2")],
         ) {
             let entry = MountEntry {
@@ -173,6 +190,7 @@ pub(crate) mod tests {
                 root: root.into(),
                 point: point.into(),
                 read_only,
+                filesystem_read_only,
                 fstype: "btrfs".into(),
             };
             prop_assert_eq!(parse(&render(&entry, optional)), vec![entry]);
@@ -190,6 +208,19 @@ pub(crate) mod tests {
             parse(b"43 27 0:39 /volumes/a/data//deleted /x rw - btrfs /dev/loop0 rw\nnonsense\n");
         assert_eq!(table.len(), 1);
         assert_eq!(table[0].root, Path::new("/volumes/a/data"));
+    }
+
+    #[test]
+    fn a_filesystem_that_refuses_writes_is_told_from_a_read_only_mount() {
+        let table = parse(
+            b"1 0 7:1 / /a rw - ext4 x rw,errors=remount-ro\n\
+              2 0 7:1 / /b ro - ext4 x rw\n\
+              3 0 7:2 / /c rw - ext4 x ro,errors=remount-ro\n\
+              4 0 7:3 / /d rw - ext4 x rw,emergency_ro\n\
+              5 0 7:4 / /e rw - ext4 x\n",
+        );
+        let refuse: Vec<_> = table.iter().map(|m| m.filesystem_read_only).collect();
+        assert_eq!(refuse, [false, false, true, true, false]);
     }
 
     #[test]

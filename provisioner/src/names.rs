@@ -97,6 +97,19 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
 
+/// A UUID as people write it.
+pub(crate) fn uuid(bytes: &[u8; 16]) -> String {
+    let hex = hex(bytes);
+    [
+        &hex[..8],
+        &hex[8..12],
+        &hex[12..16],
+        &hex[16..20],
+        &hex[20..],
+    ]
+    .join("-")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

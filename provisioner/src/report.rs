@@ -1,22 +1,22 @@
-//! Reports: what callers and people are told about pools and volumes.
+//! Reports: what callers and people are told about volumes; about pools in
+//! [`pools`].
+
+mod pools;
 
 use std::fs::File;
 use std::io;
 
-use crate::backend::{self, Body};
+use crate::backend;
 use crate::dir::{Dir, Kind, Mounts, is_trick};
 use crate::error::{Doing, Error};
-use crate::ledger::{self, Physical};
+use crate::images;
 use crate::locks::lock;
 use crate::mountinfo::MountEntry;
-use crate::pool::{Need, Observed, Pool, Verdict};
+use crate::pool::{Need, Pool};
 use crate::provisioner::{Entry, Inner, Provisioner};
 use crate::record::{DATA, VOLUMES, VolumeRecord};
-use crate::shared;
-use crate::sys::Qgroup;
-use crate::types::{
-    Backend, Health, KnownPool, PoolId, PoolReport, Usage, VolumeHealth, VolumeReport,
-};
+use crate::sys::{Loop, Qgroup};
+use crate::types::{Backend, PoolId, Usage, VolumeHealth, VolumeReport};
 
 /// A volume's data, opened.
 #[derive(Debug)]
@@ -28,6 +28,25 @@ pub(crate) enum Data {
 }
 
 type Qgroups = std::collections::BTreeMap<u64, Qgroup>;
+
+/// How full a volume is, in bytes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Fill {
+    pub(crate) used: u64,
+    /// What can be used in all.
+    pub(crate) total: u64,
+}
+
+/// What one look at the machine shows, for all volumes of a pool.
+#[derive(Debug)]
+pub(crate) struct Sight {
+    /// Quotas of the pool's filesystem.
+    qgroups: Qgroups,
+    /// The mount table.
+    pub(crate) table: Vec<MountEntry>,
+    /// Loop devices, where a volume may have one.
+    pub(crate) loops: Vec<Loop>,
+}
 
 impl Provisioner {
     /// The volume, if a pool that was seen holds one of that id.
@@ -124,7 +143,6 @@ impl Inner {
             Ok(pool) => self.sys.qgroups(&pool.dir).unwrap_or_default(),
             Err(_) => Qgroups::new(),
         };
-        let table = self.sys.mounts().unwrap_or_default();
         let entries: Vec<(String, Entry)> = lock(&self.state)
             .pools
             .get(home)
@@ -133,9 +151,18 @@ impl Inner {
             .filter(|(id, _)| only.is_none_or(|only| only == id.as_str()))
             .map(|(id, entry)| (id.clone(), entry.clone()))
             .collect();
+        let with_loops = entries.iter().any(|(_, entry)| images::may_be_image(entry));
+        let sight = Sight {
+            qgroups,
+            table: self.sys.mounts().unwrap_or_default(),
+            loops: match with_loops {
+                true => self.sys.loops().unwrap_or_default(),
+                false => Vec::new(),
+            },
+        };
         entries
             .into_iter()
-            .map(|(id, entry)| self.report_volume(home, &pool, &id, &entry, &qgroups, &table))
+            .map(|(id, entry)| self.report_volume(home, &pool, &id, &entry, &sight))
             .collect()
     }
 
@@ -145,10 +172,13 @@ impl Inner {
         pool: &Result<Pool, Error>,
         id: &str,
         entry: &Entry,
-        qgroups: &Qgroups,
-        table: &[MountEntry],
+        sight: &Sight,
     ) -> VolumeReport {
-        let uses = self.uses(pool.as_ref().ok(), id, table);
+        let loops = pool.as_ref().map_or_else(
+            |_| Vec::new(),
+            |pool| self.loops_among(pool, id, &sight.loops),
+        );
+        let uses = self.uses_among(pool.as_ref().ok(), id, &sight.table, &loops);
         let dir = lock(&self.state).pools.get(home).map(|p| p.dir.clone());
         let path = self
             .path_of(&dir.unwrap_or_default())
@@ -168,6 +198,7 @@ impl Inner {
             path,
             source: None,
             health: VolumeHealth::Ready,
+            troubles: Vec::new(),
             used: None,
             staged: uses
                 .iter()
@@ -187,10 +218,14 @@ impl Inner {
                     Err(e) => VolumeHealth::Lost(e.to_string()),
                     Ok(pool) => self.volume_health(pool, record),
                 };
-                report.used = pool
-                    .as_ref()
-                    .ok()
-                    .and_then(|pool| self.used(pool, record, qgroups));
+                if let Ok(pool) = pool {
+                    let fill = self.fill_of(pool, record, sight, &loops);
+                    report.used = fill.map(|fill| fill.used);
+                    if report.health == VolumeHealth::Ready {
+                        report.troubles =
+                            self.volume_troubles(pool, record, fill, &sight.table, &loops);
+                    }
+                }
                 report.source.clone_from(&record.source);
                 report.claim.clone_from(&record.claim);
                 report.set.clone_from(&record.set);
@@ -256,202 +291,35 @@ impl Inner {
         .map_err(missing)
     }
 
-    /// Bytes in use, as far as somebody counts them cheaply.
-    fn used(&self, pool: &Pool, record: &VolumeRecord, qgroups: &Qgroups) -> Option<u64> {
+    /// How full a volume is, as far as somebody counts that cheaply.
+    fn fill_of(
+        &self,
+        pool: &Pool,
+        record: &VolumeRecord,
+        sight: &Sight,
+        loops: &[Loop],
+    ) -> Option<Fill> {
+        let of_limit = |used| Fill {
+            used,
+            total: record.enforced,
+        };
         match record.backend {
-            Backend::Btrfs => Some(qgroups.get(&record.subvolume?)?.used),
+            Backend::Btrfs => Some(of_limit(sight.qgroups.get(&record.subvolume?)?.used)),
             Backend::ProjectQuota => {
                 let project = self.sys.project(&pool.dir, record.project?);
-                Some(project.ok()?.used)
+                Some(of_limit(project.ok()?.used))
             }
             Backend::Image => {
-                let mounted = self.mounted_image(pool, &record.id).ok()??;
-                Some(self.sys.space(&mounted).ok()?.used)
+                let mounted = self.mounted_among(loops, &sight.table)?;
+                let space = self.sys.space(&mounted).ok()?;
+                // The filesystem inside takes some of the image for itself.
+                Some(Fill {
+                    used: space.used,
+                    total: space.total,
+                })
             }
             Backend::Directory => None,
         }
-    }
-
-    /// Bytes of the filesystem that something holds already, so that they need not
-    /// be kept free for it: never more than it really has to itself.
-    fn written(&self, pool: &Pool, body: Body, qgroups: &Qgroups) -> u64 {
-        match body.backend {
-            Backend::Btrfs => body
-                .subvolume
-                .and_then(|subvolume| qgroups.get(&subvolume))
-                .map_or(0, |group| match body.shares {
-                    true => group.exclusive,
-                    false => group.used,
-                }),
-            // Copies may share their blocks.
-            _ if body.shares => 0,
-            Backend::ProjectQuota => body
-                .project
-                .and_then(|project| self.sys.project(&pool.dir, project).ok())
-                .map_or(0, |project| project.used),
-            Backend::Image if !body.sparse => body.enforced,
-            Backend::Image | Backend::Directory => 0,
-        }
-    }
-
-    /// What the filesystem itself can still keep for the holders of this ledger.
-    pub(crate) fn physical(&self, pool: &Pool) -> Result<Physical, Error> {
-        let qgroups = match pool.filesystem.fstype.as_str() {
-            "btrfs" => match self.sys.qgroups(&pool.dir) {
-                // No quotas, which images need none of.
-                Err(e) if e.kind() == io::ErrorKind::NotFound => Qgroups::new(),
-                qgroups => qgroups.doing("reading the quotas of", pool.dir.path())?,
-            },
-            _ => Qgroups::new(),
-        };
-        // Pools that share the filesystem have been promised parts of it too.
-        let sharing: Vec<(bool, Vec<Body>, u64)> = lock(&self.state)
-            .pools
-            .iter()
-            .filter_map(|(id, other)| {
-                let own = *id == pool.identity.id;
-                let shares = other.usable
-                    && other.fs_uuid.is_some()
-                    && other.fs_uuid == pool.filesystem.uuid;
-                (own || shares).then(|| (own, other.bodies().collect(), other.ledger.reserved()))
-            })
-            .collect();
-        let mut physical = Physical {
-            free: pool.filesystem.free,
-            written: 0,
-        };
-        if pool.identity.shared {
-            physical.free = physical
-                .free
-                .saturating_sub(ledger::headroom(pool.filesystem.size));
-        }
-        for (own, bodies, reserved) in sharing {
-            let written = bodies
-                .into_iter()
-                .map(|body| self.written(pool, body, &qgroups))
-                .sum();
-            match own {
-                true => physical.written = written,
-                false => {
-                    let unwritten = reserved.saturating_sub(written);
-                    physical.free = physical.free.saturating_sub(unwritten);
-                }
-            }
-        }
-        Ok(physical)
-    }
-
-    pub(crate) fn report_unopened(
-        &self,
-        name: &str,
-        known: Option<&KnownPool>,
-        error: &io::Error,
-    ) -> PoolReport {
-        let mut report = self.report_failed(name, known, &error.to_string());
-        if error.kind() == io::ErrorKind::NotFound && known.is_some() {
-            report.health = Health::LostMount;
-            report.message = "its directory is gone: make it and mount the disk there".into();
-        } else if is_trick(error) {
-            let why = "a link, not a directory: mount the disk here, or bind-mount it".to_owned();
-            report.health = Health::Damaged(why.clone());
-            report.message = why;
-        }
-        report
-    }
-
-    pub(crate) fn report_failed(
-        &self,
-        name: &str,
-        known: Option<&KnownPool>,
-        why: &str,
-    ) -> PoolReport {
-        PoolReport {
-            id: known.map(|known| known.id.clone()),
-            dir: name.to_owned(),
-            path: self.path_of(name),
-            health: Health::Damaged(why.to_owned()),
-            message: format!("cannot be looked at: {why}"),
-            filesystem: String::new(),
-            fs_uuid: None,
-            backends: Vec::new(),
-            why_not: Vec::new(),
-            capacity: 0,
-            reserved: 0,
-            room: 0,
-            free: 0,
-            volumes: 0,
-            snapshots: 0,
-            trash: 0,
-        }
-    }
-
-    pub(crate) fn report_opened(&self, pool: &Pool, verdict: &Verdict) -> PoolReport {
-        let seen = Observed {
-            identity: Ok(Some(pool.identity.clone())),
-            filesystem: pool.filesystem.clone(),
-            mount_point: true,
-        };
-        self.report_pool(&pool.name, &seen, verdict, Some(pool))
-    }
-
-    /// Reports a directory; `pool` is given when it can be used.
-    pub(crate) fn report_pool(
-        &self,
-        name: &str,
-        seen: &Observed,
-        verdict: &Verdict,
-        pool: Option<&Pool>,
-    ) -> PoolReport {
-        let known = verdict.id.clone().map(|id| KnownPool {
-            dir: name.to_owned(),
-            id,
-            fs_uuid: None,
-        });
-        let mut report = self.report_failed(name, known.as_ref(), "");
-        report.health = verdict.health.clone();
-        report.message.clone_from(&verdict.message);
-        report.filesystem.clone_from(&seen.filesystem.fstype);
-        report.fs_uuid.clone_from(&seen.filesystem.uuid);
-        if let Some(id) = &report.id
-            && let Some(state) = lock(&self.state).pools.get(id)
-        {
-            report.capacity = state.ledger.capacity();
-            report.reserved = state.ledger.reserved();
-            report.volumes = state.volumes.len() as u64;
-            report.snapshots = state.snapshots.len() as u64;
-            report.trash = state.trash.len() as u64;
-        }
-        let Some(pool) = pool else {
-            return report;
-        };
-        report.free = pool.filesystem.free;
-        for candidate in Backend::ALL {
-            match backend::driver(candidate, self.sys.as_ref(), &pool.dir, &pool.filesystem) {
-                Ok(_) => report.backends.push(candidate),
-                Err(why) => report.why_not.push((candidate, why)),
-            }
-        }
-        let limited = |backend: &Backend| *backend != Backend::Directory;
-        let usable = report.backends.iter().any(limited);
-        if !usable
-            && report.message.is_empty()
-            && let Some((backend, why)) = report.why_not.first()
-        {
-            report.message = format!("no new volumes: {backend}: {why}");
-        }
-        if report.health == Health::Healthy
-            && usable
-            && let Ok(physical) = self.physical(pool)
-            && let Some(state) = lock(&self.state).pools.get(&pool.identity.id)
-        {
-            report.room = state.ledger.room(physical);
-            let (capacity, reserved) = (report.capacity, report.reserved);
-            let short = shared::shortage(&pool.identity, capacity, reserved, report.room);
-            if let Some(short) = short.filter(|_| report.message.is_empty()) {
-                report.message = short;
-            }
-        }
-        report
     }
 
     /// Whether a pool has a tombstone of this id, and when it was erased.

@@ -84,9 +84,13 @@ impl Inner {
         let mut reports = Vec::from_iter(self.shared_directory(&pools));
         let mut names: BTreeSet<String> = lock(&self.state).known.keys().cloned().collect();
         for name in pools.names().doing("listing", pools.path())? {
-            let here = pools.kind(&name).doing("looking at", pools.path())?;
-            // Links are listed too: they are refused by name, not overlooked.
-            if matches!(here, Some(Kind::Directory | Kind::Link))
+            let may_be_pool = match pools.kind(&name) {
+                // Links are listed too: they are refused by name, not overlooked.
+                Ok(kind) => matches!(kind, Some(Kind::Directory | Kind::Link)),
+                // A disk that answers with errors takes no other pool along.
+                Err(_) => true,
+            };
+            if may_be_pool
                 && let Ok(name) = name.into_string()
                 && !name.starts_with('.')
                 && name != "lost+found"

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::names;
+use crate::trouble::Trouble;
 
 /// Where the provisioner works and what it may do there.
 #[derive(Clone, Debug)]
@@ -314,6 +315,10 @@ pub struct PoolReport {
     pub health: Health,
     /// For people: what is wrong and what to do; empty when all is well.
     pub message: String,
+    /// What is wrong although it can be used.
+    pub troubles: Vec<Trouble>,
+    /// Errors that its filesystem counted, of whatever kind.
+    pub io_errors: u64,
     /// Type of the filesystem, `btrfs` for example.
     pub filesystem: String,
     /// UUID of the filesystem, where it has one.
@@ -392,6 +397,8 @@ pub struct VolumeReport {
     pub source: Option<Source>,
     /// Whether it can be used.
     pub health: VolumeHealth,
+    /// What is wrong although it can be used.
+    pub troubles: Vec<Trouble>,
     /// Bytes in use, where the backend can tell; btrfs counts at each commit, so
     /// this lags by up to its commit interval (30 s by default).
     pub used: Option<u64>,

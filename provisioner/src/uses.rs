@@ -9,6 +9,7 @@ use crate::mountinfo::MountEntry;
 use crate::pool::Pool;
 use crate::provisioner::Inner;
 use crate::record::{DATA, VOLUMES};
+use crate::sys::Loop;
 use crate::types::Publication;
 
 /// One mount of a volume, or of something inside it.
@@ -52,12 +53,23 @@ impl Inner {
     /// are told by the path inside the filesystem, and only below kubelet's
     /// directory.
     pub(crate) fn uses(&self, pool: Option<&Pool>, id: &str, table: &[MountEntry]) -> Vec<Use> {
+        let loops = pool.map_or_else(Vec::new, |pool| self.loops_of(pool, id));
+        self.uses_among(pool, id, table, &loops)
+    }
+
+    /// The same, where the loop devices of its image are known.
+    pub(crate) fn uses_among(
+        &self,
+        pool: Option<&Pool>,
+        id: &str,
+        table: &[MountEntry],
+        loops: &[Loop],
+    ) -> Vec<Use> {
         let kubelet = self.config.kubelet_dir.canonicalize().unwrap_or_default();
         let (pods, staging) = {
             let state = lock(&self.state);
             (state.pods.clone(), state.staging.clone())
         };
-        let loops = pool.map_or_else(Vec::new, |pool| self.loops_of(pool, id));
         let relative = format!("{VOLUMES}/{id}/{DATA}");
         let root = pool.map(|pool| pool.inside(&relative));
         table

@@ -5,8 +5,10 @@ use std::collections::BTreeMap;
 use std::io;
 
 use super::raw::btrfs as raw;
-use super::raw::layout::{FIRST_FREE_OBJECT, LIMIT_MAX_RFER, SEARCH_BUFFER, SearchArgs, SearchKey};
-use super::{Qgroup, Quotas};
+use super::raw::layout::{
+    DEV_STATS, FIRST_FREE_OBJECT, LIMIT_MAX_RFER, SEARCH_BUFFER, SearchArgs, SearchKey,
+};
+use super::{Errors, Qgroup, Quotas};
 use crate::dir::Dir;
 
 const ROOT_TREE: u64 = 1;
@@ -40,6 +42,21 @@ pub(super) fn make_writable(dir: &Dir, subvolume: u64) -> io::Result<()> {
     let generation = generation.ok_or(io::ErrorKind::NotFound)?;
     let root = raw::open_subvolume(dir, subvolume, generation)?;
     raw::make_writable(&root)
+}
+
+/// What btrfs counts for each of its devices, in the words of `btrfs device stats`.
+const ERRORS: [&str; DEV_STATS] = ["write", "read", "flush", "corruption", "generation"];
+
+/// Errors of all devices together.
+pub(super) fn errors(dir: &Dir) -> io::Result<Vec<Errors>> {
+    let mut all = ERRORS.map(|kind| Errors { kind, count: 0 });
+    for device in 1..=raw::last_device(dir)? {
+        let counted = raw::device_errors(dir, device)?.unwrap_or_default();
+        for (errors, more) in all.iter_mut().zip(counted) {
+            errors.count = errors.count.saturating_add(more);
+        }
+    }
+    Ok(all.into())
 }
 
 /// State of the quotas.

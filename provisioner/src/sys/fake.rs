@@ -94,6 +94,7 @@ impl Machine {
             root: root.into(),
             point: at.into(),
             read_only,
+            filesystem_read_only: false,
             fstype: "btrfs".into(),
         });
     }
@@ -105,6 +106,7 @@ impl Machine {
             root: "/".into(),
             point: "/".into(),
             read_only: false,
+            filesystem_read_only: false,
             fstype: "ext4".into(),
         };
         self.mounts

@@ -13,11 +13,12 @@ use nix::sys::statvfs::{FsFlags, fstatvfs};
 use super::raw::btrfs as raw;
 use super::raw::{filesystem, mount, quota};
 use super::{
-    Filesystem, Loop, LoopOptions, MountAs, Project, Qgroup, Quotas, Space, Sys, btrfs, images,
-    loops,
+    Errors, Filesystem, Loop, LoopOptions, MountAs, Project, Qgroup, Quotas, Space, Sys, btrfs,
+    images, loops,
 };
 use crate::dir::Dir;
 use crate::mountinfo::{self, MountEntry};
+use crate::names;
 
 /// Inode number of the root directory of every subvolume
 /// (`BTRFS_FIRST_FREE_OBJECTID`).
@@ -30,6 +31,20 @@ const NEVER_SKIP_ACCOUNTING: &[u8] = b"8";
 /// This machine.
 #[derive(Debug)]
 pub(crate) struct Linux;
+
+/// What an ext4 counts in its superblock (`s_error_count`) until e2fsck resets it.
+fn ext4_errors(device: u64) -> io::Result<Vec<Errors>> {
+    let (major, minor) = (nix::sys::stat::major(device), nix::sys::stat::minor(device));
+    let device = std::fs::read_link(format!("/sys/dev/block/{major}:{minor}"))?;
+    let name = device.file_name().ok_or(io::ErrorKind::NotFound)?;
+    let counter = Path::new("/sys/fs/ext4").join(name).join("errors_count");
+    let count = std::fs::read_to_string(counter)?;
+    let count = count.trim().parse().map_err(io::Error::other)?;
+    Ok(vec![Errors {
+        kind: "filesystem",
+        count,
+    }])
+}
 
 fn fd_path(fd: &impl AsFd) -> String {
     format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd())
@@ -53,21 +68,33 @@ impl Sys for Linux {
     }
 
     fn filesystem(&self, dir: &Dir) -> io::Result<Filesystem> {
-        let fstype = self.mount_of(dir)?.fstype;
+        let mount = self.mount_of(dir)?;
         let stat = fstatvfs(dir)?;
         let unit = stat.fragment_size();
-        let uuid = if fstype == "btrfs" {
-            Some(raw::filesystem_uuid(dir)?)
-        } else {
-            None
+        let uuid = match mount.fstype.as_str() {
+            "btrfs" => Some(raw::filesystem_uuid(dir)?),
+            "ext4" => filesystem::uuid(dir)?.or(filesystem::ext4_uuid(dir)?),
+            "xfs" => Some(filesystem::xfs_uuid(dir)?),
+            // Others may not even know the question.
+            _ => filesystem::uuid(dir).unwrap_or_default(),
         };
+        let uuid = uuid.map(|uuid| names::uuid(&uuid));
         Ok(Filesystem {
-            fstype,
+            fstype: mount.fstype,
             uuid,
             size: stat.blocks().saturating_mul(unit),
             free: stat.blocks_available().saturating_mul(unit),
-            read_only: stat.flags().contains(FsFlags::ST_RDONLY),
+            read_only: mount.filesystem_read_only || stat.flags().contains(FsFlags::ST_RDONLY),
         })
+    }
+
+    fn errors(&self, dir: &Dir) -> io::Result<Vec<Errors>> {
+        let stat = nix::sys::stat::fstat(dir)?;
+        match self.mount_of(dir)?.fstype.as_str() {
+            "btrfs" => btrfs::errors(dir),
+            "ext4" => ext4_errors(stat.st_dev),
+            _ => Err(io::ErrorKind::Unsupported.into()),
+        }
     }
 
     fn bind(&self, source: &Dir, parent: &Dir, name: &str, how: MountAs<'_>) -> io::Result<()> {
@@ -124,7 +151,7 @@ impl Sys for Linux {
     }
 
     fn keep_quotas(&self, dir: &Dir) -> io::Result<()> {
-        let uuid = raw::filesystem_uuid(dir)?;
+        let uuid = names::uuid(&raw::filesystem_uuid(dir)?);
         let knob = format!("/sys/fs/btrfs/{uuid}/qgroups/drop_subtree_threshold");
         // Kernels before 6.1 have no such knob, and always account.
         if let Ok(mut file) = std::fs::OpenOptions::new().write(true).open(knob) {

@@ -47,6 +47,15 @@ pub(crate) struct Filesystem {
     pub(crate) read_only: bool,
 }
 
+/// Errors that a filesystem counted of one kind since it was made or they were reset.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Errors {
+    /// `write`, `corruption` and so on, as the filesystem's tools name it.
+    pub(crate) kind: &'static str,
+    /// How many.
+    pub(crate) count: u64,
+}
+
 /// State of a btrfs filesystem's quotas.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Quotas {
@@ -99,6 +108,13 @@ pub(crate) struct Loop {
     pub(crate) read_only: bool,
 }
 
+impl Loop {
+    /// Whether it is attached to this file.
+    pub(crate) fn shows(&self, file: &Metadata) -> bool {
+        self.device == file.dev() && self.inode == file.ino()
+    }
+}
+
 /// How a loop device is attached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct LoopOptions {
@@ -138,7 +154,7 @@ pub(crate) struct MountAs<'a> {
 /// The loop devices that show a file, told by its device and inode.
 pub(crate) fn loops_of(sys: &dyn Sys, file: &Metadata) -> io::Result<Vec<Loop>> {
     let mut loops = sys.loops()?;
-    loops.retain(|it| it.device == file.dev() && it.inode == file.ino());
+    loops.retain(|it| it.shows(file));
     Ok(loops)
 }
 
@@ -155,6 +171,11 @@ pub(crate) trait Sys: Send + Sync {
     fn mount_of(&self, dir: &Dir) -> io::Result<MountEntry>;
     /// What `dir` lies on.
     fn filesystem(&self, dir: &Dir) -> io::Result<Filesystem>;
+    /// Errors that the filesystem of `dir` counted, of every kind that it tells
+    /// apart; of a kind without any too. Not every filesystem counts.
+    fn errors(&self, _dir: &Dir) -> io::Result<Vec<Errors>> {
+        unsupported()
+    }
     /// Makes the directory `source` visible at the directory `name` of `parent`.
     fn bind(&self, source: &Dir, parent: &Dir, name: &str, how: MountAs<'_>) -> io::Result<()>;
     /// Takes the topmost mount off `name`.

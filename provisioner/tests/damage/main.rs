@@ -5,6 +5,7 @@
 
 mod pools;
 mod seal;
+#[allow(dead_code, reason = "not every target has use for all of it")]
 #[path = "../support/mod.rs"]
 mod support;
 mod table;

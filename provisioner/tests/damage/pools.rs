@@ -8,7 +8,7 @@ use berth_provisioner::testing::LoopPool;
 use berth_provisioner::{Error, FindingKind, Health, Provisioner};
 
 use crate::support::{MIB, PATIENCE, Rig, fingerprint, run, umount};
-use crate::{BTRFS, IMAGE, findings, places, prepared, replace};
+use crate::{BTRFS, DIRECTORY, IMAGE, findings, places, prepared, replace};
 
 /// The pool is refused as a whole, and nothing is written to it.
 fn refused(rig: &mut Rig, expected: fn(&Health) -> bool) {
@@ -73,15 +73,17 @@ fn a_pool_without_one_of_its_directories() {
 
 #[test]
 fn a_pool_that_was_copied_to_another_disk() {
-    let mut rig = prepared(BTRFS);
-    let at = rig.pool_dir();
-    let kept = rig.node.root().join("kept");
-    fs::create_dir(&kept).unwrap();
-    run(Command::new("cp").arg("-a").arg(at.join(".")).arg(&kept));
-    rig.image.unmount(&at);
-    let _other = rig.node.disk_of("disk0", 1024 * MIB, "btrfs", "");
-    run(Command::new("cp").arg("-a").arg(kept.join(".")).arg(&at));
-    refused(&mut rig, |health| *health == Health::LostMount);
+    for disk in [BTRFS, IMAGE, DIRECTORY] {
+        let mut rig = prepared(disk);
+        let at = rig.pool_dir();
+        let kept = rig.node.root().join("kept");
+        fs::create_dir(&kept).unwrap();
+        run(Command::new("cp").arg("-a").arg(at.join(".")).arg(&kept));
+        rig.image.unmount(&at);
+        let _other = rig.node.disk_of("disk0", 1024 * MIB, disk.fstype, "");
+        run(Command::new("cp").arg("-a").arg(kept.join(".")).arg(&at));
+        refused(&mut rig, |health| *health == Health::LostMount);
+    }
 }
 
 #[test]

@@ -7,6 +7,7 @@ mod contents;
 mod host;
 mod images;
 mod names;
+#[allow(dead_code, reason = "not every target has use for all of it")]
 #[path = "../support/mod.rs"]
 mod support;
 

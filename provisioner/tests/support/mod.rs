@@ -31,7 +31,6 @@ pub(crate) struct Disk {
 pub(crate) struct Rig {
     pub(crate) disk: Disk,
     pub(crate) node: TestNode,
-    #[allow(dead_code, reason = "not every target has use for it")]
     pub(crate) image: LoopPool,
     pub(crate) pool: PoolId,
     p: Option<Provisioner>,
@@ -109,7 +108,6 @@ impl Rig {
         Ok(staging)
     }
 
-    #[allow(dead_code, reason = "not every target has use for it")]
     pub(crate) fn stage_at(&self, id: &str, staging: &Path) -> Result<(), Error> {
         self.p().stage(&Stage {
             id: id.into(),
@@ -168,6 +166,15 @@ fn again_while_busy(mut step: impl FnMut() -> Result<(), Error>) {
     while let Err(e) = step() {
         assert!(matches!(e, Error::Busy { .. }), "{e}");
         assert!(Instant::now() < end, "{e}");
+    }
+}
+
+/// Waits for what is about to be.
+pub(crate) fn until(mut is: impl FnMut() -> bool) {
+    let end = Instant::now() + PATIENCE;
+    while !is() {
+        assert!(Instant::now() < end, "it does not come");
+        std::thread::sleep(Duration::from_millis(20));
     }
 }
 

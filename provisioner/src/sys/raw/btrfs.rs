@@ -6,8 +6,8 @@ use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 use nix::errno::Errno;
 
 use super::layout::{
-    FIRST_FREE_OBJECT, FsInfo, InoLookup, LIMIT_MAX_RFER, NAME_V2, QgroupCreate, QgroupLimit,
-    QuotaCtl, QuotaRescan, SearchArgs, VolArgsV2,
+    DEV_STATS, DEV_STATS_PADDING, DevStats, FIRST_FREE_OBJECT, FsInfo, InoLookup, LIMIT_MAX_RFER,
+    NAME_V2, QgroupCreate, QgroupLimit, QuotaCtl, QuotaRescan, SearchArgs, VolArgsV2,
 };
 use super::returned;
 use crate::dir::Dir;
@@ -35,7 +35,8 @@ mod raw {
         reason = "the macros write public functions without documentation"
     )]
     use super::{
-        FsInfo, InoLookup, QgroupCreate, QgroupLimit, QuotaCtl, QuotaRescan, SearchArgs, VolArgsV2,
+        DevStats, FsInfo, InoLookup, QgroupCreate, QgroupLimit, QuotaCtl, QuotaRescan, SearchArgs,
+        VolArgsV2,
     };
     const MAGIC: u8 = 0x94;
     nix::ioctl_none!(sync, MAGIC, 8);
@@ -52,6 +53,7 @@ mod raw {
     nix::ioctl_read!(qgroup_limit, MAGIC, 43, QgroupLimit);
     nix::ioctl_write_ptr!(quota_rescan, MAGIC, 44, QuotaRescan);
     nix::ioctl_none!(quota_rescan_wait, MAGIC, 46);
+    nix::ioctl_readwrite!(get_dev_stats, MAGIC, 52, DevStats);
     nix::ioctl_write_ptr!(snap_destroy_v2, MAGIC, 63, VolArgsV2);
 }
 
@@ -60,7 +62,16 @@ fn fd(dir: &Dir) -> RawFd {
 }
 
 /// UUID of the filesystem that holds `dir`.
-pub(crate) fn filesystem_uuid(dir: &Dir) -> io::Result<String> {
+pub(crate) fn filesystem_uuid(dir: &Dir) -> io::Result<[u8; 16]> {
+    Ok(info(dir)?.fsid)
+}
+
+/// Highest id of a device of the filesystem; lower ones may be gone.
+pub(crate) fn last_device(dir: &Dir) -> io::Result<u64> {
+    Ok(info(dir)?.max_id)
+}
+
+fn info(dir: &Dir) -> io::Result<FsInfo> {
     let mut info = FsInfo {
         max_id: 0,
         num_devices: 0,
@@ -69,15 +80,26 @@ pub(crate) fn filesystem_uuid(dir: &Dir) -> io::Result<String> {
     };
     // SAFETY: the handle is open and `info` has the size that the call's number carries.
     unsafe { raw::fs_info(fd(dir), &mut info) }?;
-    let hex = crate::names::hex(&info.fsid);
-    Ok([
-        &hex[..8],
-        &hex[8..12],
-        &hex[12..16],
-        &hex[16..20],
-        &hex[20..],
-    ]
-    .join("-"))
+    Ok(info)
+}
+
+/// Errors of one device: of writing, reading and flushing, wrong checksums and
+/// wrong generations (`enum btrfs_dev_stat_values`). `None` where there is none of
+/// that id.
+pub(crate) fn device_errors(dir: &Dir, device: u64) -> io::Result<Option<[u64; DEV_STATS]>> {
+    let mut stats = DevStats {
+        device,
+        items: DEV_STATS as u64,
+        flags: 0,
+        values: [0; DEV_STATS],
+        unused: [0; DEV_STATS_PADDING],
+    };
+    // SAFETY: the handle is open and `stats` has the size that the call's number carries.
+    match unsafe { raw::get_dev_stats(fd(dir), &mut stats) } {
+        Ok(_) => Ok(Some(stats.values)),
+        Err(Errno::ENODEV) => Ok(None),
+        Err(e) => Err(e.into()),
+    }
 }
 
 /// Makes an empty subvolume.

@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, AsRawFd};
 
 use nix::errno::Errno;
 
-use super::layout::FsXattr;
+use super::layout::{Ext4Uuid, FsUuid, FsXattr, XfsGeometry};
 use crate::dir::Dir;
 
 /// What is made in the directory belongs to its project as well.
@@ -20,13 +20,63 @@ mod raw {
         unreachable_pub,
         reason = "the macros write public functions without documentation"
     )]
-    use super::FsXattr;
+    use super::{FsUuid, FsXattr, XfsGeometry};
     nix::ioctl_write_int!(ficlone, 0x94, 9);
     nix::ioctl_read!(fsgetxattr, b'X', 31, FsXattr);
     nix::ioctl_write_ptr!(fssetxattr, b'X', 32, FsXattr);
     nix::ioctl_readwrite!(fifreeze, b'X', 119, libc::c_int);
     nix::ioctl_readwrite!(fithaw, b'X', 120, libc::c_int);
     nix::ioctl_write_ptr!(ext4_resize, b'f', 16, u64);
+    nix::ioctl_read!(getfsuuid, 0x15, 0, FsUuid);
+    nix::ioctl_read!(xfs_geometry_v1, b'X', 100, XfsGeometry);
+}
+
+/// `EXT4_IOC_GETFSUUID`: its number carries the size of `struct fsuuid` without the
+/// UUID behind it.
+const EXT4_GETFSUUID: libc::c_ulong = nix::request_code_read!(b'f', 44, 8);
+
+/// UUID of any filesystem; `None` where it has none, or the kernel is older than
+/// Linux 6.9.
+pub(crate) fn uuid(dir: &Dir) -> io::Result<Option<[u8; 16]>> {
+    let mut answer = FsUuid::default();
+    // SAFETY: the handle is open and `answer` has the size that the call's number carries.
+    let asked = unsafe { raw::getfsuuid(dir.as_fd().as_raw_fd(), &mut answer) };
+    let whole = usize::from(answer.length) == answer.uuid.len();
+    known(asked, || whole.then_some(answer.uuid))
+}
+
+/// UUID of an ext4; `None` where the kernel is older than Linux 6.0.
+pub(crate) fn ext4_uuid(dir: &Dir) -> io::Result<Option<[u8; 16]>> {
+    let mut answer = Ext4Uuid {
+        length: 16,
+        ..Ext4Uuid::default()
+    };
+    // SAFETY: the handle is open, and behind the head there is as much room as its
+    // length says.
+    let asked = Errno::result(unsafe {
+        libc::ioctl(dir.as_fd().as_raw_fd(), EXT4_GETFSUUID, &raw mut answer)
+    });
+    known(asked, || Some(answer.uuid))
+}
+
+/// UUID of an xfs.
+pub(crate) fn xfs_uuid(dir: &Dir) -> io::Result<[u8; 16]> {
+    let mut answer = XfsGeometry::default();
+    // SAFETY: the handle is open and `answer` has the size that the call's number carries.
+    unsafe { raw::xfs_geometry_v1(dir.as_fd().as_raw_fd(), &mut answer) }?;
+    Ok(answer.uuid)
+}
+
+/// What was asked for, where the filesystem knows the question.
+fn known<T>(
+    asked: Result<libc::c_int, Errno>,
+    answer: impl FnOnce() -> Option<T>,
+) -> io::Result<Option<T>> {
+    match asked {
+        Ok(_) => Ok(answer()),
+        Err(Errno::ENOTTY | Errno::EOPNOTSUPP) => Ok(None),
+        Err(e) => Err(e.into()),
+    }
 }
 
 /// Lets `to` share all blocks of `from`; `false` when the filesystem cannot.

@@ -67,6 +67,46 @@ pub(crate) struct FsInfo {
     pub(crate) rest: [u8; 992],
 }
 
+/// Kinds of errors that btrfs counts for each device.
+pub(crate) const DEV_STATS: usize = 5;
+pub(crate) const DEV_STATS_PADDING: usize = 128 - 2 - DEV_STATS;
+
+#[repr(C)]
+pub(crate) struct DevStats {
+    pub(crate) device: u64,
+    pub(crate) items: u64,
+    pub(crate) flags: u64,
+    pub(crate) values: [u64; DEV_STATS],
+    pub(crate) unused: [u64; DEV_STATS_PADDING],
+}
+
+/// `struct fsuuid2`.
+#[repr(C)]
+#[derive(Default)]
+pub(crate) struct FsUuid {
+    pub(crate) length: u8,
+    pub(crate) uuid: [u8; 16],
+}
+
+/// `struct fsuuid` of ext4, with room for one.
+#[repr(C)]
+#[derive(Default)]
+pub(crate) struct Ext4Uuid {
+    pub(crate) length: u32,
+    pub(crate) flags: u32,
+    pub(crate) uuid: [u8; 16],
+}
+
+/// `struct xfs_fsop_geom_v1`, of which only the UUID is of use here.
+#[repr(C)]
+#[derive(Default)]
+pub(crate) struct XfsGeometry {
+    pub(crate) sizes: [u32; 8],
+    pub(crate) blocks: [u64; 4],
+    pub(crate) uuid: [u8; 16],
+    pub(crate) rest: [u32; 7],
+}
+
 #[repr(C)]
 #[derive(Clone, Copy, Default)]
 pub(crate) struct SearchKey {
@@ -213,6 +253,9 @@ mod tests {
         assert_eq!(size_of::<FsInfo>(), 1024);
         assert_eq!(size_of::<SearchKey>(), 104);
         assert_eq!(size_of::<SearchArgs>(), 4096);
+        assert_eq!(size_of::<DevStats>(), 1032);
+        assert_eq!(size_of::<FsUuid>(), 17);
+        assert_eq!(size_of::<XfsGeometry>(), 112);
         assert_eq!(size_of::<LoopInfo>(), 232);
         assert_eq!(size_of::<LoopConfig>(), 304);
         assert_eq!(size_of::<FsXattr>(), 28);

@@ -1,0 +1,322 @@
+//! What is wrong, or soon will be, with a pool or a volume that can be used all the
+//! same: found out anew for every report, told in texts without figures that move,
+//! or each of them would be news.
+
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use crate::dir::Dir;
+use crate::images;
+use crate::locks::lock;
+use crate::mountinfo::MountEntry;
+use crate::pool::Pool;
+use crate::provisioner::{Entry, Inner, Trashed};
+use crate::record::{DATA, VOLUMES, VolumeRecord};
+use crate::report::{Data, Fill};
+use crate::sys::{Errors, Loop};
+use crate::types::{Backend, VolumeMode};
+
+/// One thing that is wrong with a pool or a volume that can be used all the same.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Trouble {
+    /// The kind of thing.
+    pub kind: TroubleKind,
+    /// For people: what is wrong and what to do.
+    pub message: String,
+}
+
+/// Kinds of [`Trouble`], the worst first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum TroubleKind {
+    /// A volume can be read, and nothing can be written to it.
+    ReadOnly,
+    /// The filesystem met errors of its disk, or wrong data on it.
+    IoErrors,
+    /// The filesystem has less free than what volumes may still write.
+    SpaceShort,
+    /// Something deleted cannot be erased.
+    TrashStuck,
+    /// There is no room for anything more. Nothing is wrong with that.
+    Full,
+}
+
+impl TroubleKind {
+    /// Every kind.
+    pub const ALL: [Self; 5] = [
+        Self::ReadOnly,
+        Self::IoErrors,
+        Self::SpaceShort,
+        Self::TrashStuck,
+        Self::Full,
+    ];
+
+    /// The name that conditions and metrics use.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::ReadOnly => "ReadOnly",
+            Self::IoErrors => "IoErrors",
+            Self::SpaceShort => "SpaceShort",
+            Self::TrashStuck => "TrashStuck",
+            Self::Full => "Full",
+        }
+    }
+
+    fn with(self, message: impl Into<String>) -> Trouble {
+        Trouble {
+            kind: self,
+            message: message.into(),
+        }
+    }
+}
+
+/// Steps at erasing something that may fail before people hear of it: things may
+/// still be in use for a moment.
+const PATIENT_STEPS: u32 = 5;
+
+/// Below this, nothing more fits into a pool: the smallest limit that btrfs and
+/// images can have.
+const SMALLEST_ROOM: u64 = 16 << 20;
+
+/// A pool whose ledger has no room for another volume.
+pub(crate) fn full_pool(room: u64) -> Option<Trouble> {
+    (room < SMALLEST_ROOM).then(|| {
+        TroubleKind::Full.with(
+            "all of it is promised: no new volume fits, and none can grow; delete claims that are \
+             not needed, or add a pool",
+        )
+    })
+}
+
+/// A volume that will soon refuse writes: less than a twentieth is left.
+fn full_volume(fill: Fill) -> Option<Trouble> {
+    (fill.used >= fill.total - fill.total / 20).then(|| {
+        TroubleKind::Full.with(
+            "95 % of its size or more is used, and writes will fail when all is: delete files, or \
+             raise the claim's storage request",
+        )
+    })
+}
+
+/// What a filesystem counted, and how people look at it and start anew.
+fn io_errors(errors: &[Errors], fstype: &str, path: &Path) -> Option<Trouble> {
+    let kinds: Vec<_> = errors
+        .iter()
+        .filter(|errors| errors.count > 0)
+        .map(|errors| errors.kind)
+        .collect();
+    if kinds.is_empty() {
+        return None;
+    }
+    let path = path.display();
+    let advice = match fstype {
+        "btrfs" => format!(
+            "`btrfs device stats {path}` shows how many; once the disk is known to be sound, reset \
+             them with `btrfs device stats -z {path}`"
+        ),
+        _ => "the kernel's log shows them; once the disk is known to be sound, unmount it and \
+              repair it with `e2fsck -f`, which resets them"
+            .to_owned(),
+    };
+    let kinds = kinds.join(", ");
+    Some(TroubleKind::IoErrors.with(format!(
+        "the filesystem met errors ({kinds}): copy the data away and look at the disk; {advice}"
+    )))
+}
+
+/// A filesystem that cannot keep what volumes may still write.
+fn space_short(free: u64, unwritten: u64) -> Option<Trouble> {
+    (free < unwritten).then(|| {
+        TroubleKind::SpaceShort.with(
+            "the filesystem has less free than what its volumes may still write, so writes can \
+             fail before a volume is full: remove from it what is not Berth's, or move claims to \
+             another pool",
+        )
+    })
+}
+
+/// Deleted things that stay.
+fn trash_stuck<'a>(trash: impl IntoIterator<Item = (&'a String, &'a Trashed)>) -> Option<Trouble> {
+    let (name, why) = trash
+        .into_iter()
+        .filter(|(_, trashed)| trashed.tries > PATIENT_STEPS)
+        .find_map(|(name, trashed)| Some((name, trashed.why.as_ref()?)))?;
+    Some(TroubleKind::TrashStuck.with(format!(
+        "what was deleted cannot be erased and keeps its space: trash/{name}: {why}"
+    )))
+}
+
+impl Inner {
+    /// Errors that the filesystem of `dir` counted; nothing where it counts none.
+    pub(crate) fn errors(&self, dir: &Dir) -> Vec<Errors> {
+        self.sys.errors(dir).unwrap_or_default()
+    }
+
+    /// What troubles a pool that can be used.
+    pub(crate) fn pool_troubles(&self, pool: &Pool, errors: &[Errors]) -> Vec<Trouble> {
+        let stuck = lock(&self.state)
+            .pools
+            .get(&pool.identity.id)
+            .and_then(|state| trash_stuck(&state.trash));
+        [
+            io_errors(errors, &pool.filesystem.fstype, pool.dir.path()),
+            space_short(pool.filesystem.free, self.unwritten(pool)),
+            stuck,
+        ]
+        .into_iter()
+        .flatten()
+        .collect()
+    }
+
+    /// Bytes that volumes of the pool may still write for certain: those of which
+    /// nobody counts what they have written are left out.
+    fn unwritten(&self, pool: &Pool) -> u64 {
+        let qgroups = self.sys.qgroups(&pool.dir).unwrap_or_default();
+        let records: Vec<VolumeRecord> = lock(&self.state)
+            .pools
+            .get(&pool.identity.id)
+            .into_iter()
+            .flat_map(|state| state.volumes.values())
+            .filter_map(|entry| match entry {
+                Entry::Sound(record) => Some(record.as_ref().clone()),
+                Entry::Damaged(_) => None,
+            })
+            .collect();
+        let written = |record: &VolumeRecord| match record.backend {
+            Backend::Btrfs => Some(qgroups.get(&record.subvolume?)?.used),
+            Backend::ProjectQuota => {
+                let project = self.sys.project(&pool.dir, record.project?);
+                Some(project.ok()?.used)
+            }
+            Backend::Image if record.sparse => match self.open_data(pool, record).ok()? {
+                Data::Image(image) => Some(image.metadata().ok()?.blocks() * 512),
+                Data::Tree(_) => None,
+            },
+            // Its blocks are its own already, or it has no limit.
+            Backend::Image | Backend::Directory => None,
+        };
+        records
+            .iter()
+            .filter_map(|record| Some(record.enforced.saturating_sub(written(record)?)))
+            .fold(0, u64::saturating_add)
+    }
+
+    /// What troubles a volume that can be used.
+    pub(crate) fn volume_troubles(
+        &self,
+        pool: &Pool,
+        record: &VolumeRecord,
+        fill: Option<Fill>,
+        table: &[MountEntry],
+        loops: &[Loop],
+    ) -> Vec<Trouble> {
+        let mut troubles = Vec::new();
+        if pool.filesystem.read_only {
+            troubles.push(TroubleKind::ReadOnly.with(format!(
+                "pool {} is mounted read-only: writes fail until it is mounted writable again",
+                pool.identity.id
+            )));
+        }
+        if record.backend == Backend::Image && record.mode == VolumeMode::Filesystem {
+            troubles.extend(self.inner_troubles(pool, record, table, loops));
+        }
+        troubles.extend(fill.and_then(full_volume));
+        troubles
+    }
+
+    /// What troubles the filesystem inside an image.
+    fn inner_troubles(
+        &self,
+        pool: &Pool,
+        record: &VolumeRecord,
+        table: &[MountEntry],
+        loops: &[Loop],
+    ) -> Vec<Trouble> {
+        // One that was mounted read-only on purpose is so by the mount as well.
+        let refuses_writes = table.iter().any(|mount| {
+            mount.filesystem_read_only
+                && !mount.read_only
+                && loops
+                    .iter()
+                    .any(|it| images::shows_inside(mount, it.number))
+        });
+        let image = pool.dir.path().join(VOLUMES).join(&record.id).join(DATA);
+        let repair = format!(
+            "delete the pods that use it, and once it is unmounted run `e2fsck -f {}` on the node",
+            image.display()
+        );
+        let mut troubles = Vec::new();
+        if refuses_writes {
+            troubles.push(TroubleKind::ReadOnly.with(format!(
+                "the filesystem in the image met an error and refuses writes: {repair}"
+            )));
+        }
+        let mounted = self.mounted_among(loops, table);
+        let errors = mounted.map(|dir| self.errors(&dir)).unwrap_or_default();
+        if errors.iter().any(|errors| errors.count > 0) {
+            troubles.push(TroubleKind::IoErrors.with(format!(
+                "the filesystem in the image met errors: copy the data away, then {repair}"
+            )));
+        }
+        troubles
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn counted(counts: &[(&'static str, u64)]) -> Vec<Errors> {
+        counts
+            .iter()
+            .map(|(kind, count)| Errors {
+                kind,
+                count: *count,
+            })
+            .collect()
+    }
+
+    #[test]
+    fn only_errors_that_were_met_are_named() {
+        let path = Path::new("/p");
+        assert_eq!(io_errors(&counted(&[("read", 0)]), "btrfs", path), None);
+        let met = counted(&[("write", 2), ("read", 0), ("corruption", 1)]);
+        let trouble = io_errors(&met, "btrfs", path).unwrap();
+        assert_eq!(trouble.kind, TroubleKind::IoErrors);
+        for words in ["(write, corruption)", "device stats -z /p"] {
+            assert!(trouble.message.contains(words), "{}", trouble.message);
+        }
+        let more = counted(&[("write", 3), ("read", 0), ("corruption", 9)]);
+        assert_eq!(io_errors(&more, "btrfs", path), Some(trouble));
+        let ext4 = io_errors(&counted(&[("filesystem", 1)]), "ext4", path).unwrap();
+        assert!(ext4.message.contains("e2fsck"), "{}", ext4.message);
+    }
+
+    #[test]
+    fn nearly_full_is_full() {
+        let fill = |used| Fill { used, total: 100 };
+        assert_eq!(full_volume(fill(94)), None);
+        let full = full_volume(fill(95)).map(|it| it.kind);
+        assert_eq!(full, Some(TroubleKind::Full));
+        assert_eq!(full_pool(SMALLEST_ROOM), None);
+        assert!(full_pool(SMALLEST_ROOM - 1).is_some());
+        assert_eq!(space_short(5, 5), None);
+        assert!(space_short(4, 5).is_some());
+    }
+
+    #[test]
+    fn trash_is_stuck_after_some_failed_steps() {
+        let name = "pvc-1.0".to_owned();
+        let mut trashed = Trashed::new(None);
+        let stuck = |trashed: &Trashed| trash_stuck([(&name, trashed)]).map(|t| t.message);
+        trashed.tries = PATIENT_STEPS + 1;
+        assert_eq!(stuck(&trashed), None, "it only takes long");
+        trashed.why = Some("a mount in it".to_owned());
+        let told = stuck(&trashed).unwrap();
+        assert!(told.ends_with("trash/pvc-1.0: a mount in it"), "{told}");
+        trashed.tries = 1;
+        assert_eq!(stuck(&trashed), None);
+    }
+}
