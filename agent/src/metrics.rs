@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use berth_provisioner::PoolReport;
+use berth_provisioner::{PoolId, PoolReport, TroubleKind};
 use berth_telemetry::Timings;
 use prometheus_client::{
     encoding::{EncodeLabelSet, EncodeLabelValue},
@@ -74,6 +74,18 @@ struct InPool {
     pool: String,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct HealthOf {
+    pool: String,
+    health: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct TroubleOf {
+    pool: String,
+    kind: &'static str,
+}
+
 /// The agent's metrics; cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Metrics {
@@ -83,7 +95,11 @@ pub struct Metrics {
     reserved: Family<InPool, Gauge>,
     free: Family<InPool, Gauge>,
     volumes: Family<InPool, Gauge>,
-    healthy: Family<InPool, Gauge>,
+    trash: Family<InPool, Gauge>,
+    io_errors: Family<InPool, Gauge>,
+    health: Family<HealthOf, Gauge>,
+    troubles: Family<TroubleOf, Gauge>,
+    volume_troubles: Family<TroubleOf, Gauge>,
     status_writes: Counter,
 }
 
@@ -102,7 +118,11 @@ impl Metrics {
             reserved: Family::default(),
             free: Family::default(),
             volumes: Family::default(),
-            healthy: Family::default(),
+            trash: Family::default(),
+            io_errors: Family::default(),
+            health: Family::default(),
+            troubles: Family::default(),
+            volume_troubles: Family::default(),
             status_writes: Counter::default(),
         };
         registry.register(
@@ -129,16 +149,40 @@ impl Metrics {
         ] {
             registry.register_with_unit(name, help, Unit::Bytes, family.clone());
         }
+        for (name, help, family) in [
+            ("pool_volumes", "Volumes in the pool", &metrics.volumes),
+            (
+                "pool_trash",
+                "Deleted volumes and snapshots whose space is not freed yet",
+                &metrics.trash,
+            ),
+            (
+                "pool_io_errors",
+                "Errors that the pool's filesystem counted since they were reset",
+                &metrics.io_errors,
+            ),
+        ] {
+            registry.register(name, help, family.clone());
+        }
         registry.register(
-            "pool_volumes",
-            "Volumes in the pool",
-            metrics.volumes.clone(),
+            "pool_health",
+            "1 for the state that the pool is in: Healthy, LostMount, ReadOnly, Damaged, Unsupported",
+            metrics.health.clone(),
         );
-        registry.register(
-            "pool_healthy",
-            "1 when the pool is usable, else 0",
-            metrics.healthy.clone(),
-        );
+        for (name, help, family) in [
+            (
+                "pool_troubles",
+                "1 for each kind of trouble of a pool that can be used",
+                &metrics.troubles,
+            ),
+            (
+                "volume_troubles",
+                "Volumes that can be used and have this kind of trouble",
+                &metrics.volume_troubles,
+            ),
+        ] {
+            registry.register(name, help, family.clone());
+        }
         registry.register(
             "status_writes",
             "Writes of statuses to the API server",
@@ -169,6 +213,15 @@ impl Metrics {
         self.status_writes.inc();
     }
 
+    /// Shows how many volumes have which troubles.
+    pub fn volumes<'a>(&self, troubles: impl IntoIterator<Item = &'a (PoolId, TroubleKind)>) {
+        self.volume_troubles.clear();
+        for (pool, kind) in troubles {
+            let labels = TroubleOf::new(pool, *kind);
+            self.volume_troubles.get_or_create(&labels).inc();
+        }
+    }
+
     /// Shows the pools as they are now; pools that went away are forgotten.
     pub fn pools(&self, reports: &[PoolReport]) {
         let gauge = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
@@ -177,25 +230,47 @@ impl Metrics {
             &self.reserved,
             &self.free,
             &self.volumes,
-            &self.healthy,
+            &self.trash,
+            &self.io_errors,
         ] {
             family.clear();
         }
+        self.health.clear();
+        self.troubles.clear();
         for report in reports {
             let Some(id) = &report.id else { continue };
             let pool = InPool {
                 pool: id.to_string(),
             };
-            let healthy = report.health == berth_provisioner::Health::Healthy;
+            let health = HealthOf {
+                pool: id.to_string(),
+                health: report.health.as_str(),
+            };
+            self.health.get_or_create(&health).set(1);
+            for trouble in &report.troubles {
+                self.troubles
+                    .get_or_create(&TroubleOf::new(id, trouble.kind))
+                    .set(1);
+            }
             for (family, value) in [
                 (&self.capacity, gauge(report.capacity)),
                 (&self.reserved, gauge(report.reserved)),
                 (&self.free, gauge(report.free)),
                 (&self.volumes, gauge(report.volumes)),
-                (&self.healthy, i64::from(healthy)),
+                (&self.trash, gauge(report.trash)),
+                (&self.io_errors, gauge(report.io_errors)),
             ] {
                 family.get_or_create(&pool).set(value);
             }
+        }
+    }
+}
+
+impl TroubleOf {
+    fn new(pool: &PoolId, kind: TroubleKind) -> Self {
+        Self {
+            pool: pool.to_string(),
+            kind: kind.as_str(),
         }
     }
 }
@@ -223,7 +298,24 @@ mod tests {
             "berth_agent_volume_operations_total{operation=\"Publish\",outcome=\"Ok\"} 1",
             "berth_agent_volume_operations_total{operation=\"Publish\",outcome=\"Busy\"} 1",
             "berth_agent_pool_capacity_bytes{pool=\"disk0-0123456789ab\"} 107374182400",
-            "berth_agent_pool_healthy{pool=\"disk0-0123456789ab\"} 1",
+            "berth_agent_pool_health{pool=\"disk0-0123456789ab\",health=\"Healthy\"} 1",
+        ] {
+            assert!(text.contains(line), "{line} is not in\n{text}");
+        }
+        metrics.pools(&[PoolReport {
+            troubles: vec![berth_provisioner::Trouble {
+                kind: TroubleKind::IoErrors,
+                message: String::new(),
+            }],
+            io_errors: 3,
+            ..crate::testdata::pool(Health::ReadOnly)
+        }]);
+        let text = show(&registry);
+        assert!(!text.contains("\"Healthy\""), "{text}");
+        for line in [
+            "pool_health{pool=\"disk0-0123456789ab\",health=\"ReadOnly\"} 1",
+            "pool_troubles{pool=\"disk0-0123456789ab\",kind=\"IoErrors\"} 1",
+            "pool_io_errors{pool=\"disk0-0123456789ab\"} 3",
         ] {
             assert!(text.contains(line), "{line} is not in\n{text}");
         }

@@ -39,6 +39,16 @@ pub enum Kind {
     Warning,
 }
 
+impl Kind {
+    /// What a notice is that does, or does not, need attention.
+    pub fn of(warning: bool) -> Self {
+        match warning {
+            true => Self::Warning,
+            false => Self::Normal,
+        }
+    }
+}
+
 struct Entry {
     about: ObjectReference,
     kind: Kind,

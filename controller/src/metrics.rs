@@ -1,6 +1,7 @@
 //! What `/metrics` shows of the controller. Labels come from closed enums, never
 //! from object names, so a large cluster does not make a large scrape.
 
+use berth_plan::pools::Grant;
 use berth_telemetry::Timings;
 use prometheus_client::{
     encoding::{EncodeLabelSet, EncodeLabelValue},
@@ -44,6 +45,13 @@ pub struct LoopLabels {
     pub r#loop: Loop,
 }
 
+/// Labels of pools.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct PoolLabels {
+    /// Why they can be used or not.
+    pub standing: &'static str,
+}
+
 /// The controller's metrics.
 pub struct Metrics {
     /// 1 while this replica leads.
@@ -54,8 +62,8 @@ pub struct Metrics {
     pub rounds: Timings<LoopLabels>,
     /// Volumes by what the controller knows of them.
     pub volumes: Gauge,
-    /// Pools that can take volumes.
-    pub pools_ready: Gauge,
+    /// Pools by the reason of their Ready condition.
+    pub pools: Family<PoolLabels, Gauge>,
     /// Claims that wait for room.
     pub claims_waiting: Gauge,
 }
@@ -69,7 +77,7 @@ impl Metrics {
             writes: Family::default(),
             rounds: Timings::register(registry, "round", "Seconds that one round of a loop took"),
             volumes: Gauge::default(),
-            pools_ready: Gauge::default(),
+            pools: Family::default(),
             claims_waiting: Gauge::default(),
         };
         registry.register(
@@ -84,9 +92,9 @@ impl Metrics {
         );
         registry.register("volumes", "Volume objects", metrics.volumes.clone());
         registry.register(
-            "pools_ready",
-            "Pools that can take volumes",
-            metrics.pools_ready.clone(),
+            "pools",
+            "Pools by why they can be used or not: Granted, Cordoned, Unhealthy, LostMount, Missing, Conflict, DeclaredLost",
+            metrics.pools.clone(),
         );
         registry.register(
             "claims_waiting",
@@ -101,6 +109,15 @@ impl Metrics {
         self.writes
             .get_or_create(&WriteLabels { r#loop, outcome })
             .inc();
+    }
+
+    /// Shows how many pools stand how.
+    pub fn pools<'a>(&self, grants: impl IntoIterator<Item = &'a Grant>) {
+        self.pools.clear();
+        for grant in grants {
+            let standing = grant.standing.reason();
+            self.pools.get_or_create(&PoolLabels { standing }).inc();
+        }
     }
 
     /// Records how long one round took.

@@ -301,6 +301,20 @@ pub enum Health {
     Unsupported(String),
 }
 
+impl Health {
+    /// The name that reports and metrics use.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Healthy => "Healthy",
+            Self::Uninitialized => "Uninitialized",
+            Self::LostMount => "LostMount",
+            Self::ReadOnly => "ReadOnly",
+            Self::Damaged(_) => "Damaged",
+            Self::Unsupported(_) => "Unsupported",
+        }
+    }
+}
+
 /// One directory under `pools/`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -136,7 +136,7 @@ fn show(reports: &[PoolReport]) -> String {
                 or_dash(report.id.as_ref().map(ToString::to_string)),
                 report.dir.clone(),
                 or_dash(Some(report.filesystem.clone())),
-                health(&report.health).to_owned(),
+                report.health.as_str().to_owned(),
                 size(report.capacity),
                 size(report.reserved),
                 size(report.free),
@@ -145,8 +145,12 @@ fn show(reports: &[PoolReport]) -> String {
             ]
         }),
     );
-    for report in reports.iter().filter(|report| !report.message.is_empty()) {
-        text.push_str(&format!("\n{}: {}", report.dir, report.message));
+    for report in reports {
+        let troubles = report.troubles.iter().map(|trouble| &trouble.message);
+        let messages = [&report.message].into_iter().chain(troubles);
+        for message in messages.filter(|message| !message.is_empty()) {
+            text.push_str(&format!("\n{}: {message}", report.dir));
+        }
     }
     let mut why_not: BTreeMap<(&str, &str), Vec<&str>> = BTreeMap::new();
     for report in reports {
@@ -163,21 +167,11 @@ fn show(reports: &[PoolReport]) -> String {
     text
 }
 
-fn health(health: &Health) -> &'static str {
-    match health {
-        Health::Healthy => "Healthy",
-        Health::Uninitialized => "Uninitialized",
-        Health::LostMount => "LostMount",
-        Health::ReadOnly => "ReadOnly",
-        Health::Damaged(_) => "Damaged",
-        Health::Unsupported(_) => "Unsupported",
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::testdata::pool;
+    use berth_provisioner::{Trouble, TroubleKind};
 
     #[test]
     fn directories_are_names_or_paths_under_pools() {
@@ -204,6 +198,13 @@ mod tests {
             free: 0,
             ..pool(Health::LostMount)
         };
+        let failing = PoolReport {
+            troubles: vec![Trouble {
+                kind: TroubleKind::IoErrors,
+                message: "the filesystem met errors".to_owned(),
+            }],
+            ..pool(Health::Healthy)
+        };
         let fresh = PoolReport {
             id: None,
             dir: "disk2".to_owned(),
@@ -216,9 +217,10 @@ mod tests {
             disk0-0123456789ab   disk1   -       LostMount       0B         0B         0B     1         -
             -                    disk2   btrfs   Uninitialized   100Gi      1Gi        90Gi   1         btrfs
 
+            disk0: the filesystem met errors
             disk1: the disk is not mounted; mount it again, nothing was written
             disk2: run `berth-agent pools init disk2`
-            no project-quota on disk0, disk1, disk2: btrfs has no project quotas"#]].assert_eq(&show(&[pool(Health::Healthy), lost, fresh]));
+            no project-quota on disk0, disk1, disk2: btrfs has no project quotas"#]].assert_eq(&show(&[failing, lost, fresh]));
         expect_test::expect![[r#"
             no pools: mount a disk on a directory under pools/ and run `berth-agent pools init`; without a disk, `berth-agent pools init shared --allow-root-fs --capacity SIZE`
         "#]]

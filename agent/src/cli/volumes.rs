@@ -97,6 +97,9 @@ fn show(volumes: &[VolumeReport]) -> String {
                 text.push_str(&format!("\n{}: damaged: {why}", volume.id));
             }
         }
+        for trouble in &volume.troubles {
+            text.push_str(&format!("\n{}: {}", volume.id, trouble.message));
+        }
     }
     text
 }
@@ -105,7 +108,7 @@ fn show(volumes: &[VolumeReport]) -> String {
 mod tests {
     use super::*;
     use crate::testdata::volume;
-    use berth_provisioner::Publication;
+    use berth_provisioner::{Publication, Trouble, TroubleKind};
 
     #[test]
     fn lists_sets_in_order() {
@@ -129,6 +132,10 @@ mod tests {
         plain.health = VolumeHealth::Lost("no data directory".to_owned());
         let mut first = volume();
         first.published = vec![at("c")];
+        first.troubles = vec![Trouble {
+            kind: TroubleKind::Full,
+            message: "writes will fail soon".to_owned(),
+        }];
         let mut volumes = [plain, second, first];
         sort(&mut volumes);
         expect_test::expect![[r#"
@@ -137,6 +144,7 @@ mod tests {
             web   10        shop/data-web-10   1Gi    -      disk0-0123456789ab   pod a and 1 more   /var/lib/berth/pools/disk0/volumes/pvc-1/data
             -     -         shop/scratch       1Gi    64Mi   disk0-0123456789ab   -                  /var/lib/berth/pools/disk0/volumes/pvc-1/data
 
+            pvc-1: writes will fail soon
             pvc-1: lost: no data directory"#]].assert_eq(&show(&volumes));
     }
 }

@@ -1,11 +1,13 @@
 //! Health of volumes and pools in the words of CSI: an empty list means that
 //! nothing is known to be wrong. Pure.
 
+use std::collections::BTreeMap;
+
 use berth_csi::csi::{
     StorageHealthErrorType, VolumeHealth, VolumeHealthErrorType,
     node_get_storage_health_response::StorageBackendHealth, volume_health::VolumeHealthEntry,
 };
-use berth_provisioner::{self as disk, Health, PoolReport, VolumeReport};
+use berth_provisioner::{self as disk, Health, PoolReport, TroubleKind, VolumeReport};
 
 /// Health of a volume.
 ///
@@ -17,16 +19,21 @@ pub(super) fn volume(report: &VolumeReport) -> VolumeHealth {
         disk::VolumeHealth::Lost(why) => Some(("Lost", why)),
         disk::VolumeHealth::Damaged(why) => Some(("Damaged", why)),
     };
+    let inaccessible = wrong.into_iter().map(|(reason, why)| VolumeHealthEntry {
+        status: VolumeHealthErrorType::Inaccessible.into(),
+        reason: reason.to_owned(),
+        message: why.clone(),
+    });
+    // Each reason comes once, as the specification demands.
+    let troubles: BTreeMap<_, _> = report.troubles.iter().map(|it| (it.kind, it)).collect();
+    let degraded = troubles.into_values().map(|trouble| VolumeHealthEntry {
+        status: VolumeHealthErrorType::Degraded.into(),
+        reason: trouble.kind.as_str().to_owned(),
+        message: trouble.message.clone(),
+    });
     VolumeHealth {
         volume_id: report.id.clone(),
-        health_statuses: wrong
-            .into_iter()
-            .map(|(reason, why)| VolumeHealthEntry {
-                status: VolumeHealthErrorType::Inaccessible.into(),
-                reason: reason.to_owned(),
-                message: why.clone(),
-            })
-            .collect(),
+        health_statuses: inaccessible.chain(degraded).collect(),
     }
 }
 
@@ -36,22 +43,30 @@ pub(super) fn pools(reports: &[PoolReport]) -> Vec<StorageBackendHealth> {
     let mut all: Vec<StorageBackendHealth> = Vec::new();
     for pool in reports {
         use StorageHealthErrorType::{StorageDegraded, StorageUnreachable};
-        let (status, reason) = match &pool.health {
-            Health::Healthy | Health::Uninitialized | Health::Unsupported(_) => continue,
-            Health::LostMount => (StorageUnreachable, "LostMount"),
-            Health::ReadOnly => (StorageDegraded, "ReadOnly"),
-            Health::Damaged(_) => (StorageUnreachable, "Damaged"),
+        let status = match &pool.health {
+            Health::Healthy | Health::Uninitialized | Health::Unsupported(_) => None,
+            Health::ReadOnly => Some(StorageDegraded),
+            Health::LostMount | Health::Damaged(_) => Some(StorageUnreachable),
         };
-        let message = format!("{}: {}", pool.dir, pool.message);
-        // Each reason comes once, whatever the number of pools.
-        match all.iter_mut().find(|entry| entry.reason == reason) {
-            Some(entry) => entry.message = format!("{}; {message}", entry.message),
-            None => all.push(StorageBackendHealth {
-                status: status.into(),
-                reason: reason.to_owned(),
-                message,
-                volume_capability: None,
-            }),
+        let state = status.map(|status| (status, pool.health.as_str(), &pool.message));
+        // Room that is used up is no matter of health.
+        let troubles = pool
+            .troubles
+            .iter()
+            .filter(|it| it.kind != TroubleKind::Full);
+        let troubles = troubles.map(|it| (StorageDegraded, it.kind.as_str(), &it.message));
+        for (status, reason, message) in state.into_iter().chain(troubles) {
+            let message = format!("{}: {message}", pool.dir);
+            // Each reason comes once, whatever the number of pools.
+            match all.iter_mut().find(|entry| entry.reason == reason) {
+                Some(entry) => entry.message = format!("{}; {message}", entry.message),
+                None => all.push(StorageBackendHealth {
+                    status: status.into(),
+                    reason: reason.to_owned(),
+                    message,
+                    volume_capability: None,
+                }),
+            }
         }
     }
     all
@@ -70,6 +85,24 @@ mod tests {
         assert_eq!(said.volume_id, "pvc-1");
         assert_eq!(said.health_statuses[0].reason, "Lost");
         assert_eq!(said.health_statuses[0].message, "no data");
+        report.health = disk::VolumeHealth::Ready;
+        report.troubles = [
+            TroubleKind::IoErrors,
+            TroubleKind::ReadOnly,
+            TroubleKind::IoErrors,
+        ]
+        .map(|kind| disk::Trouble {
+            kind,
+            message: "see the log".to_owned(),
+        })
+        .into();
+        let said: Vec<_> = volume(&report)
+            .health_statuses
+            .into_iter()
+            .map(|it| (it.status(), it.reason))
+            .collect();
+        let degraded = |reason: &str| (VolumeHealthErrorType::Degraded, reason.to_owned());
+        assert_eq!(said, [degraded("ReadOnly"), degraded("IoErrors")]);
     }
 
     #[test]
@@ -84,6 +117,15 @@ mod tests {
             pool(Health::Uninitialized, ""),
             pool(Health::LostMount, "b"),
             pool(Health::ReadOnly, "c"),
+            PoolReport {
+                troubles: [TroubleKind::IoErrors, TroubleKind::Full]
+                    .map(|kind| disk::Trouble {
+                        kind,
+                        message: "d".to_owned(),
+                    })
+                    .into(),
+                ..pool(Health::Healthy, "")
+            },
         ]);
         let said: Vec<_> = said
             .iter()
@@ -93,7 +135,8 @@ mod tests {
             said,
             [
                 ("LostMount", "disk0: a; disk0: b"),
-                ("ReadOnly", "disk0: c")
+                ("ReadOnly", "disk0: c"),
+                ("IoErrors", "disk0: d")
             ]
         );
     }

@@ -1,7 +1,10 @@
 //! Events on Volumes. They say what changed, once; the controller relays what
 //! concerns a claim to the claim.
 
-use berth_api::{Volume, VolumePhase, VolumeStatus, names::reason};
+use berth_api::{
+    Volume, VolumePhase, VolumeStatus, condition,
+    names::{self, reason},
+};
 use kube::{
     Client, Resource,
     runtime::events::{Event, EventType, Recorder, Reporter},
@@ -27,18 +30,35 @@ impl Events {
     /// Tells what changed between two statuses. An event that cannot be written
     /// is only logged: the status says the same.
     pub(crate) async fn status_changed(&self, volume: &Volume, new: &VolumeStatus) {
-        let Some(event) = event(volume.status.as_ref(), new) else {
-            return;
-        };
         let regarding = volume.object_ref(&());
-        let published = self.recorder.publish(&event, &regarding);
-        if let Err(error) = super::within(published).await {
-            tracing::debug!(volume = ?volume.metadata.name, %error, "event is not written");
+        for event in events(volume.status.as_ref(), new) {
+            let published = self.recorder.publish(&event, &regarding);
+            if let Err(error) = super::within(published).await {
+                tracing::debug!(volume = ?volume.metadata.name, %error, "event is not written");
+            }
         }
     }
 }
 
-fn event(old: Option<&VolumeStatus>, new: &VolumeStatus) -> Option<Event> {
+fn events(old: Option<&VolumeStatus>, new: &VolumeStatus) -> Vec<Event> {
+    let before = old.map_or(&[][..], |old| &old.conditions);
+    let told = condition::news(before, &new.conditions).into_iter();
+    let told = told
+        .filter(|it| [names::condition::HEALTHY, names::condition::FULL].contains(&&*it.type_))
+        .map(|it| Event {
+            type_: match condition::is_bad(it) {
+                true => EventType::Warning,
+                false => EventType::Normal,
+            },
+            reason: it.reason.clone(),
+            note: Some(condition::note(it)),
+            action: "Keep".to_owned(),
+            secondary: None,
+        });
+    of_phase(old, new).into_iter().chain(told).collect()
+}
+
+fn of_phase(old: Option<&VolumeStatus>, new: &VolumeStatus) -> Option<Event> {
     let old_phase = old.map_or(VolumePhase::Pending, |old| old.phase);
     let same_message = old.is_some_and(|old| old.message == new.message);
     if old_phase == new.phase && (same_message || new.message.is_none()) {
@@ -78,6 +98,8 @@ fn event(old: Option<&VolumeStatus>, new: &VolumeStatus) -> Option<Event> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use berth_api::{Trouble, TroubleKind};
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
     #[test]
     fn says_what_changed_once() {
@@ -125,9 +147,35 @@ mod tests {
                 Some("Erased the data is erased"),
             ),
         ] {
-            let shown = event(old, new)
-                .map(|event| format!("{} {}", event.reason, event.note.unwrap_or_default()));
-            assert_eq!(shown.as_deref(), expected, "{old:?} -> {new:?}");
+            let shown = shown(old, new);
+            assert_eq!(shown, expected.as_slice(), "{old:?} -> {new:?}");
         }
+    }
+
+    fn shown(old: Option<&VolumeStatus>, new: &VolumeStatus) -> Vec<String> {
+        let shown = events(old, new).into_iter();
+        shown
+            .map(|event| format!("{} {}", event.reason, event.note.unwrap_or_default()))
+            .collect()
+    }
+
+    #[test]
+    fn troubles_are_told_when_they_come_and_go() {
+        let status = |troubles: &[Trouble]| VolumeStatus {
+            phase: VolumePhase::Ready,
+            path: Some("/v".to_owned()),
+            conditions: condition::of_troubles(troubles)
+                .map(|said| said.since(&[], None, Time(jiff::Timestamp::UNIX_EPOCH)))
+                .into(),
+            ..VolumeStatus::default()
+        };
+        let full = Trouble {
+            kind: TroubleKind::Full,
+            message: "grow it".to_owned(),
+        };
+        let (well, ill) = (status(&[]), status(&[full]));
+        assert_eq!(shown(Some(&well), &ill), ["Full grow it"]);
+        assert_eq!(shown(Some(&ill), &ill), Vec::<String>::new());
+        assert_eq!(shown(Some(&ill), &well), ["RoomLeft there is room again"]);
     }
 }

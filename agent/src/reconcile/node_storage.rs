@@ -21,7 +21,10 @@ use kube::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{ApiError, telling, within, words::backend_kind};
+use super::{
+    ApiError, telling, within,
+    words::{self, backend_kind},
+};
 use crate::{node::Node, readiness::Readiness};
 
 /// How often the pools are looked at without a reason.
@@ -74,6 +77,7 @@ pub fn pools(reports: &[PoolReport], old: Option<&NodeStorageStatus>) -> Vec<Nod
                 path,
                 health: health(&report.health),
                 message: (!report.message.is_empty()).then(|| report.message.clone()),
+                troubles: words::troubles(&report.troubles),
                 filesystem: report.filesystem.clone(),
                 filesystem_uuid: report.fs_uuid.clone(),
                 backends: report.backends.iter().copied().map(backend_kind).collect(),
@@ -266,13 +270,14 @@ fn log_health(old: Option<&NodeStorageStatus>, new: &NodeStorageStatus) {
     for pool in &new.pools {
         let before = old
             .and_then(|old| old.pools.iter().find(|before| before.path == pool.path))
-            .map(|before| before.health);
-        if before != Some(pool.health) {
+            .map(|before| (before.health, &before.troubles));
+        if before != Some((pool.health, &pool.troubles)) {
             tracing::info!(
                 pool = pool.id.as_deref(),
                 path = pool.path,
                 health = ?pool.health,
                 message = pool.message.as_deref(),
+                troubles = ?pool.troubles,
                 "pool health"
             );
         }

@@ -5,14 +5,15 @@ use std::time::Duration;
 
 use berth_api::{
     Bytes, Publication, Volume, VolumePhase, VolumeStatus,
+    condition::{Said, of_troubles},
     names::{condition, reason},
     pace::Hurry,
 };
 use berth_provisioner::{Backend, Error, VolumeReport};
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::words::backend_kind;
+use super::words::{self, backend_kind};
 
 /// What the disk answered.
 #[derive(Clone, Debug, PartialEq)]
@@ -52,32 +53,34 @@ impl Outcome {
 pub fn status(volume: &Volume, outcome: &Outcome, now: Timestamp) -> VolumeStatus {
     let old = volume.status.clone().unwrap_or_default();
     let generation = volume.metadata.generation;
-    let conditions = |ready: (bool, &str, &str), limited: Option<(bool, &str, &str)>| {
-        [
-            Some((condition::READY, ready)),
-            limited.map(|limited| (condition::LIMITED, limited)),
-        ]
-        .into_iter()
-        .flatten()
-        .map(|(type_, (holds, reason, message))| {
-            condition_of(
-                &old.conditions,
-                type_,
-                holds,
-                reason,
-                message,
-                generation,
-                now,
-            )
-        })
-        .collect()
+    let conditions = |said: Vec<Said>| {
+        said.into_iter()
+            .map(|said| said.since(&old.conditions, generation, Time(now)))
+            .collect()
+    };
+    let ready = |holds, reason: &str, message: &str| Said {
+        type_: condition::READY,
+        holds,
+        reason: reason.to_owned(),
+        message: message.to_owned(),
     };
     match outcome {
         Outcome::There(report, message) => {
-            let limit = match report.backend {
+            let (holds, reason, text) = match report.backend {
                 Backend::Directory => (false, "NoLimit", "the backend has no limit"),
                 _ => (true, "Enforced", "the filesystem enforces the size"),
             };
+            let limited = Said {
+                type_: condition::LIMITED,
+                holds,
+                reason: reason.to_owned(),
+                message: text.to_owned(),
+            };
+            let mut said = vec![
+                ready(true, "Ready", message.as_deref().unwrap_or_default()),
+                limited,
+            ];
+            said.extend(of_troubles(&words::troubles(&report.troubles)));
             VolumeStatus {
                 phase: VolumePhase::Ready,
                 message: message.clone(),
@@ -94,10 +97,7 @@ pub fn status(volume: &Volume, outcome: &Outcome, now: Timestamp) -> VolumeStatu
                         target: publication.target.to_string_lossy().into_owned(),
                     })
                     .collect(),
-                conditions: conditions(
-                    (true, "Ready", message.as_deref().unwrap_or_default()),
-                    Some(limit),
-                ),
+                conditions: conditions(said),
             }
         }
         Outcome::NotThere { phase, message } => {
@@ -109,8 +109,8 @@ pub fn status(volume: &Volume, outcome: &Outcome, now: Timestamp) -> VolumeStatu
                 _ => reason::UNHEALTHY,
             };
             // A volume that cannot be erased yet is as ready as it was.
-            let ready = *phase == VolumePhase::Ready;
-            let why = if ready { "Ready" } else { why };
+            let as_ready = *phase == VolumePhase::Ready;
+            let why = if as_ready { "Ready" } else { why };
             let limited = old
                 .conditions
                 .iter()
@@ -120,7 +120,7 @@ pub fn status(volume: &Volume, outcome: &Outcome, now: Timestamp) -> VolumeStatu
                 phase: *phase,
                 message: (!message.is_empty()).then(|| message.clone()),
                 observed_generation: generation,
-                conditions: conditions((ready, why, message), None),
+                conditions: conditions(vec![ready(as_ready, why, message)]),
                 ..old.clone()
             };
             status.conditions.extend(limited);
@@ -130,32 +130,6 @@ pub fn status(volume: &Volume, outcome: &Outcome, now: Timestamp) -> VolumeStatu
             }
             status
         }
-    }
-}
-
-fn condition_of(
-    old: &[Condition],
-    type_: &str,
-    holds: bool,
-    reason: &str,
-    message: &str,
-    generation: Option<i64>,
-    now: Timestamp,
-) -> Condition {
-    let status = if holds { "True" } else { "False" };
-    let since = old
-        .iter()
-        .find(|condition| condition.type_ == type_ && condition.status == status)
-        .map_or(Time(now), |condition| {
-            condition.last_transition_time.clone()
-        });
-    Condition {
-        type_: type_.to_owned(),
-        status: status.to_owned(),
-        reason: reason.to_owned(),
-        message: message.to_owned(),
-        observed_generation: generation,
-        last_transition_time: since,
     }
 }
 
@@ -247,6 +221,22 @@ mod tests {
                   "reason": "Enforced",
                   "status": "True",
                   "type": "Limited"
+                },
+                {
+                  "lastTransitionTime": "1970-01-01T00:00:00Z",
+                  "message": "",
+                  "observedGeneration": 3,
+                  "reason": "Healthy",
+                  "status": "True",
+                  "type": "Healthy"
+                },
+                {
+                  "lastTransitionTime": "1970-01-01T00:00:00Z",
+                  "message": "",
+                  "observedGeneration": 3,
+                  "reason": "RoomLeft",
+                  "status": "False",
+                  "type": "Full"
                 }
               ]
             }"#]]

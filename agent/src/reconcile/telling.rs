@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use berth_api::{NodePool, NodeStorageStatus, PoolHealth, pace::Hurry};
+use berth_api::{NodePool, NodeStorageStatus, PoolHealth, TroubleKind, pace::Hurry};
 
 /// Pools that are named in a summary, at most: a column must stay readable.
 const NAMED: usize = 3;
@@ -15,8 +15,7 @@ pub(super) fn summary(pools: &[NodePool]) -> String {
         .partition(|pool| pool.health == PoolHealth::Uninitialized);
     let ill: Vec<_> = made
         .iter()
-        .filter(|pool| pool.health != PoolHealth::Healthy)
-        .map(|pool| format!("{} {:?}", directory(pool), pool.health))
+        .filter_map(|pool| Some(format!("{} {}", directory(pool), illness(pool)?)))
         .collect();
     let count = match made.len() {
         0 => "no pools".to_owned(),
@@ -33,6 +32,16 @@ pub(super) fn summary(pools: &[NodePool]) -> String {
         text += &format!("; {} uninitialized: {}", names.len(), named(&names));
     }
     text
+}
+
+/// What is wrong with a pool, in a word.
+fn illness(pool: &NodePool) -> Option<String> {
+    if pool.health != PoolHealth::Healthy {
+        return Some(format!("{:?}", pool.health));
+    }
+    let kinds = pool.troubles.iter().map(|trouble| trouble.kind);
+    let worst = kinds.filter(|kind| *kind != TroubleKind::Full).min()?;
+    Some(format!("{worst:?}"))
 }
 
 fn directory(pool: &NodePool) -> String {
@@ -121,6 +130,19 @@ mod tests {
             let pools: Vec<_> = pools.iter().map(|(dir, h)| pool(dir, *h)).collect();
             assert_eq!(summary(&pools), expected);
         }
+    }
+
+    #[test]
+    fn a_pool_with_troubles_is_unhealthy_and_a_full_one_is_not() {
+        let trouble = |kind| berth_api::Trouble {
+            kind,
+            message: String::new(),
+        };
+        let mut pools = [pool("disk0", PoolHealth::Healthy)];
+        pools[0].troubles = vec![trouble(TroubleKind::Full)];
+        assert_eq!(summary(&pools), "1 pool healthy");
+        pools[0].troubles.push(trouble(TroubleKind::IoErrors));
+        assert_eq!(summary(&pools), "1 pool, 1 unhealthy: disk0 IoErrors");
     }
 
     #[test]

@@ -2,13 +2,13 @@
 //! decided is decided in [`super::decide`] and [`super::report`].
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
 use berth_api::{Volume, VolumePhase, VolumeStatus, pace::Pace};
-use berth_provisioner::{PoolId, PoolReport, VolumeHealth, VolumeReport};
+use berth_provisioner::{PoolId, PoolReport, TroubleKind, VolumeHealth, VolumeReport};
 use berth_telemetry::causes;
 use futures::{StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
@@ -59,14 +59,15 @@ struct Context {
     node: Node,
     api: Api<Volume>,
     events: Events,
-    /// Per volume: failures in a row, and the pace of its status.
+    /// Per volume: failures in a row, the pace of its status, and its troubles.
     memory: Mutex<BTreeMap<String, Memory>>,
 }
 
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Memory {
     failures: u32,
     pace: Pace,
+    troubles: Vec<(PoolId, TroubleKind)>,
 }
 
 impl Context {
@@ -78,6 +79,28 @@ impl Context {
     fn forget(&self, name: &str) {
         let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
         memory.remove(name);
+        self.count_troubles(&memory);
+    }
+
+    fn remember_troubles(&self, name: &str, outcome: &Outcome) {
+        let troubles = match outcome {
+            Outcome::There(report, _) => {
+                let kinds: BTreeSet<_> = report.troubles.iter().map(|it| it.kind).collect();
+                kinds
+                    .into_iter()
+                    .map(|kind| (report.pool.clone(), kind))
+                    .collect()
+            }
+            Outcome::NotThere { .. } => Vec::new(),
+        };
+        let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+        memory.entry(name.to_owned()).or_default().troubles = troubles;
+        self.count_troubles(&memory);
+    }
+
+    fn count_troubles(&self, memory: &BTreeMap<String, Memory>) {
+        let troubles = memory.values().flat_map(|memory| &memory.troubles);
+        self.node.metrics().volumes(troubles);
     }
 
     /// Comes back later, and later each time.
@@ -261,6 +284,7 @@ async fn reconcile(volume: Arc<Volume>, context: Arc<Context>) -> Result<Action,
             message,
         },
     };
+    context.remember_troubles(&name, &outcome);
     let held = write(&context, &volume, &name, &outcome).await?;
     Ok(match &outcome {
         Outcome::There(_, None) => {

@@ -1,7 +1,7 @@
 //! The API's words and the provisioner's, translated. The two crates do not know
 //! one another.
 
-use berth_api::{BackendKind, VolumeMode, VolumeSpec};
+use berth_api::{BackendKind, Trouble, TroubleKind, VolumeMode, VolumeSpec};
 use berth_provisioner::{self as disk, Backend};
 
 /// The provisioner's words for a Volume's spec.
@@ -36,6 +36,24 @@ pub(super) fn wanted(name: &str, spec: &VolumeSpec) -> disk::VolumeSpec {
         sparse: spec.sparse,
         expect_existing: spec.adopt,
     }
+}
+
+/// The API's words for what is wrong.
+pub(super) fn troubles(troubles: &[disk::Trouble]) -> Vec<Trouble> {
+    let kind = |kind| match kind {
+        disk::TroubleKind::ReadOnly => TroubleKind::ReadOnly,
+        disk::TroubleKind::IoErrors => TroubleKind::IoErrors,
+        disk::TroubleKind::SpaceShort => TroubleKind::SpaceShort,
+        disk::TroubleKind::TrashStuck => TroubleKind::TrashStuck,
+        disk::TroubleKind::Full => TroubleKind::Full,
+    };
+    troubles
+        .iter()
+        .map(|trouble| Trouble {
+            kind: kind(trouble.kind),
+            message: trouble.message.clone(),
+        })
+        .collect()
 }
 
 /// The API's word for a backend.

@@ -11,7 +11,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use berth_api::{
     BackendKind, Bytes, NodePool, NodeStorageStatus, Pool, PoolHealth, PoolStatus,
-    names::{self, condition, reason},
+    condition::{self, Said},
+    names::{self, reason},
     pace::Hurry,
 };
 use jiff::Timestamp;
@@ -190,6 +191,17 @@ fn grant_one(pool: Option<&Pool>, places: &[(&str, &NodePool)]) -> Grant {
     }
 }
 
+/// Something for people to read, on the pool.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Notice {
+    /// It needs attention.
+    pub warning: bool,
+    /// One CamelCase word.
+    pub reason: String,
+    /// A sentence.
+    pub text: String,
+}
+
 /// One write that brings Pool objects and node labels in line with the grants.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Write {
@@ -298,16 +310,14 @@ fn status(
 ) -> PoolStatus {
     let report = grant.report.as_ref();
     let healthy = report.filter(|r| r.health != PoolHealth::LostMount);
-    let state = if grant.standing.is_ready() {
-        "True"
-    } else {
-        "False"
+    let ready = Said {
+        type_: names::condition::READY,
+        holds: grant.standing.is_ready(),
+        reason: grant.standing.reason().to_owned(),
+        message: grant.message.clone(),
     };
-    let since = old
-        .conditions
-        .iter()
-        .find(|c| c.type_ == condition::READY && c.status == state)
-        .map_or(Time(now), |c| c.last_transition_time.clone());
+    // Of a disk that is not there nothing is known but that.
+    let known = healthy.map(health).into_iter().flatten();
     PoolStatus {
         node: grant.node.clone(),
         epoch: grant.epoch,
@@ -324,15 +334,44 @@ fn status(
             .map(|r| r.volumes)
             .or_else(|| healthy.map(|r| r.volumes))
             .unwrap_or(old.volumes),
-        conditions: vec![Condition {
-            type_: condition::READY.to_owned(),
-            status: state.to_owned(),
-            reason: grant.standing.reason().to_owned(),
-            message: grant.message.clone(),
-            observed_generation: generation,
-            last_transition_time: since,
+        conditions: [ready]
+            .into_iter()
+            .chain(known)
+            .map(|said| said.since(&old.conditions, generation, Time(now)))
+            .collect(),
+    }
+}
+
+/// What the agent says of a disk that is there.
+fn health(report: &NodePool) -> Vec<Said> {
+    let [healthy, full] = condition::of_troubles(&report.troubles);
+    match report.health {
+        PoolHealth::Healthy => vec![healthy, full],
+        health => vec![Said {
+            holds: false,
+            reason: format!("{health:?}"),
+            message: report.message.clone().unwrap_or_default(),
+            ..healthy
         }],
     }
+}
+
+/// What people are told of a pool when its status changes, beside the status.
+pub fn notices(old: &PoolStatus, new: &PoolStatus) -> Vec<Notice> {
+    let news = condition::news(&old.conditions, &new.conditions);
+    // A full pool is no fault.
+    let warns = |it: &Condition| condition::is_bad(it) && it.type_ != names::condition::FULL;
+    let mut notices: Vec<Notice> = news
+        .into_iter()
+        .map(|it| Notice {
+            warning: warns(it),
+            reason: it.reason.clone(),
+            text: condition::note(it),
+        })
+        .collect();
+    // A pool that is not ready for its health says the same twice.
+    notices.dedup_by(|second, first| second.text == first.text);
+    notices
 }
 
 #[cfg(test)]

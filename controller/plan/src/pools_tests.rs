@@ -1,4 +1,5 @@
 use super::*;
+use berth_api::{Trouble, TroubleKind};
 use expect_test::{Expect, expect};
 
 /// One line each: `node n1 [label,...]`, `pool p1 [on=n1] [epoch=2] [cordoned] [lost]`,
@@ -42,6 +43,7 @@ fn view(text: &str) -> View {
                     path: format!("/pools/{}", report.pools.len()),
                     health,
                     message: None,
+                    troubles: Vec::new(),
                     filesystem: "btrfs".to_owned(),
                     filesystem_uuid: None,
                     backends: vec![BackendKind::Btrfs],
@@ -266,4 +268,57 @@ fn figures_wait_and_count_what_is_reported() {
         status p1 True Now
     "]]
     .assert_eq(&show(&all));
+}
+
+#[test]
+fn what_changes_about_a_pool_is_told_once() {
+    let mut all = view(
+        "node n1
+         report n1 p1",
+    );
+    let told = |all: &mut View| {
+        let before = all.pools.get("p1").and_then(|pool| pool.status.clone());
+        apply(all);
+        let after = all.pools["p1"].status.clone().unwrap_or_default();
+        notices(&before.unwrap_or_default(), &after)
+            .into_iter()
+            .map(|it| {
+                let mark = if it.warning { "!" } else { "" };
+                format!("{mark}{} {}", it.reason, it.text)
+            })
+            .collect::<Vec<_>>()
+    };
+    fn report(all: &mut View) -> &mut NodePool {
+        &mut all.reports.get_mut("n1").expect("there").pools[0]
+    }
+    apply(&mut all);
+    let nothing = Vec::<String>::new();
+    assert_eq!(
+        told(&mut all),
+        nothing,
+        "a pool that is well from the start"
+    );
+    let trouble = |kind, message: &str| Trouble {
+        kind,
+        message: message.to_owned(),
+    };
+    report(&mut all).troubles = vec![
+        trouble(TroubleKind::IoErrors, "look at the disk"),
+        trouble(TroubleKind::Full, "add a pool"),
+    ];
+    assert_eq!(
+        told(&mut all),
+        ["!IoErrors look at the disk", "Full add a pool"]
+    );
+    assert_eq!(told(&mut all), nothing);
+    report(&mut all).health = PoolHealth::ReadOnly;
+    report(&mut all).message = Some("mount it writable".to_owned());
+    assert_eq!(told(&mut all), ["!Unhealthy mount it writable"]);
+    all.reports.clear();
+    assert_eq!(
+        told(&mut all),
+        [
+            "!Missing no node reports it (last on n1); bring the disk or its node back, or set spec.lost"
+        ]
+    );
 }

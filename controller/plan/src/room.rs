@@ -184,6 +184,7 @@ mod tests {
             path: "/pools/a".to_owned(),
             health: PoolHealth::Healthy,
             message: None,
+            troubles: Vec::new(),
             filesystem: "btrfs".to_owned(),
             filesystem_uuid: None,
             backends: vec![BackendKind::Btrfs],

@@ -7,7 +7,7 @@ use std::{
     time::Instant,
 };
 
-use berth_api::{Pool, PoolSpec, names, pace::Hurry};
+use berth_api::{Pool, PoolSpec, PoolStatus, names, pace::Hurry};
 use berth_plan::{
     capacity::{self, Capacity},
     pools,
@@ -36,7 +36,10 @@ use super::{
     apply::{Done, Failure, Put, Work, patch, post, same},
     watch::DRIVER_LABEL,
 };
-use crate::context::{Ctx, bounded};
+use crate::{
+    context::{Ctx, bounded},
+    events::Kind,
+};
 
 impl Loop {
     /// The capacity object that must be lowered before the scheduler is asked for
@@ -56,8 +59,7 @@ impl Loop {
         let (world, now) = (&self.world, Instant::now());
         let view = world.pools_view();
         let writes = pools::writes(&view, &world.grants, &world.rooms, Timestamp::now());
-        let ready = world.grants.values().filter(|g| g.standing.is_ready());
-        self.ctx.metrics.pools_ready.set(ready.count() as i64);
+        self.ctx.metrics.pools(world.grants.values());
         let mut held: Option<Instant> = None;
         let mut changed = BTreeSet::new();
         for write in writes {
@@ -80,6 +82,7 @@ impl Loop {
                     let node = status.node.as_deref().unwrap_or("-");
                     let reason = status.conditions.first().map(|c| c.reason.clone());
                     tracing::info!(pool = %id, node, epoch = status.epoch, ?reason, "pool");
+                    self.tell_of_pool(there.as_deref(), status);
                 }
             }
             self.start(key, Work::Pool { write, there });
@@ -93,6 +96,18 @@ impl Loop {
             id.is_none_or(|id| pools.get("", id).is_some())
         });
         self.look_again_at_held("pool:", held, now);
+    }
+
+    /// Events on a pool whose status is about to change.
+    fn tell_of_pool(&self, there: Option<&Pool>, new: &PoolStatus) {
+        let Some(pool) = there else { return };
+        let old = pool.status.clone().unwrap_or_default();
+        for notice in pools::notices(&old, new) {
+            let kind = Kind::of(notice.warning);
+            let about = pool.object_ref(&());
+            let events = &self.ctx.events;
+            events.publish(about, kind, &notice.reason, &notice.text);
+        }
     }
 
     pub(super) fn capacities(&mut self) {

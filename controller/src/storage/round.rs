@@ -497,10 +497,7 @@ impl Loop {
             (None, Some(volume)) => volume.object_ref(&()),
             (None, None) => return,
         };
-        let kind = match notice.warning {
-            true => Kind::Warning,
-            false => Kind::Normal,
-        };
+        let kind = Kind::of(notice.warning);
         let events = &self.ctx.events;
         events.publish(about, kind, notice.reason, &notice.text);
     }

@@ -12,6 +12,7 @@ fn world() -> World {
             path: "/pools/a".to_owned(),
             health: PoolHealth::Healthy,
             message: None,
+            troubles: Vec::new(),
             filesystem: "btrfs".to_owned(),
             filesystem_uuid: None,
             backends: vec![BackendKind::Btrfs],

@@ -10,6 +10,7 @@
 
 pub mod bytes;
 pub mod claim;
+pub mod condition;
 pub mod crds;
 pub mod names;
 pub mod native;
@@ -24,6 +25,7 @@ pub mod volume;
 
 pub use bytes::Bytes;
 pub use claim::{ClaimRef, OwnerRef};
+pub use condition::{Trouble, TroubleKind};
 pub use native::NativeSet;
 pub use node_storage::{
     BackendKind, NodePool, NodeStorage, NodeStorageSpec, NodeStorageStatus, PoolHealth,

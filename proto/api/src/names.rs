@@ -114,6 +114,11 @@ pub mod condition {
     pub const DISRUPTING: &str = "BerthDisrupting";
     /// Volume: the size is enforced by the filesystem.
     pub const LIMITED: &str = "Limited";
+    /// Pool, Volume: nothing is known to be wrong with the disk, the filesystem or
+    /// its space. It may be usable all the same.
+    pub const HEALTHY: &str = "Healthy";
+    /// Pool: no new volume fits. Volume: writes will soon fail.
+    pub const FULL: &str = "Full";
 }
 
 /// Reasons of conditions and events.
@@ -140,6 +145,10 @@ pub mod reason {
     pub const NAME_CONFLICT: &str = "NameConflict";
     /// Another controller writes the status of the set.
     pub const STANDS_DOWN: &str = "StandsDown";
+    /// Something is wrong with a claim's volume, which can be used all the same.
+    pub const VOLUME_UNHEALTHY: &str = "VolumeUnhealthy";
+    /// A claim's volume will soon refuse writes.
+    pub const VOLUME_FULL: &str = "VolumeFull";
     /// A claim is being provisioned.
     pub const PROVISIONING: &str = "Provisioning";
     /// A claim's volume could not be made.

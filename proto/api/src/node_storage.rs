@@ -4,7 +4,7 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::Bytes;
+use crate::{Bytes, Trouble};
 
 /// The pools that one node's agent sees.
 ///
@@ -64,6 +64,9 @@ pub struct NodePool {
     /// For people: what is wrong and what to do.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
+    /// What is wrong although it can be used.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub troubles: Vec<Trouble>,
     /// Type of the filesystem, `btrfs` for example.
     #[serde(default)]
     pub filesystem: String,

@@ -36,6 +36,11 @@ use crate::Bytes;
         type_ = "string",
         json_path = ".status.conditions[?(@.type==\"Ready\")].reason"
     ),
+    printcolumn(
+        name = "Health",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Healthy\")].reason"
+    ),
     printcolumn(name = "Capacity", type_ = "string", json_path = ".status.capacity"),
     printcolumn(name = "Reserved", type_ = "string", json_path = ".status.reserved"),
     printcolumn(name = "Volumes", type_ = "integer", json_path = ".status.volumes"),
@@ -104,7 +109,7 @@ pub struct PoolStatus {
     /// Volumes in the pool.
     #[serde(default)]
     pub volumes: i64,
-    /// Ready.
+    /// Ready, Healthy, Full.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,
 }

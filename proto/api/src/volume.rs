@@ -40,6 +40,11 @@ use crate::{BackendKind, Bytes, ClaimRef, OwnerRef};
     printcolumn(name = "Pool", type_ = "string", json_path = ".spec.pool"),
     printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase"),
     printcolumn(
+        name = "Health",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Healthy\")].reason"
+    ),
+    printcolumn(
         name = "Age",
         type_ = "date",
         json_path = ".metadata.creationTimestamp"
@@ -167,7 +172,7 @@ pub struct VolumeStatus {
     /// Pods that have the volume mounted; told some seconds late.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub published: Vec<Publication>,
-    /// Ready, Limited.
+    /// Ready, Limited, Healthy, Full.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,
 }

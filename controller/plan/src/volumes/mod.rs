@@ -8,6 +8,7 @@
 pub mod claim;
 pub mod class;
 mod grow;
+mod health;
 pub mod pv;
 
 pub use class::{Class, backend_name};
@@ -358,7 +359,10 @@ fn with_pv(view: &View, pv: &PersistentVolume, volume: Option<&Volume>) -> Decis
         }
         VolumePhase::Pending => Step::Nothing.into(),
         VolumePhase::Ready => match view.claim {
-            Some(claim) => grow::decide(view, claim, pv, volume, &status),
+            Some(claim) => {
+                let decision = grow::decide(view, claim, pv, volume, &status);
+                health::told(decision, &status)
+            }
             None => Step::Nothing.into(),
         },
     }

@@ -1,0 +1,76 @@
+//! What the owner of a claim is told of a volume that works, and about which
+//! something is wrong: people look at their claims, not at Volumes.
+
+use berth_api::{
+    VolumeStatus, condition,
+    names::{self, reason},
+};
+
+use super::Decision;
+
+/// Adds it to a decision that has nothing else to tell.
+pub(super) fn told(decision: Decision, status: &VolumeStatus) -> Decision {
+    if decision.notice.is_some() {
+        return decision;
+    }
+    let bad = status.conditions.iter().filter(|it| condition::is_bad(it));
+    let wrong = bad.filter_map(|it| match it.type_.as_str() {
+        names::condition::HEALTHY => Some((reason::VOLUME_UNHEALTHY, it)),
+        names::condition::FULL => Some((reason::VOLUME_FULL, it)),
+        _ => None,
+    });
+    // Healthy comes first.
+    match wrong.min_by_key(|(reason, _)| *reason != reason::VOLUME_UNHEALTHY) {
+        Some((reason, it)) => decision.warn(reason, &*it.message),
+        None => decision,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use berth_api::{Trouble, TroubleKind};
+    use jiff::Timestamp;
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+    use crate::volumes::Step;
+
+    #[test]
+    fn the_worst_is_told_where_nothing_else_is() {
+        let notice = |troubles: &[(TroubleKind, &str)], decision: Decision| {
+            let troubles: Vec<_> = troubles
+                .iter()
+                .map(|(kind, message)| Trouble {
+                    kind: *kind,
+                    message: (*message).to_owned(),
+                })
+                .collect();
+            let now = Time(Timestamp::UNIX_EPOCH);
+            let conditions = condition::of_troubles(&troubles)
+                .map(|said| said.since(&[], None, now.clone()))
+                .into();
+            let status = VolumeStatus {
+                conditions,
+                ..VolumeStatus::default()
+            };
+            let notice = told(decision, &status).notice?;
+            Some(format!("{} {}", notice.reason, notice.text))
+        };
+        let nothing = || Decision::from(Step::Nothing);
+        let full = (TroubleKind::Full, "grow it");
+        let errors = (TroubleKind::IoErrors, "copy it away");
+        assert_eq!(notice(&[], nothing()), None);
+        assert_eq!(
+            notice(&[full], nothing()).as_deref(),
+            Some("VolumeFull grow it")
+        );
+        assert_eq!(
+            notice(&[full, errors], nothing()).as_deref(),
+            Some("VolumeUnhealthy copy it away")
+        );
+        assert_eq!(
+            notice(&[full], nothing().tell("Grown", "to 2Gi")).as_deref(),
+            Some("Grown to 2Gi")
+        );
+    }
+}
