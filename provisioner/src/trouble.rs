@@ -256,8 +256,13 @@ impl Inner {
         let mounted = self.mounted_among(loops, table);
         let errors = mounted.map(|dir| self.errors(&dir)).unwrap_or_default();
         if errors.iter().any(|errors| errors.count > 0) {
+            let repair = match refuses_writes {
+                // That was said.
+                true => String::new(),
+                false => format!(", then {repair}"),
+            };
             troubles.push(TroubleKind::IoErrors.with(format!(
-                "the filesystem in the image met errors: copy the data away, then {repair}"
+                "the filesystem in the image met errors: copy the data away{repair}"
             )));
         }
         troubles

@@ -2,9 +2,10 @@
 
 use std::fs;
 use std::io::{ErrorKind, Write};
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use berth_provisioner::testing::{LoopPool, TestNode};
 use berth_provisioner::{
@@ -125,6 +126,9 @@ impl Case {
         assert!(self.p().settle(PATIENCE), "the trash is not emptied");
         let pool = self.p().rescan().unwrap().remove(0);
         assert_eq!((pool.reserved, pool.volumes, pool.snapshots), (0, 0, 0));
+        assert_eq!((pool.troubles, pool.io_errors), (vec![], 0));
+        // Every kernel and filesystem tells it in its own way.
+        assert!(pool.fs_uuid.is_some_and(|uuid| uuid.len() == 36));
         for part in ["volumes", "snapshots", "trash", ".berth/new"] {
             let at = self.node.pool_dir("disk0").join(part);
             assert_eq!(fs::read_dir(at).unwrap().count(), 0, "{part}");
@@ -162,9 +166,54 @@ fn write_until_refused(file: &Path) -> (u64, std::io::Error) {
     }
 }
 
+fn pattern() -> Vec<u8> {
+    (0..MIB).map(|i| (i % 251) as u8).collect()
+}
+
+/// Writes to a file or device from its beginning, and goes on where it was full, until
+/// `bytes` are written; `step` is done meanwhile, after a quarter of them.
+fn written_during(path: &Path, bytes: u64, step: impl FnOnce()) {
+    let (pattern, written) = (pattern(), AtomicU64::new(0));
+    let end = Instant::now() + PATIENCE;
+    let write = || {
+        caps::drop(None, CapSet::Effective, Capability::CAP_SYS_RESOURCE).unwrap();
+        let mut options = fs::File::options();
+        let out = options.create(true).truncate(false).write(true).open(path);
+        let out = out.unwrap();
+        let mut at = 0;
+        while at < bytes {
+            let block = &pattern[(at % MIB) as usize..];
+            match out
+                .write_at(block, at)
+                .and_then(|n| out.sync_data().map(|()| n))
+            {
+                Ok(n) => at += n as u64,
+                Err(e) => {
+                    is_full(&e);
+                    assert!(Instant::now() < end, "it stays full at {at}");
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+            }
+            written.store(at, Ordering::SeqCst);
+        }
+    };
+    std::thread::scope(|scope| {
+        let writer = scope.spawn(write);
+        while written.load(Ordering::SeqCst) < bytes / 4 && !writer.is_finished() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        assert!(!writer.is_finished(), "it is not limited");
+        step();
+        writer.join().unwrap();
+    });
+    let found = fs::read(path).unwrap();
+    assert_eq!(found.len() as u64, bytes);
+    assert!(found.chunks(pattern.len()).all(|it| it == pattern));
+}
+
 fn put(path: &Path, bytes: u64) {
     let mut out = fs::File::create(path).unwrap();
-    let pattern: Vec<u8> = (0..MIB).map(|i| (i % 251) as u8).collect();
+    let pattern = pattern();
     for _ in 0..bytes / MIB {
         out.write_all(&pattern).unwrap();
     }
@@ -295,12 +344,12 @@ pub(crate) fn a_volume_is_cloned_under_load(kind: Kind) {
     case.make("v", 64 * MIB);
     let at = case.mount("v", VolumeMode::Filesystem, false);
     put(&at.join("kept"), 4 * MIB);
-    let stop = std::sync::atomic::AtomicBool::new(false);
+    let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
         scope.spawn(|| {
             let mut out = fs::File::create(at.join("busy")).unwrap();
             let mut n = 0u64;
-            while !stop.load(std::sync::atomic::Ordering::SeqCst) {
+            while !stop.load(Ordering::SeqCst) {
                 out.write_all(format!("{n:>7}\n").as_bytes()).unwrap();
                 n += 1;
                 if n.is_multiple_of(500_000) {
@@ -310,7 +359,7 @@ pub(crate) fn a_volume_is_cloned_under_load(kind: Kind) {
             }
         });
         let clone = case.make_from("c", 64 * MIB, Source::Volume("v".into()));
-        stop.store(true, std::sync::atomic::Ordering::SeqCst);
+        stop.store(true, Ordering::SeqCst);
         clone.unwrap();
     });
     let other = case.mount("c", VolumeMode::Filesystem, false);
@@ -332,14 +381,46 @@ pub(crate) fn a_volume_grows_under_load(kind: Kind) {
     let case = Case::new(kind);
     case.make("v", 32 * MIB);
     let at = case.mount("v", VolumeMode::Filesystem, false);
-    let (written, error) = fill(&at.join("file"));
-    is_full(&error);
-    assert!(written <= 32 * MIB);
-    case.p().expand("v", 96 * MIB).unwrap();
-    put(&at.join("more"), 40 * MIB);
+    written_during(&at.join("file"), 64 * MIB, || {
+        case.p().expand("v", 96 * MIB).unwrap();
+    });
     assert_eq!(case.p().expand("v", 64 * MIB).unwrap().size, 96 * MIB);
     case.unmount("v");
     case.p().delete("v").unwrap();
+    case.is_empty();
+}
+
+/// A raw block device is cloned, and grows, while it is written to.
+pub(crate) fn a_device_is_cloned_and_grows_under_load(kind: Kind) {
+    let case = Case::new(kind);
+    let want = |id: &str, source| VolumeSpec {
+        mode: VolumeMode::Block,
+        source,
+        ..case.want(id, 32 * MIB)
+    };
+    case.p().create(&case.pool, &want("v", None)).unwrap();
+    let device = case.mount("v", VolumeMode::Block, false);
+    written_during(&device, 64 * MIB, || {
+        let clone = want("c", Some(Source::Volume("v".into())));
+        case.p().create(&case.pool, &clone).unwrap();
+        case.p().expand("v", 64 * MIB).unwrap();
+    });
+    let clone = case.mount("c", VolumeMode::Block, true);
+    let copied = fs::read(&clone).unwrap();
+    assert_eq!(copied.len() as u64, 32 * MIB);
+    let (pattern, zeros) = (pattern(), vec![0; 4096]);
+    for (n, block) in copied.chunks(4096).enumerate() {
+        let at = n * 4096 % pattern.len();
+        let written = block == &pattern[at..at + 4096];
+        assert!(
+            written || block == zeros,
+            "block {n} is neither old nor new"
+        );
+    }
+    for id in ["v", "c"] {
+        case.unmount(id);
+        case.p().delete(id).unwrap();
+    }
     case.is_empty();
 }
 
@@ -361,7 +442,7 @@ pub(crate) fn a_raw_block_device(kind: Kind) {
     assert_eq!(size(&device), 32 * MIB);
     let write = |at: u64, text: &[u8]| {
         let file = fs::File::options().write(true).open(&device).unwrap();
-        std::os::unix::fs::FileExt::write_all_at(&file, text, at).unwrap();
+        file.write_all_at(text, at).unwrap();
         file.sync_all().unwrap();
     };
     write(8 * MIB, b"kept");
@@ -423,14 +504,12 @@ pub(crate) fn a_raw_block_device(kind: Kind) {
     let device = case.mount("r", VolumeMode::Block, true);
     let mut bytes = [0; 4];
     let file = fs::File::open(&device).unwrap();
-    std::os::unix::fs::FileExt::read_exact_at(&file, &mut bytes, 8 * MIB).unwrap();
+    file.read_exact_at(&mut bytes, 8 * MIB).unwrap();
     assert_eq!(&bytes, b"kept");
     drop(file);
     // Read-only holds for the device itself.
     let file = fs::File::options().write(true).open(&device);
-    let refused = file.and_then(|file| {
-        std::os::unix::fs::FileExt::write_all_at(&file, b"x", 0).and_then(|()| file.sync_all())
-    });
+    let refused = file.and_then(|file| file.write_all_at(b"x", 0).and_then(|()| file.sync_all()));
     assert!(refused.is_err());
     assert!(matches!(case.p().delete("r"), Err(Error::Published { .. })));
     case.unmount("r");

@@ -50,6 +50,7 @@ on!(
     a_snapshot_is_restored,
     a_volume_is_cloned_under_load,
     a_raw_block_device,
+    a_device_is_cloned_and_grows_under_load,
 );
 on!(
     image_on_xfs,
@@ -60,6 +61,7 @@ on!(
     a_snapshot_is_restored,
     a_volume_is_cloned_under_load,
     a_raw_block_device,
+    a_device_is_cloned_and_grows_under_load,
 );
 on!(
     image_on_btrfs,
@@ -67,6 +69,7 @@ on!(
     Backend::Image,
     a_full_volume_stops_and_its_neighbour_writes_on,
     a_raw_block_device,
+    a_device_is_cloned_and_grows_under_load,
 );
 on!(
     directory_on_ext4,

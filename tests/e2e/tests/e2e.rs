@@ -15,8 +15,8 @@ use berth_e2e::{
     evidence, install,
     kubectl::Kubectl,
     steps::{
-        backends, clients, data, disruption, limits, network, order, place, refusal, rollout,
-        shapes, tables,
+        backends, clients, data, disruption, health, limits, network, order, place, refusal,
+        rollout, shapes, tables,
     },
 };
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -59,6 +59,7 @@ const SIDE_BY_SIDE: &[(&str, Test)] = tests! {
     "small_claim_is_rounded_up": |w, ns| limits::small_claim_is_rounded_up(&w.ctx, ns);
     "claim_grows": |w, ns| limits::claim_grows(&w.ctx, ns);
     "image_volume_shows_its_limit": |w, ns| backends::image_volume(&w.ctx, ns);
+    "troubles_of_a_volume_are_told": |w, ns| health::troubled_volume(&w.ctx, ns);
     "block_volume_keeps_its_bytes_and_grows": |w, ns| backends::block_volume(&w.ctx, ns);
     "claim_is_copied": |w, ns| backends::claim_is_copied(&w.ctx, ns);
     "dns_of_each_ordinal": |w, ns| network::dns(&w.ctx, ns);
@@ -85,6 +86,7 @@ const ONE_AT_A_TIME: &[(&str, Test)] = tests! {
     "agent_killed": |w, ns| disruption::agent_killed(&w.ctx, &w.cluster, ns);
     "controller_killed_in_a_scale_out": |w, ns| disruption::controller_killed(&w.ctx, &w.cluster, ns);
     "node_crash_and_return": |w, ns| disruption::node_crash(&w.ctx, &w.cluster, ns);
+    "read_only_pool_is_told": |w, _ns| health::read_only_pool(&w.ctx, &w.cluster, &w.nodes[1]);
     "lost_pool_is_refused": |w, ns| disruption::lost_pool(&w.ctx, &w.cluster, ns, &w.nodes[1]);
     "crds_deleted_and_reinstalled": |w, ns| disruption::crds_deleted(&w.ctx, ns);
 };

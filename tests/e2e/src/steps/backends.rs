@@ -150,7 +150,7 @@ async fn gone(ctx: &Ctx, ns: &str, claim: &str, id: &str) -> Result<()> {
     .await
 }
 
-async fn delete_class(ctx: &Ctx, class: &str) -> Result<()> {
+pub(super) async fn delete_class(ctx: &Ctx, class: &str) -> Result<()> {
     let classes: Api<StorageClass> = Api::all(ctx.client.clone());
     classes.delete(class, &DeleteParams::default()).await?;
     Ok(())

@@ -324,7 +324,7 @@ async fn node_pool(ctx: &Ctx, node: &str, disk: &str) -> Result<berth_api::NodeP
         .with_context(|| format!("{node} does not report {disk}"))
 }
 
-async fn pool_id(ctx: &Ctx, node: &str, disk: &str) -> Result<String> {
+pub(super) async fn pool_id(ctx: &Ctx, node: &str, disk: &str) -> Result<String> {
     node_pool(ctx, node, disk)
         .await?
         .id
@@ -341,7 +341,7 @@ async fn wait_health(ctx: &Ctx, node: &str, disk: &str, health: PoolHealth) -> R
     .await
 }
 
-async fn wait_pool_reason(ctx: &Ctx, pool: &str, reason: &str) -> Result<()> {
+pub(super) async fn wait_pool_reason(ctx: &Ctx, pool: &str, reason: &str) -> Result<()> {
     let pools: Api<berth_api::Pool> = Api::all(ctx.client.clone());
     until(&format!("pool {pool} to be {reason}"), async || {
         let conditions = pools.get(pool).await?.status.unwrap_or_default().conditions;
@@ -352,7 +352,7 @@ async fn wait_pool_reason(ctx: &Ctx, pool: &str, reason: &str) -> Result<()> {
 }
 
 /// Runs a program on a node and returns what it printed.
-fn node_exec(cluster: &Cluster, node: &str, args: &[&str]) -> Result<String> {
+pub(super) fn node_exec(cluster: &Cluster, node: &str, args: &[&str]) -> Result<String> {
     let out = cluster.node_exec(node, args)?;
     let error = String::from_utf8_lossy(&out.stderr);
     ensure!(

@@ -5,6 +5,7 @@ pub mod backends;
 pub mod clients;
 pub mod data;
 pub mod disruption;
+pub mod health;
 pub mod limits;
 pub mod network;
 pub mod order;
