@@ -1,7 +1,7 @@
 //! Loop devices: attached so that they detach themselves, and found again by
 //! their backing file's device and inode, since names of backing files lie.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, Metadata, OpenOptions};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -33,10 +33,14 @@ pub(crate) type Identity = ((u32, u32), u64);
 /// The identity of the file at `path`.
 pub(crate) fn identity(path: &Path) -> Result<Identity> {
     let meta = std::fs::metadata(path).map_err(Error::io("cannot inspect", path))?;
-    Ok((
+    Ok(identity_of(&meta))
+}
+
+fn identity_of(meta: &Metadata) -> Identity {
+    (
         (narrow(major(meta.dev())), narrow(minor(meta.dev()))),
         meta.ino(),
-    ))
+    )
 }
 
 /// Attaches a file to a free loop device.
@@ -114,9 +118,12 @@ pub(crate) fn of_file(path: &Path) -> Result<Option<PathBuf>> {
 /// attached to files on it, and waits until it is so.
 pub(crate) fn detach_all(files: &[Identity]) -> Result<()> {
     let (mut doomed, mut inside): (Vec<_>, Vec<_>) = (Vec::new(), Vec::new());
-    for (path, backing) in in_use()? {
+    let all = in_use()?;
+    for (path, backing) in &all {
+        let path = path.clone();
         if files.contains(&backing.file) {
             inside.extend(images_on(&path)?);
+            inside.extend(above(&all, &path)?);
             doomed.push(path);
         }
     }
@@ -167,12 +174,43 @@ fn images_on(disk: &Path) -> Result<Vec<PathBuf>> {
     let images: Vec<_> = all.iter().filter(|(_, it)| it.file.0 == device).collect();
     let mut found = Vec::new();
     for (path, _) in &images {
-        let node = std::fs::metadata(path).map_err(Error::io("cannot inspect", path))?;
-        let node = (narrow(major(node.rdev())), narrow(minor(node.rdev())));
-        let above = all.iter().filter(|(_, it)| it.node == node);
-        found.extend(above.map(|(path, _)| path.clone()));
+        found.extend(above(&all, path)?);
     }
     found.extend(images.into_iter().map(|(path, _)| path.clone()));
+    Ok(found)
+}
+
+/// Those of `all` that are attached to the node of a device, as kubelet does.
+fn above(all: &[(PathBuf, sys::Backing)], device: &Path) -> Result<Vec<PathBuf>> {
+    let node = std::fs::metadata(device).map_err(Error::io("cannot inspect", device))?;
+    let node = (narrow(major(node.rdev())), narrow(minor(node.rdev())));
+    let above = all.iter().filter(|(_, it)| it.node == node);
+    Ok(above.map(|(path, _)| path.clone()).collect())
+}
+
+/// Files below `root`, and on its filesystem, that loop devices are attached to: images
+/// in pools on the nodes' own filesystem. It takes a while, and is done only where a
+/// device has a file of that filesystem at all.
+pub(crate) fn files_below(root: &Path) -> Result<Vec<Identity>> {
+    let (device, _) = identity(root)?;
+    let attached: Vec<Identity> = in_use()?
+        .into_iter()
+        .map(|(_, it)| it.file)
+        .filter(|file| file.0 == device)
+        .collect();
+    let (mut found, mut ahead) = (Vec::new(), vec![root.to_owned()]);
+    while let Some(dir) = ahead.pop().filter(|_| !attached.is_empty()) {
+        // What goes meanwhile is gone.
+        for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+            let Ok(meta) = entry.metadata() else { continue };
+            let identity = identity_of(&meta);
+            if meta.is_dir() && identity.0 == device {
+                ahead.push(entry.path());
+            } else if meta.is_file() && attached.contains(&identity) {
+                found.push(identity);
+            }
+        }
+    }
     Ok(found)
 }
 
@@ -208,6 +246,24 @@ fn open(path: &Path) -> Result<File> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn images_anywhere_below_a_directory_are_found() {
+        let dir = tempfile::tempdir().expect("a directory");
+        assert_eq!(files_below(dir.path()).expect("it is there"), []);
+        let deep = dir.path().join("volumes/x");
+        std::fs::create_dir_all(&deep).expect("directories");
+        let image = deep.join("image");
+        File::create(&image)
+            .and_then(|file| file.set_len(1 << 20))
+            .expect("a sparse file");
+        std::fs::write(deep.join("other"), "").expect("a file");
+        let attached = attach(&image).expect("root and loop devices");
+        let wanted = [identity(&image).expect("it is there")];
+        assert_eq!(files_below(dir.path()).expect("it is there"), wanted);
+        assert_eq!(files_below(&deep).expect("it is there"), wanted);
+        drop(attached);
+    }
 
     /// As a killed node leaves it: the disk is mounted nowhere, and an image on it is
     /// still attached, by a device that does not go by itself.

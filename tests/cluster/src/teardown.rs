@@ -28,6 +28,10 @@ pub(crate) fn instance(instance: &Instance) -> Result<()> {
     cgroups(&instance.cgroup())?;
     mounts_below(layout.root())?;
     disks(&layout.root().join("disks"))?;
+    if layout.root().exists() {
+        // Of volumes in the nodes' own filesystem.
+        loopdev::detach_all(&loopdev::files_below(layout.root())?)?;
+    }
     cache::remove(layout.root())
 }
 
