@@ -4,8 +4,7 @@ use std::fs;
 use std::io::{ErrorKind, Write};
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use berth_provisioner::testing::{LoopPool, TestNode};
 use berth_provisioner::{
@@ -16,7 +15,7 @@ use caps::{CapSet, Capability};
 
 pub(crate) const MIB: u64 = 1 << 20;
 
-const PATIENCE: Duration = Duration::from_secs(120);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A disk and what makes volumes on it.
 #[derive(Clone, Copy, Debug)]
@@ -30,7 +29,7 @@ pub(crate) struct Case {
     kind: Kind,
     node: TestNode,
     _disk: LoopPool,
-    pool: PoolId,
+    pub(crate) pool: PoolId,
     p: Option<Provisioner>,
 }
 
@@ -49,7 +48,7 @@ impl Case {
         }
     }
 
-    fn p(&self) -> &Provisioner {
+    pub(crate) fn p(&self) -> &Provisioner {
         self.p.as_ref().unwrap()
     }
 
@@ -59,7 +58,7 @@ impl Case {
         self.p = Some(Provisioner::open(self.node.config()).unwrap());
     }
 
-    fn want(&self, id: &str, size: u64) -> VolumeSpec {
+    pub(crate) fn want(&self, id: &str, size: u64) -> VolumeSpec {
         VolumeSpec {
             id: id.into(),
             size,
@@ -73,11 +72,11 @@ impl Case {
         }
     }
 
-    fn make(&self, id: &str, size: u64) {
+    pub(crate) fn make(&self, id: &str, size: u64) {
         self.p().create(&self.pool, &self.want(id, size)).unwrap();
     }
 
-    fn make_from(&self, id: &str, size: u64, source: Source) -> Result<(), Error> {
+    pub(crate) fn make_from(&self, id: &str, size: u64, source: Source) -> Result<(), Error> {
         let want = VolumeSpec {
             source: Some(source),
             ..self.want(id, size)
@@ -86,7 +85,7 @@ impl Case {
     }
 
     /// Stages and publishes; where a pod would see it.
-    fn mount(&self, id: &str, mode: VolumeMode, readonly: bool) -> PathBuf {
+    pub(crate) fn mount(&self, id: &str, mode: VolumeMode, readonly: bool) -> PathBuf {
         let staging = self.node.staging(id);
         let stage = Stage {
             id: id.into(),
@@ -111,7 +110,7 @@ impl Case {
         target
     }
 
-    fn unmount(&self, id: &str) {
+    pub(crate) fn unmount(&self, id: &str) {
         let target = self.node.target("pod", id);
         self.p().unpublish(id, &target).unwrap();
         self.p().unpublish(id, &target).unwrap();
@@ -122,7 +121,7 @@ impl Case {
     }
 
     /// Nothing is left of anything.
-    fn is_empty(&self) {
+    pub(crate) fn is_empty(&self) {
         assert!(self.p().settle(PATIENCE), "the trash is not emptied");
         let pool = self.p().rescan().unwrap().remove(0);
         assert_eq!((pool.reserved, pool.volumes, pool.snapshots), (0, 0, 0));
@@ -166,52 +165,11 @@ fn write_until_refused(file: &Path) -> (u64, std::io::Error) {
     }
 }
 
-fn pattern() -> Vec<u8> {
+pub(crate) fn pattern() -> Vec<u8> {
     (0..MIB).map(|i| (i % 251) as u8).collect()
 }
 
-/// Writes to a file or device from its beginning, and goes on where it was full, until
-/// `bytes` are written; `step` is done meanwhile, after a quarter of them.
-fn written_during(path: &Path, bytes: u64, step: impl FnOnce()) {
-    let (pattern, written) = (pattern(), AtomicU64::new(0));
-    let end = Instant::now() + PATIENCE;
-    let write = || {
-        caps::drop(None, CapSet::Effective, Capability::CAP_SYS_RESOURCE).unwrap();
-        let mut options = fs::File::options();
-        let out = options.create(true).truncate(false).write(true).open(path);
-        let out = out.unwrap();
-        let mut at = 0;
-        while at < bytes {
-            let block = &pattern[(at % MIB) as usize..];
-            match out
-                .write_at(block, at)
-                .and_then(|n| out.sync_data().map(|()| n))
-            {
-                Ok(n) => at += n as u64,
-                Err(e) => {
-                    is_full(&e);
-                    assert!(Instant::now() < end, "it stays full at {at}");
-                    std::thread::sleep(Duration::from_millis(5));
-                }
-            }
-            written.store(at, Ordering::SeqCst);
-        }
-    };
-    std::thread::scope(|scope| {
-        let writer = scope.spawn(write);
-        while written.load(Ordering::SeqCst) < bytes / 4 && !writer.is_finished() {
-            std::thread::sleep(Duration::from_millis(1));
-        }
-        assert!(!writer.is_finished(), "it is not limited");
-        step();
-        writer.join().unwrap();
-    });
-    let found = fs::read(path).unwrap();
-    assert_eq!(found.len() as u64, bytes);
-    assert!(found.chunks(pattern.len()).all(|it| it == pattern));
-}
-
-fn put(path: &Path, bytes: u64) {
+pub(crate) fn put(path: &Path, bytes: u64) {
     let mut out = fs::File::create(path).unwrap();
     let pattern = pattern();
     for _ in 0..bytes / MIB {
@@ -220,7 +178,7 @@ fn put(path: &Path, bytes: u64) {
     out.sync_all().unwrap();
 }
 
-fn is_full(error: &std::io::Error) {
+pub(crate) fn is_full(error: &std::io::Error) {
     let kind = error.kind();
     assert!(
         matches!(kind, ErrorKind::QuotaExceeded | ErrorKind::StorageFull),
@@ -335,92 +293,6 @@ pub(crate) fn a_snapshot_is_restored(kind: Kind) {
     case.p().delete_snapshot("never").unwrap();
     case.unmount("r");
     case.p().delete("r").unwrap();
-    case.is_empty();
-}
-
-/// A clone is made while its source is written to, and both go on.
-pub(crate) fn a_volume_is_cloned_under_load(kind: Kind) {
-    let case = Case::new(kind);
-    case.make("v", 64 * MIB);
-    let at = case.mount("v", VolumeMode::Filesystem, false);
-    put(&at.join("kept"), 4 * MIB);
-    let stop = AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        scope.spawn(|| {
-            let mut out = fs::File::create(at.join("busy")).unwrap();
-            let mut n = 0u64;
-            while !stop.load(Ordering::SeqCst) {
-                out.write_all(format!("{n:>7}\n").as_bytes()).unwrap();
-                n += 1;
-                if n.is_multiple_of(500_000) {
-                    out.set_len(0).unwrap();
-                    std::io::Seek::rewind(&mut out).unwrap();
-                }
-            }
-        });
-        let clone = case.make_from("c", 64 * MIB, Source::Volume("v".into()));
-        stop.store(true, Ordering::SeqCst);
-        clone.unwrap();
-    });
-    let other = case.mount("c", VolumeMode::Filesystem, false);
-    assert_eq!(
-        fs::read(other.join("kept")).unwrap(),
-        fs::read(at.join("kept")).unwrap()
-    );
-    fs::write(other.join("kept"), "mine").unwrap();
-    assert_eq!(fs::metadata(at.join("kept")).unwrap().len(), 4 * MIB);
-    for id in ["v", "c"] {
-        case.unmount(id);
-        case.p().delete(id).unwrap();
-    }
-    case.is_empty();
-}
-
-/// A volume grows while it is written to.
-pub(crate) fn a_volume_grows_under_load(kind: Kind) {
-    let case = Case::new(kind);
-    case.make("v", 32 * MIB);
-    let at = case.mount("v", VolumeMode::Filesystem, false);
-    written_during(&at.join("file"), 64 * MIB, || {
-        case.p().expand("v", 96 * MIB).unwrap();
-    });
-    assert_eq!(case.p().expand("v", 64 * MIB).unwrap().size, 96 * MIB);
-    case.unmount("v");
-    case.p().delete("v").unwrap();
-    case.is_empty();
-}
-
-/// A raw block device is cloned, and grows, while it is written to.
-pub(crate) fn a_device_is_cloned_and_grows_under_load(kind: Kind) {
-    let case = Case::new(kind);
-    let want = |id: &str, source| VolumeSpec {
-        mode: VolumeMode::Block,
-        source,
-        ..case.want(id, 32 * MIB)
-    };
-    case.p().create(&case.pool, &want("v", None)).unwrap();
-    let device = case.mount("v", VolumeMode::Block, false);
-    written_during(&device, 64 * MIB, || {
-        let clone = want("c", Some(Source::Volume("v".into())));
-        case.p().create(&case.pool, &clone).unwrap();
-        case.p().expand("v", 64 * MIB).unwrap();
-    });
-    let clone = case.mount("c", VolumeMode::Block, true);
-    let copied = fs::read(&clone).unwrap();
-    assert_eq!(copied.len() as u64, 32 * MIB);
-    let (pattern, zeros) = (pattern(), vec![0; 4096]);
-    for (n, block) in copied.chunks(4096).enumerate() {
-        let at = n * 4096 % pattern.len();
-        let written = block == &pattern[at..at + 4096];
-        assert!(
-            written || block == zeros,
-            "block {n} is neither old nor new"
-        );
-    }
-    for id in ["v", "c"] {
-        case.unmount(id);
-        case.p().delete(id).unwrap();
-    }
     case.is_empty();
 }
 

@@ -6,62 +6,46 @@
 
 #[path = "../backends/cases.rs"]
 mod cases;
+#[path = "../backends/load.rs"]
+mod load;
+#[macro_use]
+#[path = "../backends/on.rs"]
+mod on;
 
 use berth_provisioner::Backend;
 use cases::Kind;
-
-/// One module of tests per kind of disk.
-macro_rules! on {
-    ($name:ident, $fstype:literal, $options:literal, $backend:expr, $($case:ident),+ $(,)?) => {
-        mod $name {
-            use super::*;
-
-            const KIND: Kind = Kind {
-                fstype: $fstype,
-                options: $options,
-                backend: $backend,
-            };
-
-            $(
-                #[test]
-                fn $case() {
-                    cases::$case(KIND);
-                }
-            )+
-        }
-    };
-}
 
 on!(
     project_quota_on_xfs,
     "xfs",
     "prjquota",
     Backend::ProjectQuota,
-    a_full_volume_stops_and_its_neighbour_writes_on,
-    a_restart_finds_everything,
-    a_snapshot_is_restored,
-    a_volume_is_cloned_under_load,
-    a_volume_grows_under_load,
-    half_a_copy_goes,
+    cases::a_full_volume_stops_and_its_neighbour_writes_on,
+    cases::a_restart_finds_everything,
+    cases::a_snapshot_is_restored,
+    load::a_volume_is_cloned_under_load,
+    load::a_volume_grows_under_load,
+    cases::half_a_copy_goes,
 );
 on!(
     project_quota_on_ext4,
     "ext4",
     "prjquota",
     Backend::ProjectQuota,
-    a_full_volume_stops_and_its_neighbour_writes_on,
-    a_restart_finds_everything,
-    a_snapshot_is_restored,
-    a_volume_is_cloned_under_load,
-    a_volume_grows_under_load,
-    half_a_copy_goes,
+    cases::a_full_volume_stops_and_its_neighbour_writes_on,
+    cases::a_restart_finds_everything,
+    cases::a_snapshot_is_restored,
+    load::a_volume_is_cloned_under_load,
+    load::a_volume_grows_under_load,
+    cases::half_a_copy_goes,
 );
 on!(
     image,
     "xfs",
     "",
     Backend::Image,
-    a_snapshot_is_restored,
-    a_volume_grows_under_load,
-    a_raw_block_device,
+    cases::a_snapshot_is_restored,
+    load::a_volume_grows_under_load,
+    cases::a_raw_block_device,
+    load::a_device_is_cloned_and_grows_under_load,
 );
