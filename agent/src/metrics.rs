@@ -214,10 +214,10 @@ impl Metrics {
     }
 
     /// Shows how many volumes have which troubles.
-    pub fn volumes<'a>(&self, troubles: impl IntoIterator<Item = &'a (PoolId, TroubleKind)>) {
+    pub fn volumes(&self, troubles: impl IntoIterator<Item = (PoolId, TroubleKind)>) {
         self.volume_troubles.clear();
         for (pool, kind) in troubles {
-            let labels = TroubleOf::new(pool, *kind);
+            let labels = TroubleOf::new(&pool, kind);
             self.volume_troubles.get_or_create(&labels).inc();
         }
     }

@@ -10,7 +10,7 @@ use berth_csi::{
     },
     registration::registration_server::RegistrationServer,
 };
-use berth_provisioner::{Config, KnownPool, Provisioner, SharedPool};
+use berth_provisioner::{Config, KnownPool, Provisioner, SharedPool, VolumeReport};
 use berth_telemetry::causes;
 use clap::Args;
 use kube::Client;
@@ -275,19 +275,23 @@ async fn reconcile(
     Ok(())
 }
 
-/// Looks at the pools now and then, where nothing else does: disks come and go.
+/// Looks at pools and volumes now and then, where nothing else does: disks come and go.
 async fn watch_pools(node: Node, token: CancellationToken) -> anyhow::Result<()> {
     let mut timer = tokio::time::interval(LOOK_AGAIN);
     timer.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
-        tokio::select! {
+        let volumes_too = tokio::select! {
             () = token.cancelled() => return Ok(()),
-            _ = timer.tick() => {}
-            () = node.pools_changed() => {}
-        }
+            _ = timer.tick() => true,
+            () = node.pools_changed() => false,
+        };
         match node.rescan().await {
             Ok(pools) => node.metrics().pools(&pools),
             Err(error) => tracing::error!(%error, "the pools could not be looked at"),
+        }
+        if volumes_too && let Ok(volumes) = node.read(Provisioner::list).await {
+            let troubles = volumes.iter().flat_map(VolumeReport::kinds_of_trouble);
+            node.metrics().volumes(troubles);
         }
     }
 }

@@ -2,7 +2,7 @@
 //! decided is decided in [`super::decide`] and [`super::report`].
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -84,13 +84,7 @@ impl Context {
 
     fn remember_troubles(&self, name: &str, outcome: &Outcome) {
         let troubles = match outcome {
-            Outcome::There(report, _) => {
-                let kinds: BTreeSet<_> = report.troubles.iter().map(|it| it.kind).collect();
-                kinds
-                    .into_iter()
-                    .map(|kind| (report.pool.clone(), kind))
-                    .collect()
-            }
+            Outcome::There(report, _) => report.kinds_of_trouble().collect(),
             Outcome::NotThere { .. } => Vec::new(),
         };
         let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
@@ -99,7 +93,7 @@ impl Context {
     }
 
     fn count_troubles(&self, memory: &BTreeMap<String, Memory>) {
-        let troubles = memory.values().flat_map(|memory| &memory.troubles);
+        let troubles = memory.values().flat_map(|memory| memory.troubles.clone());
         self.node.metrics().volumes(troubles);
     }
 

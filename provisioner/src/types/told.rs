@@ -1,11 +1,12 @@
 //! What callers get back.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
 use super::{Backend, ClaimRef, PoolId, SetRef, Source, VolumeMode};
-use crate::trouble::Trouble;
+use crate::trouble::{Trouble, TroubleKind};
 
 /// One snapshot.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -172,6 +173,14 @@ pub struct VolumeReport {
     pub published: Vec<Publication>,
     /// Staging mounts.
     pub staged: Vec<PathBuf>,
+}
+
+impl VolumeReport {
+    /// Kinds of what is wrong, each once, with the volume's pool.
+    pub fn kinds_of_trouble(&self) -> impl Iterator<Item = (PoolId, TroubleKind)> {
+        let kinds: BTreeSet<_> = self.troubles.iter().map(|it| it.kind).collect();
+        kinds.into_iter().map(|kind| (self.pool.clone(), kind))
+    }
 }
 
 /// Space of one volume.
