@@ -31,14 +31,19 @@ pub(crate) struct Verdict {
     pub(crate) message: String,
     /// The pool that is, or should be, there.
     pub(crate) id: Option<PoolId>,
+    /// UUID of the filesystem that it is, or should be, on: what is there in the place
+    /// of a lost disk must not be remembered as the disk's.
+    pub(crate) fs_uuid: Option<String>,
 }
 
 /// Judges what was seen, given what is remembered of that directory.
 pub(crate) fn judge(seen: &Observed, known: Option<&KnownPool>) -> Verdict {
-    let verdict = |health, message: String, id: Option<&PoolId>| Verdict {
+    let remembered = known.and_then(|known| known.fs_uuid.as_ref());
+    let verdict = |health, message: String, id: Option<&PoolId>, uuid: Option<&String>| Verdict {
         health,
         message,
         id: id.cloned(),
+        fs_uuid: uuid.cloned(),
     };
     let identity = match &seen.identity {
         Err(why) => {
@@ -46,6 +51,7 @@ pub(crate) fn judge(seen: &Observed, known: Option<&KnownPool>) -> Verdict {
                 Health::Damaged(why.clone()),
                 format!("{META}/{IDENTITY}: {why}; nothing is written until it is repaired"),
                 known.map(|k| &k.id),
+                remembered,
             );
         }
         Ok(None) => {
@@ -57,6 +63,7 @@ pub(crate) fn judge(seen: &Observed, known: Option<&KnownPool>) -> Verdict {
                         known.id
                     ),
                     Some(&known.id),
+                    remembered,
                 ),
                 None => no_identity(seen),
             };
@@ -64,10 +71,9 @@ pub(crate) fn judge(seen: &Observed, known: Option<&KnownPool>) -> Verdict {
         Ok(Some(identity)) => identity,
     };
     let id = Some(&identity.id);
-    let moved = |was: Option<&String>| was.is_some() && was != seen.filesystem.uuid.as_ref();
-    let remembered = known
-        .filter(|known| known.id == identity.id)
-        .and_then(|known| known.fs_uuid.as_ref());
+    let uuid = seen.filesystem.uuid.as_ref();
+    let moved = |was: Option<&String>| was.is_some() && was != uuid;
+    let remembered = remembered.filter(|_| known.is_some_and(|known| known.id == identity.id));
     if moved(identity.fs_uuid.as_ref()) || moved(remembered) {
         return verdict(
             Health::LostMount,
@@ -77,10 +83,11 @@ pub(crate) fn judge(seen: &Observed, known: Option<&KnownPool>) -> Verdict {
                 identity.id
             ),
             id,
+            identity.fs_uuid.as_ref().or(remembered),
         );
     }
     if let Err(why) = backend::supported(&seen.filesystem.fstype) {
-        return verdict(Health::Unsupported(why.clone()), why, id);
+        return verdict(Health::Unsupported(why.clone()), why, id, uuid);
     }
     if seen.filesystem.read_only {
         return verdict(
@@ -88,9 +95,10 @@ pub(crate) fn judge(seen: &Observed, known: Option<&KnownPool>) -> Verdict {
             "mounted read-only: look for I/O errors in the kernel's log, then mount it writable"
                 .into(),
             id,
+            uuid,
         );
     }
-    verdict(Health::Healthy, String::new(), id)
+    verdict(Health::Healthy, String::new(), id, uuid)
 }
 
 fn no_identity(seen: &Observed) -> Verdict {
@@ -112,6 +120,7 @@ fn no_identity(seen: &Observed) -> Verdict {
         health,
         message,
         id: None,
+        fs_uuid: seen.filesystem.uuid.clone(),
     }
 }
 
@@ -291,7 +300,9 @@ mod tests {
             Health::LostMount
         );
         let copied = seen(Ok(Some(identity())), filesystem("btrfs", "u2"));
-        assert_eq!(judge(&copied, None).health, Health::LostMount);
+        let verdict = judge(&copied, None);
+        assert_eq!(verdict.health, Health::LostMount);
+        assert_eq!(verdict.fs_uuid.as_deref(), Some("u1"));
     }
 
     #[test]
@@ -300,6 +311,7 @@ mod tests {
         let verdict = judge(&empty, Some(&known("u1")));
         assert_eq!(verdict.health, Health::LostMount);
         assert_eq!(verdict.id, Some(id()));
+        assert_eq!(verdict.fs_uuid.as_deref(), Some("u1"));
         assert!(matches!(judge(&empty, None).health, Health::Unsupported(_)));
         let unmounted = Observed {
             mount_point: false,

@@ -204,6 +204,7 @@ impl Inner {
                             health: Health::Damaged(why.clone()),
                             message: why,
                             id: Some(id),
+                            fs_uuid: verdict.fs_uuid,
                         },
                     );
                 }

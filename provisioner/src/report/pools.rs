@@ -119,7 +119,7 @@ impl Inner {
             troubles: Vec::new(),
             io_errors: 0,
             filesystem: String::new(),
-            fs_uuid: None,
+            fs_uuid: known.and_then(|known| known.fs_uuid.clone()),
             backends: Vec::new(),
             why_not: Vec::new(),
             capacity: 0,
@@ -152,13 +152,13 @@ impl Inner {
         let known = verdict.id.clone().map(|id| KnownPool {
             dir: name.to_owned(),
             id,
-            fs_uuid: None,
+            fs_uuid: verdict.fs_uuid.clone(),
         });
         let mut report = self.report_failed(name, known.as_ref(), "");
         report.health = verdict.health.clone();
         report.message.clone_from(&verdict.message);
         report.filesystem.clone_from(&seen.filesystem.fstype);
-        report.fs_uuid.clone_from(&seen.filesystem.uuid);
+        report.fs_uuid.clone_from(&verdict.fs_uuid);
         if let Some(id) = &report.id
             && let Some(state) = lock(&self.state).pools.get(id)
         {
