@@ -270,6 +270,7 @@ async fn reconcile(
     .await??;
     tokio::join!(
         reconcile::volumes::run(client.clone(), node.clone(), changes, token.clone()),
+        reconcile::snapshots::run(client.clone(), node.clone(), token.clone()),
         reconcile::node_storage::run(client, node, readiness, token),
     );
     Ok(())

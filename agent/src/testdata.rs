@@ -1,8 +1,10 @@
 //! Fixed reports for the tests of decisions and of printing.
 
-use berth_api::{Bytes, ClaimRef, OwnerRef, VolumeMode, VolumeSpec, VolumeState};
+use berth_api::{
+    Bytes, ClaimRef, ContentRef, OwnerRef, SnapshotSpec, VolumeMode, VolumeSpec, VolumeState,
+};
 use berth_provisioner as disk;
-use disk::{Backend, Health, PoolId, PoolReport, VolumeHealth, VolumeReport};
+use disk::{Backend, Health, PoolId, PoolReport, SnapshotReport, VolumeHealth, VolumeReport};
 
 pub(crate) fn pool(health: Health) -> PoolReport {
     PoolReport {
@@ -78,6 +80,32 @@ pub(crate) fn spec() -> VolumeSpec {
         source: None,
         backend: None,
         sparse: false,
+        adopt: false,
+        state: VolumeState::Present,
+    }
+}
+
+pub(crate) fn snapshot() -> SnapshotReport {
+    SnapshotReport {
+        id: "snap-1".to_owned(),
+        volume: "pvc-1".to_owned(),
+        pool: PoolId::new("disk0-0123456789ab").expect("valid"),
+        size: 1 << 30,
+        reserved: 64 << 20,
+        backend: Backend::Btrfs,
+        mode: disk::VolumeMode::Filesystem,
+        created: "2026-01-02T03:04:05Z".to_owned(),
+        path: "/var/lib/berth/pools/disk0/snapshots/snap-1/data".into(),
+        health: VolumeHealth::Ready,
+    }
+}
+
+pub(crate) fn snapshot_spec() -> SnapshotSpec {
+    SnapshotSpec {
+        volume: "pvc-1".to_owned(),
+        pool: "disk0-0123456789ab".to_owned(),
+        node: "n1".to_owned(),
+        content: ContentRef::default(),
         adopt: false,
         state: VolumeState::Present,
     }

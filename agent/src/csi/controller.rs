@@ -272,14 +272,24 @@ impl controller_server::Controller for ControllerService {
         request: Request<DeleteSnapshotRequest>,
     ) -> Result<Response<DeleteSnapshotResponse>, Status> {
         let id = required("snapshot_id", &request.into_inner().snapshot_id)?;
-        if names::is_id(&id) {
-            let snapshot = id.clone();
-            operate(&self.node, Operation::EraseSnapshot, &id, move |disk| {
-                disk.delete_snapshot(&snapshot)
-            })
-            .await?;
+        if !names::is_id(&id) {
+            return Ok(Response::new(DeleteSnapshotResponse {}));
         }
-        Ok(Response::new(DeleteSnapshotResponse {}))
+        let snapshot = id.clone();
+        let erased = operate(&self.node, Operation::EraseSnapshot, &id, move |disk| {
+            let clusters = berth_api::names::is_snapshot_name(&snapshot);
+            match clusters && disk.find_snapshot(&snapshot).is_some() {
+                true => Ok(false),
+                false => disk.delete_snapshot(&snapshot).map(|()| true),
+            }
+        })
+        .await?;
+        match erased {
+            true => Ok(Response::new(DeleteSnapshotResponse {})),
+            false => Err(Status::failed_precondition(format!(
+                "snapshot {id} belongs to a VolumeSnapshot of the cluster: delete the VolumeSnapshot"
+            ))),
+        }
     }
 
     async fn list_snapshots(

@@ -2,6 +2,7 @@
 //! snapshot, any text of up to 128 bytes, and may come again after what it named
 //! was erased; an id is for ever that one volume or snapshot. Pure.
 
+use berth_api::names::is_snapshot_name;
 use sha2::{Digest, Sha256};
 
 /// What ids start with that are made from a name here. No name that starts so is
@@ -33,7 +34,7 @@ pub(super) fn is_name(text: &str) -> bool {
 }
 
 /// The ids that a name may stand for, in the order in which they are used: the
-/// name itself where it can be one, then ids made from it, one for each time that
+/// name itself where it can be one and is none of the cluster's, then ids made from it, one for each time that
 /// the name came again after its volume was erased.
 ///
 /// What a name stands for now is the first of them that exists; if none does, the
@@ -41,7 +42,8 @@ pub(super) fn is_name(text: &str) -> bool {
 pub(super) fn candidate_ids(name: &str) -> impl Iterator<Item = String> {
     let digest = Sha256::digest(name.as_bytes());
     let hash: String = digest[..20].iter().map(|b| format!("{b:02x}")).collect();
-    let first = match is_id(name) && !name.starts_with(DERIVED) {
+    let own = is_id(name) && !name.starts_with(DERIVED) && !is_snapshot_name(name);
+    let first = match own {
         true => name.to_owned(),
         false => format!("{DERIVED}{hash}"),
     };
@@ -66,6 +68,7 @@ mod tests {
             "ä",
             "csi-1",
             "..",
+            "snap-0a1b2c3d-0000-4000-8000-00000000000f",
             &"a".repeat(129),
         ] {
             let id = first(name);

@@ -70,12 +70,12 @@ fn keep(
             }
             VolumeHealth::Ready => Step::Report,
             // A pool that is not there does not prove that the data is gone.
-            VolumeHealth::Lost(why) => unusable(spec, seen)
+            VolumeHealth::Lost(why) => unusable(&spec.pool, seen.pool)
                 .map_or_else(|| Step::Lost(why.clone()), |message| failed(phase, message)),
             VolumeHealth::Damaged(why) => failed(phase, why.clone()),
         };
     }
-    if let Some(message) = unusable(spec, seen) {
+    if let Some(message) = unusable(&spec.pool, seen.pool) {
         return failed(phase, message);
     }
     // A path in the status is the proof that there was a volume once.
@@ -90,7 +90,9 @@ fn keep(
         // Answered once and for all: the controller places the claim anew by a
         // new object, and this one must not come to life behind its back.
         VolumePhase::NoRoom => Step::Nothing,
-        _ if read_only(seen) => failed(phase, format!("pool {} is mounted read-only", spec.pool)),
+        _ if read_only(seen.pool) => {
+            failed(phase, format!("pool {} is mounted read-only", spec.pool))
+        }
         _ => Step::Create,
     }
 }
@@ -101,10 +103,10 @@ fn erase(spec: &VolumeSpec, phase: VolumePhase, seen: &Seen<'_>) -> Step {
     }
     let wait = |message| Step::Wait { phase, message };
     let Some(volume) = seen.volume else {
-        return match unusable(spec, seen) {
+        return match unusable(&spec.pool, seen.pool) {
             Some(message) => wait(format!("cannot be erased now: {message}")),
             // It was searched and has nothing, and nothing can be made there.
-            None if read_only(seen) => Step::Erased,
+            None if read_only(seen.pool) => Step::Erased,
             // Leaves a tombstone, so that nothing is made of this id later.
             None => Step::Erase,
         };
@@ -115,10 +117,10 @@ fn erase(spec: &VolumeSpec, phase: VolumePhase, seen: &Seen<'_>) -> Step {
             volume.pool, spec.pool
         ));
     }
-    if let Some(message) = unusable(spec, seen) {
+    if let Some(message) = unusable(&spec.pool, seen.pool) {
         return wait(format!("cannot be erased now: {message}"));
     }
-    if read_only(seen) {
+    if read_only(seen.pool) {
         return wait(format!(
             "cannot be erased now: pool {} is mounted read-only",
             spec.pool
@@ -147,24 +149,22 @@ fn failed(phase: VolumePhase, message: String) -> Step {
 }
 
 /// Why the pool cannot even be read, if so.
-fn unusable(spec: &VolumeSpec, seen: &Seen<'_>) -> Option<String> {
-    let Some(pool) = seen.pool else {
+pub(super) fn unusable(id: &str, pool: Option<&PoolReport>) -> Option<String> {
+    let Some(pool) = pool else {
         return Some(format!(
-            "pool {} is not on this node: mount its disk under the pools directory",
-            spec.pool
+            "pool {id} is not on this node: mount its disk under the pools directory"
         ));
     };
     match pool.health {
         Health::Healthy | Health::ReadOnly => None,
         Health::Uninitialized | Health::LostMount | Health::Damaged(_) | Health::Unsupported(_) => {
-            Some(format!("pool {}: {}", spec.pool, pool.message))
+            Some(format!("pool {id}: {}", pool.message))
         }
     }
 }
 
-fn read_only(seen: &Seen<'_>) -> bool {
-    seen.pool
-        .is_some_and(|pool| pool.health == Health::ReadOnly)
+pub(super) fn read_only(pool: Option<&PoolReport>) -> bool {
+    pool.is_some_and(|pool| pool.health == Health::ReadOnly)
 }
 
 fn writable(seen: &Seen<'_>) -> bool {

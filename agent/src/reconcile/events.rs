@@ -1,5 +1,5 @@
-//! Events on Volumes. They say what changed, once; the controller relays what
-//! concerns a claim to the claim.
+//! Events on Volumes and Snapshots. They say what changed, once; the controller relays
+//! what concerns a claim to the claim.
 
 use berth_api::{
     Volume, VolumePhase, VolumeStatus, condition,
@@ -30,12 +30,16 @@ impl Events {
     /// Tells what changed between two statuses. An event that cannot be written
     /// is only logged: the status says the same.
     pub(crate) async fn status_changed(&self, volume: &Volume, new: &VolumeStatus) {
-        let regarding = volume.object_ref(&());
         for event in events(volume.status.as_ref(), new) {
-            let published = self.recorder.publish(&event, &regarding);
-            if let Err(error) = super::within(published).await {
-                tracing::debug!(volume = ?volume.metadata.name, %error, "event is not written");
-            }
+            self.publish(volume, event).await;
+        }
+    }
+
+    pub(crate) async fn publish(&self, about: &impl Resource<DynamicType = ()>, event: Event) {
+        let regarding = about.object_ref(&());
+        let published = self.recorder.publish(&event, &regarding);
+        if let Err(error) = super::within(published).await {
+            tracing::debug!(about = ?about.meta().name, %error, "event is not written");
         }
     }
 }

@@ -7,6 +7,7 @@ pub mod decide;
 mod events;
 pub mod node_storage;
 pub mod report;
+pub mod snapshots;
 mod telling;
 pub mod volumes;
 mod words;

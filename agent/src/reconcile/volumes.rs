@@ -39,10 +39,10 @@ use crate::{
 };
 
 /// Volumes that are worked on at once: deletions may take their time.
-const AT_ONCE: u16 = 8;
+pub(super) const AT_ONCE: u16 = 8;
 
 /// How often a volume that is well is looked at.
-const LOOK_AGAIN: Duration = Duration::from_secs(60);
+pub(super) const LOOK_AGAIN: Duration = Duration::from_secs(60);
 
 /// First and longest pause after something went wrong.
 const BACKOFF: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(120));
@@ -107,7 +107,7 @@ impl Context {
     }
 }
 
-fn backoff(failures: u32) -> Duration {
+pub(super) fn backoff(failures: u32) -> Duration {
     BACKOFF
         .1
         .min(BACKOFF.0 * 2u32.saturating_pow(failures.min(16)))

@@ -9,4 +9,5 @@ pub mod place;
 pub mod pools;
 pub mod room;
 pub mod set;
+pub mod snapshots;
 pub mod volumes;

@@ -22,6 +22,7 @@ mod rules;
 mod schema;
 pub mod snapshot;
 pub mod volume;
+pub mod volume_snapshot;
 
 pub use bytes::Bytes;
 pub use claim::{ClaimRef, OwnerRef};
@@ -35,11 +36,12 @@ pub use ordinal_set::{
     Ordinals, PodManagementPolicy, RollingUpdate, UpdateStrategy, UpdateStrategyType,
 };
 pub use pool::{Pool, PoolSpec, PoolStatus};
-pub use snapshot::{Snapshot, SnapshotPhase, SnapshotSpec, SnapshotStatus};
+pub use snapshot::{ContentRef, Snapshot, SnapshotPhase, SnapshotSpec, SnapshotStatus};
 pub use volume::{
     Publication, Volume, VolumeMode, VolumePhase, VolumeSource, VolumeSpec, VolumeState,
     VolumeStatus,
 };
+pub use volume_snapshot::{VolumeSnapshot, VolumeSnapshotClass, VolumeSnapshotContent};
 
 /// API group of every custom resource; the CSI driver's name and the label and
 /// annotation prefixes derive from it.

@@ -23,6 +23,26 @@ pub fn volume_name(claim_uid: &str) -> String {
     format!("pvc-{claim_uid}")
 }
 
+/// What the names of Snapshots start with.
+const SNAPSHOT_PREFIX: &str = "snap-";
+
+/// Name of the Snapshot, of the snapshot handle and of the snapshot on the disk, from
+/// the UID of its VolumeSnapshotContent.
+pub fn snapshot_name(content_uid: &str) -> String {
+    format!("{SNAPSHOT_PREFIX}{content_uid}")
+}
+
+/// Whether `name` is as [`snapshot_name`] makes them: the cluster's, and no other
+/// caller's.
+pub fn is_snapshot_name(name: &str) -> bool {
+    let Some(uid) = name.strip_prefix(SNAPSHOT_PREFIX) else {
+        return false;
+    };
+    let lengths: Vec<usize> = uid.split('-').map(str::len).collect();
+    let hex = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b) || b == b'-';
+    lengths == [8, 4, 4, 4, 12] && uid.bytes().all(hex)
+}
+
 /// Finalizer on PVs: the data is dealt with before the object goes. It is the
 /// name that the external provisioner uses, so kube-controller-manager's
 /// reclaim-policy handling knows it.
@@ -58,7 +78,8 @@ pub const ATTRIBUTE_BACKEND: &str = "berth.dev/backend";
 
 /// Annotation on a Volume, written before its PV is: from now on pods may have
 /// put data there, so a missing PV or claim no longer means that nothing is lost
-/// by erasing it.
+/// by erasing it. On a Snapshot, written before its content tells people of it, for
+/// the same reason.
 pub const EXPOSED: &str = "berth.dev/exposed";
 
 /// Label on Volume objects: the claim's namespace.
@@ -77,6 +98,32 @@ pub mod pod {
     pub const REVISION: &str = "controller-revision-hash";
     /// Hash label of a ControllerRevision.
     pub const REVISION_HASH: &str = "controller.kubernetes.io/hash";
+}
+
+/// What upstream's snapshot-controller and the driver's side say to each other on a
+/// VolumeSnapshotContent (`pkg/utils/util.go` of external-snapshotter), and what
+/// Berth adds.
+pub mod content {
+    /// Finalizer, set by the snapshot-controller and removed by the driver's side once
+    /// the snapshot is dealt with.
+    pub const FINALIZER: &str =
+        "snapshot.storage.kubernetes.io/volumesnapshotcontent-bound-protection";
+    /// Annotation by the snapshot-controller: the VolumeSnapshot is being deleted, so
+    /// the content may go.
+    pub const BEING_DELETED: &str = "snapshot.storage.kubernetes.io/volumesnapshot-being-deleted";
+    /// Annotation by upstream's sidecar while it is not known whether a snapshot was
+    /// taken. Berth needs none, since the Snapshot object is there before that; one
+    /// that a sidecar left holds deletions up, and is removed when it is known.
+    pub const BEING_CREATED: &str = "snapshot.storage.kubernetes.io/volumesnapshot-being-created";
+    /// Annotation on members of group snapshots.
+    pub const GROUP_MEMBER: &str = "groupsnapshot.storage.k8s.io/volumeGroupSnapshotHandle";
+    /// What parameters of a class start with that are not for the driver.
+    pub const SIDECAR_PARAMETERS: &str = "csi.storage.k8s.io/";
+    /// Annotation by Berth: the pool that holds the snapshot, so that a Snapshot can
+    /// be made again from its content.
+    pub const POOL: &str = "berth.dev/pool";
+    /// Annotation by Berth: the volume that the snapshot is of, for the same.
+    pub const VOLUME: &str = "berth.dev/volume";
 }
 
 /// StorageClass parameters that Berth knows; any other is refused.
@@ -155,4 +202,28 @@ pub mod reason {
     pub const PROVISIONING_FAILED: &str = "ProvisioningFailed";
     /// A claim's volume is ready.
     pub const PROVISIONING_SUCCEEDED: &str = "ProvisioningSucceeded";
+    /// A snapshot was taken.
+    pub const SNAPSHOT_TAKEN: &str = "SnapshotTaken";
+    /// A snapshot could not be taken, or cannot be used.
+    pub const SNAPSHOT_FAILED: &str = "SnapshotFailed";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_snapshots_are_known_from_others() {
+        let own = snapshot_name("0a1b2c3d-0000-4000-8000-00000000000f");
+        assert!(is_snapshot_name(&own), "{own}");
+        for other in [
+            "snap-1",
+            "0a1b2c3d-0000-4000-8000-00000000000f",
+            "snap-0a1b2c3d-0000-4000-8000-00000000000g",
+            "snap-0a1b2c3d-0000-4000-8000-00000000000f-2",
+            "snap-0a1b2c3d000040008000-00000000000f",
+        ] {
+            assert!(!is_snapshot_name(other), "{other}");
+        }
+    }
 }

@@ -4,17 +4,20 @@
     reason = "the derive repeats the spec in a private scope"
 )]
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Bytes, VolumeState};
+use crate::{Bytes, VolumeMode, VolumeState};
 
 /// A snapshot in the pool of its source volume.
 ///
-/// Its name is `snap-<VolumeSnapshotContent UID>`. The **controller** writes the
-/// spec, the **agent** of `spec.node` the status, as for a Volume.
+/// Its name is `snap-<VolumeSnapshotContent UID>`, which is also the snapshot
+/// handle and the id on the disk. The **controller** writes the spec: it is the
+/// intent, written before anything happens on a disk. The **agent** of `spec.node`
+/// writes the status. Data is erased only on `state: Deleted`, never because this
+/// object vanished.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[kube(
@@ -26,17 +29,41 @@ use crate::{Bytes, VolumeState};
     category = "berth",
     status = "SnapshotStatus",
     derive = "PartialEq",
-    doc = "A snapshot of one volume, in the volume's pool.",
+    doc = "A snapshot of one volume, in the volume's pool. Deleting this object erases nothing: the controller makes it again from the VolumeSnapshotContent.",
     selectable = ".spec.node",
+    printcolumn(
+        name = "Snapshot",
+        type_ = "string",
+        json_path = ".spec.content.snapshot"
+    ),
     printcolumn(name = "Volume", type_ = "string", json_path = ".spec.volume"),
+    printcolumn(name = "Size", type_ = "string", json_path = ".status.size"),
+    printcolumn(name = "Pins", type_ = "string", json_path = ".status.reserved"),
     printcolumn(name = "Node", type_ = "string", json_path = ".spec.node"),
     printcolumn(name = "Pool", type_ = "string", json_path = ".spec.pool"),
     printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase"),
-    printcolumn(name = "Size", type_ = "string", json_path = ".status.size"),
     printcolumn(
         name = "Age",
         type_ = "date",
         json_path = ".metadata.creationTimestamp"
+    ),
+    printcolumn(
+        name = "Namespace",
+        type_ = "string",
+        json_path = ".spec.content.namespace",
+        priority = 1
+    ),
+    printcolumn(
+        name = "Content",
+        type_ = "string",
+        json_path = ".spec.content.name",
+        priority = 1
+    ),
+    printcolumn(
+        name = "Message",
+        type_ = "string",
+        json_path = ".status.message",
+        priority = 1
     )
 )]
 pub struct SnapshotSpec {
@@ -44,12 +71,35 @@ pub struct SnapshotSpec {
     #[x_kube(validation = ("self == oldSelf", "a snapshot keeps its source"))]
     pub volume: String,
     /// Id of the pool that holds both.
+    #[x_kube(validation = ("self == oldSelf", "a snapshot stays in its pool"))]
     pub pool: String,
-    /// Node that the pool is on.
+    /// Node that the pool was on when the snapshot was asked for; the controller
+    /// changes it when the pool appears on another node.
     pub node: String,
+    /// The VolumeSnapshotContent that the snapshot is for.
+    pub content: ContentRef,
+    /// The snapshot existed before this object did: the agent reports what the pool
+    /// holds, and never takes one of later data in its place.
+    #[serde(default)]
+    pub adopt: bool,
     /// Whether the snapshot is wanted.
     #[serde(default)]
+    #[x_kube(validation = ("oldSelf == 'Present' || self == oldSelf", "a deleted snapshot cannot come back"))]
     pub state: VolumeState,
+}
+
+/// The VolumeSnapshotContent that a snapshot is for, and the VolumeSnapshot behind it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ContentRef {
+    /// Name of the VolumeSnapshotContent.
+    pub name: String,
+    /// UID of the VolumeSnapshotContent.
+    pub uid: String,
+    /// Namespace of the VolumeSnapshot.
+    pub namespace: String,
+    /// Name of the VolumeSnapshot.
+    pub snapshot: String,
 }
 
 /// What the agent reports about a snapshot.
@@ -59,12 +109,25 @@ pub struct SnapshotStatus {
     /// Where the snapshot is in its life.
     #[serde(default)]
     pub phase: SnapshotPhase,
-    /// Why, for people.
+    /// Why, for people: what is wrong and what to do.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
+    /// Generation of the spec that this status answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// When it was taken, as the disk's record has it; what was taken once keeps this,
+    /// and is never taken again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub created: Option<Time>,
     /// Bytes that a volume restored from it needs at least.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub size: Option<Bytes>,
+    /// Bytes of the pool's room that it holds, however much is written to its volume.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reserved: Option<Bytes>,
+    /// Directory tree or block device, as its volume was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<VolumeMode>,
     /// Ready.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,
@@ -78,7 +141,8 @@ pub enum SnapshotPhase {
     Pending,
     /// Taken, recorded, usable.
     Ready,
-    /// It could not be taken; the message says why.
+    /// It could not be taken, or cannot be used; the message says why. Tried again,
+    /// but what was taken once is never taken anew.
     Failed,
     /// Erased on purpose.
     Deleted,
