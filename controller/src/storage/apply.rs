@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use berth_api::{Pool, Volume, names};
+use berth_api::{Pool, Snapshot, Volume, VolumeSnapshotContent, names};
 use berth_plan::{
     pools,
     volumes::{Proof, claim, pv},
@@ -19,7 +19,7 @@ use kube::{
 };
 use serde_json::{Value, json};
 
-use super::publish;
+use super::{publish, snapshots};
 use crate::context::{CallError, Ctx, FIELD_MANAGER, bounded};
 
 /// One thing to do. Objects are as the decision saw them.
@@ -78,6 +78,8 @@ pub(super) enum Work {
     },
     /// A capacity object that nobody needs.
     DropCapacity(Arc<CSIStorageCapacity>),
+    /// Something about a snapshot.
+    Snap(snapshots::Work),
 }
 
 /// An object that a write answered with.
@@ -88,6 +90,8 @@ pub(super) enum Put {
     Pool(Box<Pool>),
     Node(Box<PartialObjectMeta<Node>>),
     Capacity(Box<CSIStorageCapacity>),
+    Snapshot(Box<Snapshot>),
+    Content(Box<VolumeSnapshotContent>),
 }
 
 /// Why something was not done.
@@ -141,7 +145,7 @@ pub(super) fn same<K: Resource>(object: &K) -> Value {
     json!({"uid": object.uid(), "resourceVersion": object.resource_version()})
 }
 
-fn if_same<K: Resource>(object: &K) -> DeleteParams {
+pub(super) fn if_same<K: Resource>(object: &K) -> DeleteParams {
     DeleteParams::default().preconditions(Preconditions {
         uid: object.uid(),
         resource_version: object.resource_version(),
@@ -149,7 +153,7 @@ fn if_same<K: Resource>(object: &K) -> DeleteParams {
 }
 
 /// A deletion of what is gone already is done.
-fn gone<T>(result: Result<T, CallError>) -> Done {
+pub(super) fn gone<T>(result: Result<T, CallError>) -> Done {
     match result {
         Ok(_) => Ok(Vec::new()),
         Err(error) if error.is_not_found() => Ok(Vec::new()),
@@ -235,6 +239,7 @@ pub(super) async fn apply(ctx: &Ctx, work: Work) -> Done {
             let claim = bounded(format!("patch status of claim {name}"), call).await?;
             Ok(vec![Put::Claim(Box::new(claim))])
         }
+        Work::Snap(work) => snapshots::apply::apply(ctx, work).await,
         Work::Pool { write, there } => publish::pool(ctx, write, there).await,
         Work::Capacity { wanted, there } => publish::capacity(ctx, *wanted, there).await,
         Work::DropCapacity(object) => {

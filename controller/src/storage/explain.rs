@@ -11,7 +11,7 @@ use berth_plan::{
 use kube::{Api, Client, Resource, ResourceExt, api::ListParams, runtime::watcher::Event};
 use serde::de::DeserializeOwned;
 
-use super::{slim, watch::News, world::World};
+use super::{slim, snapshots, watch::News, world::World};
 
 async fn list<K>(
     world: &mut World,
@@ -45,6 +45,14 @@ pub async fn explain(client: Client, namespace: &str, name: &str) -> anyhow::Res
     list(&mut world, Api::all(all()), News::Pv).await?;
     list(&mut world, Api::all(all()), News::Claim).await?;
     list(&mut world, slim::api(all()), News::Pod).await?;
+    let wrap = |event| News::Snaps(snapshots::News::Snapshot(event));
+    list(&mut world, Api::all(all()), wrap).await?;
+    if snapshots::watch::is_served(&client).await? {
+        let wrap = |event| News::Snaps(snapshots::News::Content(event));
+        list(&mut world, Api::all(all()), wrap).await?;
+        let wrap = |event| News::Snaps(snapshots::News::Request(event));
+        list(&mut world, Api::all(all()), wrap).await?;
+    }
     world.refresh();
     let claim = world
         .claims

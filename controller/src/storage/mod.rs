@@ -13,6 +13,8 @@ mod explain;
 mod publish;
 mod round;
 mod slim;
+mod snapshots;
+mod sources;
 mod watch;
 mod world;
 
@@ -277,6 +279,8 @@ impl Loop {
             Put::Pool(object) => self.world.put_pool(*object),
             Put::Node(object) => self.world.put_node(*object),
             Put::Capacity(object) => self.world.put_capacity(*object),
+            Put::Snapshot(object) => self.world.put_snapshot(*object),
+            Put::Content(object) => self.world.put_content(*object),
         }
     }
 }

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use berth_api::{Volume, VolumeSource, VolumeState, names, names::reason};
+use berth_api::{Volume, VolumeState, names, names::reason};
 use berth_plan::{
     place::{self, Placement, Request, Want},
     room::SetKey,
@@ -16,7 +16,7 @@ use k8s_openapi::api::core::v1::{ObjectReference, PersistentVolumeClaim};
 use kube::{Resource, ResourceExt};
 use serde_json::json;
 
-use super::{Loop, apply::Work, slim, world::World};
+use super::{Loop, apply::Work, slim, snapshots, world::World};
 use crate::events::Kind;
 
 /// How long claims of one pod may be on different nodes before all are taken back.
@@ -137,8 +137,8 @@ impl World {
         let mut sources = Vec::new();
         for member in &members {
             let source = self.source_of(member)?;
-            home = home.or_else(|| source.map(|source| source.spec.node.clone()));
-            sources.push(source.map(|source| source.spec.pool.clone()));
+            home = home.or_else(|| source.as_ref().map(|source| source.node.clone()));
+            sources.push(source.map(|source| source.pool));
         }
         let wants = members
             .iter()
@@ -170,32 +170,6 @@ impl World {
         })
     }
 
-    /// The volume that a claim is to be a copy of. The error says what is waited for,
-    /// or wrong.
-    fn source_of(&self, claim: &PersistentVolumeClaim) -> Result<Option<&Volume>, String> {
-        let Some(name) = claim::source(claim)? else {
-            return Ok(None);
-        };
-        let namespace = claim.namespace().unwrap_or_default();
-        let Some(source) = self.claims.get(&namespace, name) else {
-            return Err(format!(
-                "waiting for its data source, claim {name}: make it"
-            ));
-        };
-        let Some(volume) = claim::volume_name(source) else {
-            return Err(format!(
-                "waiting for its data source, claim {name}, to be bound"
-            ));
-        };
-        let Some(volume) = self.volumes.get("", volume) else {
-            return Err(format!("its data source {name} is no volume of Berth's"));
-        };
-        match claim::unlike(claim, &volume.spec) {
-            Some(text) => Err(text),
-            None => Ok(Some(volume)),
-        }
-    }
-
     /// The spec of a member's volume.
     fn intent(&self, member: &PersistentVolumeClaim, node: &str, pool: &str) -> Option<Volume> {
         let namespace = member.namespace().unwrap_or_default();
@@ -205,10 +179,7 @@ impl World {
             .next();
         let owner = claim::owner(member, pod.as_deref().map(slim::facts).as_ref());
         let class = self.class_of(member)?;
-        let source = self.source_of(member).ok()?.map(|source| VolumeSource {
-            snapshot: None,
-            volume: source.metadata.name.clone(),
-        });
+        let source = self.source_of(member).ok()?.map(|source| source.source);
         let spec = pv::placed(member, owner, class, node, pool, source);
         Some(pv::volume(&names::volume_name(claim::uid(member)), spec))
     }
@@ -252,6 +223,9 @@ impl Loop {
     }
 
     fn decide(&mut self, name: &str) {
+        if let Some(snapshot) = name.strip_prefix(snapshots::KEY) {
+            return self.decide_snapshot(name, snapshot);
+        }
         let (decision, claim) = self.world.decide(name);
         let volume = self.world.volumes.get("", name).cloned();
         let pv = self.world.pvs_of(name).into_iter().next();

@@ -16,7 +16,10 @@ use kube::{
 };
 use serde::de::DeserializeOwned;
 
-use super::slim::{self, SlimPod};
+use super::{
+    slim::{self, SlimPod},
+    snapshots,
+};
 use crate::context::Ctx;
 
 /// Seconds after which the server ends a watch; a dead link is noticed then.
@@ -37,6 +40,7 @@ pub(super) enum News {
     Report(Event<NodeStorage>),
     Pod(Event<SlimPod>),
     Capacity(Event<CSIStorageCapacity>),
+    Snaps(snapshots::News),
 }
 
 /// Every watch, as one stream. A watch that fails starts again by itself.
@@ -57,11 +61,15 @@ pub(super) fn all(ctx: &Ctx) -> BoxStream<'static, News> {
             config().labels(&own),
             News::Capacity,
         ),
+        one(Api::all(client()), config(), |event| {
+            News::Snaps(snapshots::News::Snapshot(event))
+        }),
+        snapshots::watch::all(client()).map(News::Snaps).boxed(),
     ];
     futures::stream::select_all(streams).boxed()
 }
 
-fn config() -> watcher::Config {
+pub(super) fn config() -> watcher::Config {
     watcher::Config::default().timeout(WATCH_SECONDS)
 }
 

@@ -20,6 +20,7 @@ use kube::{ResourceExt, core::PartialObjectMeta};
 use super::{
     cache::{Cache, Key},
     slim::{self, SlimPod},
+    snapshots::Snaps,
     watch::News,
 };
 
@@ -35,6 +36,7 @@ pub(super) struct World {
     pub(super) reports: Cache<NodeStorage>,
     pub(super) pods: Cache<SlimPod>,
     pub(super) capacities: Cache<CSIStorageCapacity>,
+    pub(super) snaps: Snaps,
 
     claims_by_uid: BTreeMap<String, Key>,
     pvs_by_handle: BTreeMap<String, BTreeSet<String>>,
@@ -89,6 +91,7 @@ impl World {
             ("NodeStorages", self.reports.is_ready()),
             ("Pods", self.pods.is_ready()),
             ("capacity objects", self.capacities.is_ready()),
+            ("snapshots", self.snaps.is_ready()),
         ]
         .into_iter()
         .filter(|(_, ready)| !ready)
@@ -143,6 +146,7 @@ impl World {
             News::Capacity(event) => {
                 self.capacities_dirty |= !self.capacities.take(event).is_empty();
             }
+            News::Snaps(news) => self.take_snaps(news),
         }
     }
 
@@ -201,6 +205,7 @@ impl World {
             let key = (new.namespace().unwrap_or_default(), new.name_any());
             self.claims_by_uid.insert(claim::uid(new).to_owned(), key);
         }
+        self.note_sourced(old, new);
         for claim in [old, new].into_iter().flatten() {
             self.dirty.insert(names::volume_name(claim::uid(claim)));
             if let Some(pv) = claim::volume_name(claim)
@@ -239,6 +244,7 @@ impl World {
         if let Some(volume) = new.or(old) {
             let name = volume.name_any();
             self.assumed.remove(&name);
+            self.touch_snapshots_of(&name);
             self.dirty.insert(name);
             let claim = &volume.spec.claim;
             self.touch_peers(&claim.namespace.clone(), &claim.name.clone());
@@ -309,7 +315,7 @@ impl World {
         }
     }
 
-    fn touch_claim(&mut self, namespace: &str, name: &str) {
+    pub(super) fn touch_claim(&mut self, namespace: &str, name: &str) {
         if let Some(claim) = self.claims.get(namespace, name)
             && claim::volume_name(claim).is_none()
         {
@@ -437,6 +443,7 @@ impl World {
                     let touched: Vec<_> = touched.map(|v| v.name_any()).collect();
                     self.dirty.extend(touched);
                     self.touch_unadopted(id);
+                    self.touch_snapshots();
                 }
             }
             refreshed.pools = true;

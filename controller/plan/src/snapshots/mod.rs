@@ -13,6 +13,7 @@
 //! annotations say where its snapshot lies, a Snapshot that vanished is made again.
 
 mod content;
+pub mod restore;
 
 pub use content::{Content, handle};
 

@@ -1,6 +1,6 @@
 //! What a claim asks for, and whether Berth can give it.
 
-use berth_api::{Bytes, DRIVER, OwnerRef, VolumeMode, VolumeSpec, names};
+use berth_api::{Bytes, DRIVER, OwnerRef, VolumeMode, names, volume_snapshot};
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 
 use super::Class;
@@ -108,13 +108,22 @@ pub fn refusal(claim: &PersistentVolumeClaim) -> Option<String> {
     }
 }
 
-/// The claim whose data a claim asks for (`dataSource`, which the API server keeps
-/// equal to `dataSourceRef`), in its own namespace.
+/// Whose data a claim asks for, by name, in its own namespace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source<'a> {
+    /// Another claim's, as it is.
+    Claim(&'a str),
+    /// A VolumeSnapshot's.
+    Snapshot(&'a str),
+}
+
+/// What a claim asks to start with (`dataSource`, which the API server keeps equal to
+/// `dataSourceRef`).
 ///
 /// # Errors
 /// A sentence, for whatever else it asks for: an empty volume in its place would be
 /// wrong.
-pub fn source(claim: &PersistentVolumeClaim) -> Result<Option<&str>, String> {
+pub fn source(claim: &PersistentVolumeClaim) -> Result<Option<Source<'_>>, String> {
     let Some(spec) = &claim.spec else {
         return Ok(None);
     };
@@ -130,27 +139,29 @@ pub fn source(claim: &PersistentVolumeClaim) -> Result<Option<&str>, String> {
         ));
     }
     match (group.as_deref().unwrap_or_default(), kind.as_str()) {
-        ("", "PersistentVolumeClaim") => Ok(Some(name)),
-        (_, kind) => Err(format!(
-            "a data source of kind {kind} is not supported, and an empty volume in its place \
-             would be wrong; use a PersistentVolumeClaim of the same class"
+        ("", "PersistentVolumeClaim") => Ok(Some(Source::Claim(name))),
+        (volume_snapshot::GROUP, "VolumeSnapshot") => Ok(Some(Source::Snapshot(name))),
+        (group, kind) => Err(format!(
+            "a data source of kind {kind} (group {group:?}) is not supported, and an empty volume in its place \
+             would be wrong; use a VolumeSnapshot, or a PersistentVolumeClaim of the same class"
         )),
     }
 }
 
-/// Why a claim cannot be a copy of the volume `of`, if so.
-pub fn unlike(claim: &PersistentVolumeClaim, of: &VolumeSpec) -> Option<String> {
-    let name = &of.claim.name;
-    if mode(claim) != of.mode {
-        return Some(format!(
-            "its data source {name} is of volumeMode {:?}",
-            of.mode
-        ));
+/// Why a claim cannot be a copy of `what`, which is of that mode and size, if so.
+pub fn unlike(
+    claim: &PersistentVolumeClaim,
+    what: &str,
+    of: VolumeMode,
+    size: Bytes,
+) -> Option<String> {
+    if mode(claim) != of {
+        return Some(format!("its data source {what} is of volumeMode {of:?}"));
     }
-    if size(claim).unwrap_or_default() < of.size.0 {
+    if self::size(claim).unwrap_or_default() < size.0 {
         return Some(format!(
-            "its data source {name} has {}: ask for as much, or more",
-            of.size.human()
+            "its data source {what} has {}: ask for as much, or more",
+            size.human()
         ));
     }
     None
@@ -301,6 +312,18 @@ mod tests {
             "dataSource",
             json!({"kind": "PersistentVolumeClaim", "name": "b"}),
             expect!["accepted"],
+        );
+        check(
+            "dataSource",
+            json!({"apiGroup": "snapshot.storage.k8s.io", "kind": "VolumeSnapshot", "name": "b"}),
+            expect!["accepted"],
+        );
+        check(
+            "dataSource",
+            json!({"apiGroup": "example.com", "kind": "VolumeSnapshot", "name": "b"}),
+            expect![
+                r#"a data source of kind VolumeSnapshot (group "example.com") is not supported, and an empty volume in its place would be wrong; use a VolumeSnapshot, or a PersistentVolumeClaim of the same class"#
+            ],
         );
         check(
             "selector",

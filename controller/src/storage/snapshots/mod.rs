@@ -1,0 +1,261 @@
+//! Snapshots in the storage loop: what is known of them, what a change touches, and
+//! from decisions to writes.
+
+pub(super) mod apply;
+pub(super) mod watch;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use berth_api::{
+    Snapshot, VolumeSnapshot, VolumeSnapshotClass, VolumeSnapshotContent, names::reason,
+};
+use berth_plan::{
+    snapshots::{self as plan, Step},
+    volumes::claim::{self, Source},
+};
+use k8s_openapi::api::core::v1::PersistentVolumeClaim;
+use kube::{Resource, ResourceExt, runtime::watcher::Event};
+
+pub(super) use self::apply::Work;
+use super::{
+    Loop,
+    cache::{Cache, Change, Key},
+    world::World,
+};
+use crate::events::Kind;
+
+/// What the loop's keys of snapshots start with; their names follow.
+pub(super) const KEY: &str = "snapshot:";
+
+/// Something that a watch said.
+pub(super) enum News {
+    Snapshot(Event<Snapshot>),
+    Content(Event<VolumeSnapshotContent>),
+    Request(Event<VolumeSnapshot>),
+    Class(Event<VolumeSnapshotClass>),
+}
+
+/// What is known of snapshots.
+#[derive(Default)]
+pub(super) struct Snaps {
+    pub(super) snapshots: Cache<Snapshot>,
+    pub(super) contents: Cache<VolumeSnapshotContent>,
+    pub(super) requests: Cache<VolumeSnapshot>,
+    classes: Cache<VolumeSnapshotClass>,
+    parameters: BTreeMap<String, BTreeMap<String, String>>,
+    /// Names of contents, by the snapshot that they name.
+    by_handle: BTreeMap<String, BTreeSet<String>>,
+    /// Snapshots that contents name, by the volume that they are of.
+    by_volume: BTreeMap<String, BTreeSet<String>>,
+    /// Claims that wait to be restored from a VolumeSnapshot.
+    sourced: BTreeSet<Key>,
+}
+
+impl Snaps {
+    /// Whether the first lists are complete.
+    pub(super) fn is_ready(&self) -> bool {
+        self.snapshots.is_ready()
+            && self.contents.is_ready()
+            && self.requests.is_ready()
+            && self.classes.is_ready()
+    }
+
+    fn contents_of(&self, handle: &str) -> Vec<Arc<VolumeSnapshotContent>> {
+        let names = self.by_handle.get(handle).into_iter().flatten();
+        names
+            .filter_map(|name| self.contents.get("", name).cloned())
+            .collect()
+    }
+
+    fn index(&mut self, content: &VolumeSnapshotContent, there: bool) -> Option<String> {
+        let handle = plan::handle(content)?;
+        change(&mut self.by_handle, &handle, content.name_any(), there);
+        if let Some(volume) = &content.spec.source.volume_handle {
+            change(&mut self.by_volume, volume, handle.clone(), there);
+        }
+        Some(handle)
+    }
+}
+
+/// Adds a value under a key, or takes it away.
+fn change(map: &mut BTreeMap<String, BTreeSet<String>>, key: &str, value: String, there: bool) {
+    if there {
+        map.entry(key.to_owned()).or_default().insert(value);
+    } else if let Some(values) = map.get_mut(key) {
+        values.remove(&value);
+        if values.is_empty() {
+            map.remove(key);
+        }
+    }
+}
+
+impl World {
+    pub(super) fn take_snaps(&mut self, news: News) {
+        match news {
+            News::Snapshot(event) => {
+                for change in self.snaps.snapshots.take(event) {
+                    self.snapshot_changed(change);
+                }
+            }
+            News::Content(event) => {
+                for change in self.snaps.contents.take(event) {
+                    self.content_changed(change);
+                }
+            }
+            News::Request(event) => {
+                if !self.snaps.requests.take(event).is_empty() {
+                    self.touch_sourced();
+                }
+            }
+            News::Class(event) => {
+                for (old, new) in self.snaps.classes.take(event) {
+                    self.snapshot_class_changed(old.as_deref(), new.as_deref());
+                }
+            }
+        }
+    }
+
+    /// Takes in the answer to our own write of a Snapshot.
+    pub(super) fn put_snapshot(&mut self, snapshot: Snapshot) {
+        if let Some(change) = self.snaps.snapshots.put(snapshot) {
+            self.snapshot_changed(change);
+        }
+    }
+
+    /// Takes in the answer to our own write of a content.
+    pub(super) fn put_content(&mut self, content: VolumeSnapshotContent) {
+        if let Some(change) = self.snaps.contents.put(content) {
+            self.content_changed(change);
+        }
+    }
+
+    fn snapshot_changed(&mut self, (old, new): Change<Snapshot>) {
+        if let Some(snapshot) = new.or(old) {
+            self.dirty.insert(format!("{KEY}{}", snapshot.name_any()));
+        }
+        self.touch_sourced();
+    }
+
+    fn content_changed(&mut self, (old, new): Change<VolumeSnapshotContent>) {
+        for (content, there) in [(old, false), (new, true)] {
+            let handle = content.and_then(|content| self.snaps.index(&content, there));
+            self.dirty.extend(handle.map(|h| format!("{KEY}{h}")));
+        }
+        self.touch_sourced();
+    }
+
+    fn snapshot_class_changed(
+        &mut self,
+        old: Option<&VolumeSnapshotClass>,
+        new: Option<&VolumeSnapshotClass>,
+    ) {
+        let Some(name) = new.or(old).map(ResourceExt::name_any) else {
+            return;
+        };
+        let parameters = &mut self.snaps.parameters;
+        match new {
+            Some(new) => parameters.insert(name, new.parameters.clone().unwrap_or_default()),
+            None => parameters.remove(&name),
+        };
+        self.touch_snapshots();
+    }
+
+    /// Everything about snapshots is to be looked at: what they all depend on changed.
+    pub(super) fn touch_snapshots(&mut self) {
+        let snaps = &self.snaps;
+        let known = snaps.snapshots.values().map(|s| s.name_any());
+        let all = known.chain(snaps.by_handle.keys().cloned());
+        self.dirty.extend(all.map(|name| format!("{KEY}{name}")));
+        self.touch_sourced();
+    }
+
+    /// The snapshots of a volume.
+    pub(super) fn touch_snapshots_of(&mut self, volume: &str) {
+        let handles = self.snaps.by_volume.get(volume).into_iter().flatten();
+        self.dirty.extend(handles.map(|h| format!("{KEY}{h}")));
+    }
+
+    /// Claims that wait for a snapshot.
+    fn touch_sourced(&mut self) {
+        for (namespace, name) in self.snaps.sourced.clone() {
+            self.touch_claim(&namespace, &name);
+        }
+    }
+
+    /// Keeps in mind which claims wait for a snapshot.
+    pub(super) fn note_sourced(
+        &mut self,
+        old: Option<&PersistentVolumeClaim>,
+        new: Option<&PersistentVolumeClaim>,
+    ) {
+        let Some(claim) = new.or(old) else { return };
+        let key = (claim.namespace().unwrap_or_default(), claim.name_any());
+        let waits = |claim: &PersistentVolumeClaim| {
+            claim::is_open(claim) && matches!(claim::source(claim), Ok(Some(Source::Snapshot(_))))
+        };
+        match new.is_some_and(waits) {
+            true => self.snaps.sourced.insert(key),
+            false => self.snaps.sourced.remove(&key),
+        };
+    }
+}
+
+impl Loop {
+    /// Decides about one snapshot and starts the write.
+    pub(super) fn decide_snapshot(&mut self, key: &str, name: &str) {
+        let world = &self.world;
+        let contents = world.snaps.contents_of(name);
+        let snapshot = world.snaps.snapshots.get("", name).cloned();
+        let seen: Vec<&VolumeSnapshotContent> = contents.iter().map(|c| &**c).collect();
+        let of = |c: &&VolumeSnapshotContent| c.spec.source.volume_handle.clone();
+        let volume = seen.iter().find_map(of);
+        let step = plan::decide(&plan::View {
+            name,
+            snapshot: snapshot.as_deref(),
+            contents: &seen,
+            volume: volume
+                .and_then(|name| world.volumes.get("", &name))
+                .map(|v| &**v),
+            classes: &world.snaps.parameters,
+            grants: &world.grants,
+        });
+        let named = |name: &str| contents.iter().find(|c| c.name_any() == name).cloned();
+        let work = match (step, snapshot) {
+            (Step::Nothing, _) => {
+                self.attempts.remove(key);
+                return;
+            }
+            (Step::Create(spec), None) => {
+                tracing::info!(snapshot = name, volume = %spec.volume, node = %spec.node, adopt = spec.adopt, "snapshot is wanted");
+                Some(Work::Create(Box::new(Snapshot::new(name, *spec))))
+            }
+            (Step::Tell { content, status }, Some(snapshot)) => {
+                named(&content).map(|content| Work::Tell {
+                    snapshot,
+                    content,
+                    status,
+                })
+            }
+            (Step::Fail { content, message }, _) => named(&content).map(|content| {
+                let about = content.object_ref(&());
+                let events = &self.ctx.events;
+                events.publish(about, Kind::Warning, reason::SNAPSHOT_FAILED, &message);
+                Work::Fail { content, message }
+            }),
+            (Step::Settle { content }, _) => named(&content).map(Work::Settle),
+            (Step::MoveTo { node }, Some(snapshot)) => Some(Work::MoveTo { snapshot, node }),
+            (Step::Erase(proof), Some(snapshot)) => Some(Work::Erase { snapshot, proof }),
+            (Step::Forget { content }, _) => named(&content).map(Work::Forget),
+            (Step::Drop, Some(snapshot)) => Some(Work::Drop(snapshot)),
+            (Step::Release { content }, _) => named(&content).map(Work::Release),
+            (_, _) => None,
+        };
+        match work {
+            Some(work) => self.start(key.to_owned(), super::apply::Work::Snap(work)),
+            None => tracing::error!(snapshot = name, "decided about an object that is not there"),
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! Watches of the kinds by which people ask for snapshots. Their definitions are the
+//! cluster's affair and may come and go: without them there are no such objects, and
+//! that is nothing to complain about.
+
+use std::time::Duration;
+
+use berth_api::volume_snapshot::{GROUP, VERSION};
+use futures::{
+    StreamExt,
+    stream::{self, BoxStream},
+};
+use kube::{
+    Api, Client, Resource, ResourceExt,
+    runtime::{
+        WatchStreamExt,
+        watcher::{self, Event, watcher},
+    },
+};
+use serde::de::DeserializeOwned;
+
+use super::News;
+use crate::{
+    context::{CallError, bounded},
+    storage::watch::config,
+};
+
+/// How often to look whether the kinds are there now.
+const LOOK_AGAIN: Duration = Duration::from_secs(10);
+
+/// The kinds that are needed, as the API server lists them.
+const KINDS: [&str; 3] = [
+    "volumesnapshots",
+    "volumesnapshotcontents",
+    "volumesnapshotclasses",
+];
+
+/// Whether the API server serves VolumeSnapshots.
+pub(in crate::storage) async fn is_served(client: &Client) -> Result<bool, CallError> {
+    let group = format!("{GROUP}/{VERSION}");
+    let call = client.list_api_group_resources(&group);
+    match bounded(format!("list the kinds of {group}"), call).await {
+        Ok(all) => Ok(KINDS
+            .iter()
+            .all(|kind| all.resources.iter().any(|r| r.name == *kind))),
+        Err(error) if error.is_not_found() => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// The watches, as one stream: empty lists while the kinds are not there.
+pub(in crate::storage) fn all(client: Client) -> BoxStream<'static, News> {
+    stream::unfold((client, None), |(client, served)| async move {
+        if served.is_some() {
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+        let now = is_served(&client).await;
+        let news = match &now {
+            Ok(true) => {
+                tracing::info!("VolumeSnapshots are served");
+                watches(&client)
+            }
+            Ok(false) => {
+                if served != Some(false) {
+                    tracing::info!("VolumeSnapshots are not installed in this cluster");
+                }
+                stream::iter(nothing()).boxed()
+            }
+            Err(error) => {
+                tracing::warn!(error = error.chain(), "it is tried again");
+                stream::empty().boxed()
+            }
+        };
+        let served = now.ok().or(served).or(Some(true));
+        Some((news, (client, served)))
+    })
+    .flatten()
+    .boxed()
+}
+
+/// What a list of no objects of each kind says.
+fn nothing() -> Vec<News> {
+    vec![
+        News::Request(Event::Init),
+        News::Request(Event::InitDone),
+        News::Content(Event::Init),
+        News::Content(Event::InitDone),
+        News::Class(Event::Init),
+        News::Class(Event::InitDone),
+    ]
+}
+
+/// Ends when one of the kinds goes.
+fn watches(client: &Client) -> BoxStream<'static, News> {
+    let all = [
+        one(Api::all(client.clone()), News::Request),
+        one(Api::all(client.clone()), News::Content),
+        one(Api::all(client.clone()), News::Class),
+    ];
+    stream::select_all(all)
+        .take_while(|news| std::future::ready(news.is_some()))
+        .filter_map(std::future::ready)
+        .boxed()
+}
+
+/// One kind's watch; nothing once the kind is gone.
+fn one<K>(
+    api: Api<K>,
+    wrap: impl Fn(Event<K>) -> News + Send + 'static,
+) -> BoxStream<'static, Option<News>>
+where
+    K: Resource + Clone + DeserializeOwned + std::fmt::Debug + Send + 'static,
+{
+    let kind = std::any::type_name::<K>();
+    watcher(api, config())
+        .default_backoff()
+        .filter_map(move |event| {
+            let news = match event {
+                Ok(event) => Some(Some(wrap(event.modify(|o| o.managed_fields_mut().clear())))),
+                Err(error) if is_gone(&error) => Some(None),
+                Err(error) => {
+                    tracing::warn!(kind, %error, "watch failed; it starts again");
+                    None
+                }
+            };
+            std::future::ready(news)
+        })
+        .boxed()
+}
+
+fn is_gone(error: &watcher::Error) -> bool {
+    match error {
+        watcher::Error::InitialListFailed(error)
+        | watcher::Error::WatchStartFailed(error)
+        | watcher::Error::WatchFailed(error) => {
+            matches!(error, kube::Error::Api(status) if status.is_not_found())
+        }
+        watcher::Error::WatchError(status) => status.is_not_found(),
+        _ => false,
+    }
+}
