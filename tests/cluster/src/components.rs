@@ -155,6 +155,18 @@ pub(crate) const CSI_SANITY: Component = Component {
     version_flags: false,
 };
 
+/// Upstream's half of snapshots, which all drivers share.
+pub(crate) const SNAPSHOT_CONTROLLER: Component = Component {
+    name: "snapshot-controller",
+    files: files!("snapshot-controller", "go.mod", "go.sum", "tools.go"),
+    builds: &[build(
+        "github.com/kubernetes-csi/external-snapshotter/v8/cmd/snapshot-controller",
+        "snapshot-controller",
+    )],
+    test: None,
+    version_flags: false,
+};
+
 /// What the node image holds.
 pub(crate) const NODE: [Component; 6] =
     [KUBERNETES_PROGRAMS, CONTAINERD, CNI, CRICTL, ETCD, COREDNS];
@@ -314,11 +326,11 @@ mod tests {
     fn names_are_unique() {
         let mut names: Vec<_> = NODE
             .iter()
-            .chain([&KIND, &E2E, &CSI_SANITY])
+            .chain([&KIND, &E2E, &CSI_SANITY, &SNAPSHOT_CONTROLLER])
             .map(|c| c.name)
             .collect();
         names.sort_unstable();
         names.dedup();
-        assert_eq!(names.len(), NODE.len() + 3);
+        assert_eq!(names.len(), NODE.len() + 4);
     }
 }

@@ -1,8 +1,9 @@
-//! Programs for tests that need no cluster, built and kept as the cluster's are.
+//! Programs for tests that are no part of a cluster, built and kept as the cluster's
+//! are.
 
 use std::path::PathBuf;
 
-use crate::components::{CSI_SANITY, Go};
+use crate::components::{CSI_SANITY, Go, SNAPSHOT_CONTROLLER};
 use crate::error::Result;
 use crate::image::cargo;
 use crate::paths;
@@ -25,4 +26,23 @@ pub fn agent() -> Result<PathBuf> {
 /// When it is not in the cache and cannot be built.
 pub fn csi_sanity() -> Result<PathBuf> {
     Ok(CSI_SANITY.get(&Go::here()?)?.join("csi-sanity"))
+}
+
+/// Upstream's snapshot-controller, at the version that is pinned.
+///
+/// # Errors
+/// When it is not in the cache and cannot be built.
+pub fn snapshot_controller() -> Result<PathBuf> {
+    let name = SNAPSHOT_CONTROLLER.name;
+    Ok(SNAPSHOT_CONTROLLER.get(&Go::here()?)?.join(name))
+}
+
+/// The directory of the definitions that it works on, which a cluster's administrator
+/// installs with it.
+///
+/// # Errors
+/// When their module cannot be had.
+pub fn snapshot_definitions() -> Result<PathBuf> {
+    let module = "github.com/kubernetes-csi/external-snapshotter/client/v8";
+    Ok(SNAPSHOT_CONTROLLER.module_dir(module)?.join("config/crd"))
 }

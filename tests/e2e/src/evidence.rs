@@ -8,7 +8,7 @@ pub async fn of(ctx: &Ctx, ns: &str) -> String {
     let agents = "app.kubernetes.io/name=berth-agent";
     let looks: &[&[&str]] = &[
         &["-n", ns, "get", "oset,sts,pods,pvc", "-o", "wide"],
-        &["get", "bvol,bpool,bnode", "-o", "wide"],
+        &["get", "bvol,bsnap,bpool,bnode", "-o", "wide"],
         &["-n", ns, "get", "events", "--sort-by=.lastTimestamp"],
         &["-n", SYSTEM, "get", "pods", "-o", "wide"],
         &["-n", SYSTEM, "logs", "-l", controllers, "--tail=40"],

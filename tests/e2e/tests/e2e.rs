@@ -16,7 +16,7 @@ use berth_e2e::{
     kubectl::Kubectl,
     steps::{
         backends, clients, data, disruption, health, limits, network, order, place, refusal,
-        rollout, shapes, tables,
+        rollout, shapes, snapshots, tables,
     },
 };
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -62,6 +62,7 @@ const SIDE_BY_SIDE: &[(&str, Test)] = tests! {
     "troubles_of_a_volume_are_told": |w, ns| health::troubled_volume(&w.ctx, ns);
     "block_volume_keeps_its_bytes_and_grows": |w, ns| backends::block_volume(&w.ctx, ns);
     "claim_is_copied": |w, ns| backends::claim_is_copied(&w.ctx, ns);
+    "snapshot_restores_a_claim": |w, ns| snapshots::snapshot_restores_a_claim(&w.ctx, ns);
     "dns_of_each_ordinal": |w, ns| network::dns(&w.ctx, ns);
     "pod_proxy_and_service": |w, ns| network::proxy_and_service(&w.ctx, ns);
     "table_of_creations": |w, ns| tables::create(&w.ctx, ns);

@@ -129,7 +129,8 @@ pub async fn claim_delete_leaves_nothing(ctx: &Ctx, ns: &str) -> Result<()> {
     .await
 }
 
-async fn files_named(ctx: &Ctx, node: &str, id: &str) -> Result<String> {
+/// Paths on a node, below the pools and the links to claims, whose names hold `id`.
+pub async fn files_named(ctx: &Ctx, node: &str, id: &str) -> Result<String> {
     let name = format!("*{id}*");
     let roots = ["/var/lib/berth/pools", "/var/lib/berth/by-claim"];
     ctx.in_agent(node, &["find", roots[0], roots[1], "-name", &name])

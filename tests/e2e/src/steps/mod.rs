@@ -14,6 +14,7 @@ pub mod quick_start;
 pub mod refusal;
 pub mod rollout;
 pub mod shapes;
+pub mod snapshots;
 pub mod tables;
 pub mod takeover;
 
