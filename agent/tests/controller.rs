@@ -5,6 +5,7 @@ mod common;
 
 use std::collections::HashMap;
 
+use berth_agent::metrics::Operation;
 use berth_csi::csi::{
     CapacityRange, ControllerExpandVolumeRequest, ControllerGetVolumeRequest,
     CreateSnapshotRequest, CreateVolumeRequest, DeleteSnapshotRequest, DeleteVolumeRequest,
@@ -274,6 +275,30 @@ async fn requests_get_the_specifications_codes() {
         };
         assert_eq!(code(client.delete_snapshot(request).await), expected);
     }
+    // The cluster's own: only the cluster erases it.
+    let own = berth_api::names::snapshot_name("0a1b2c3d-0000-4000-8000-00000000000f");
+    let want = berth_provisioner::SnapshotSpec {
+        id: own.clone(),
+        volume: "v".to_owned(),
+    };
+    let work = move |disk: &berth_provisioner::Provisioner| disk.snapshot(&want);
+    let taken = agent.node.operate(Operation::Snapshot, &own, work);
+    taken.await.expect("there is room");
+    let request = DeleteSnapshotRequest {
+        snapshot_id: own.clone(),
+        ..DeleteSnapshotRequest::default()
+    };
+    let refused = client.delete_snapshot(request).await.expect_err("refused");
+    assert_eq!(refused.code(), Code::FailedPrecondition);
+    assert!(refused.message().contains("delete the VolumeSnapshot"));
+    let request = CreateSnapshotRequest {
+        name: own.clone(),
+        source_volume_id: "v".to_owned(),
+        ..CreateSnapshotRequest::default()
+    };
+    let other = client.create_snapshot(request).await.expect("another");
+    let other = other.into_inner().snapshot.expect("told").snapshot_id;
+    assert_ne!(other, own);
     let token = ListSnapshotsRequest {
         starting_token: "7".to_owned(),
         ..ListSnapshotsRequest::default()

@@ -35,8 +35,9 @@ impl Whole {
         let tasks = tokio::spawn(async move {
             let volumes =
                 reconcile::volumes::run(client.clone(), node.clone(), changes, stop.clone());
+            let snapshots = reconcile::snapshots::run(client.clone(), node.clone(), stop.clone());
             let storage = reconcile::node_storage::run(client, node, Readiness::default(), stop);
-            tokio::join!(volumes, storage);
+            tokio::join!(volumes, snapshots, storage);
         });
         Self {
             agent,
@@ -160,6 +161,99 @@ async fn a_volume_lives_is_forgotten_adopted_erased_and_not_made_again() {
     whole.stop().await;
     let events = api.events();
     for reason in ["ProvisioningSucceeded", "Erased", "DataLost", "NoRoom"] {
+        assert!(
+            events.iter().any(|event| event == reason),
+            "{reason}: {events:?}"
+        );
+    }
+}
+
+fn snapshot(machine: &Machine, name: &str, spec: &Value) -> Value {
+    let mut object = json!({
+        "apiVersion": "berth.dev/v1alpha1",
+        "kind": "Snapshot",
+        "metadata": {"name": name},
+        "spec": {
+            "pool": machine.pool.as_str(),
+            "node": NODE,
+            "volume": "v1",
+            "content": {"name": "c", "uid": name, "namespace": "shop", "snapshot": "s"},
+        },
+    });
+    for (key, value) in spec.as_object().expect("an object") {
+        object["spec"][key] = value.clone();
+    }
+    object
+}
+
+#[tokio::test]
+async fn a_snapshot_is_taken_once_adopted_and_erased() {
+    let machine = Machine::new();
+    let api = ApiServer::new();
+    let whole = Whole::start(&machine, &api).await;
+    let snapshots = machine.node.pool_dir("disk0").join("snapshots");
+
+    // Its volume is not there yet: it fails, and is tried again.
+    api.put("snapshots", snapshot(&machine, "s1", &json!({})));
+    let early = api.until("snapshots", "s1", phase("Failed")).await;
+    let message = early["status"]["message"].as_str().expect("says why");
+    assert!(message.contains("no pool on this node holds"), "{message}");
+    api.put("volumes", volume(&machine, "v1", "64Mi"));
+    let ready = api.until("volumes", "v1", phase("Ready")).await;
+    let file = path(&ready).join("file");
+    fs::write(&file, "old").expect("writable");
+    let taken = api.until("snapshots", "s1", phase("Ready")).await;
+    assert_eq!(taken["status"]["size"], "64Mi");
+    assert_eq!(taken["status"]["mode"], "Filesystem");
+    assert!(taken["status"]["created"].is_string());
+
+    // One that is taken keeps what was there then. An object that vanishes erases
+    // nothing, and made again finds it.
+    api.put("snapshots", snapshot(&machine, "s2", &json!({})));
+    let second = api.until("snapshots", "s2", phase("Ready")).await;
+    fs::write(&file, "new").expect("writable");
+    let kept = snapshots.join("s2/data/file");
+    assert_eq!(fs::read_to_string(&kept).expect("there"), "old");
+    api.remove("snapshots", "s2");
+    let adopt = json!({"adopt": true});
+    api.put("snapshots", snapshot(&machine, "s2", &adopt));
+    let again = api.until("snapshots", "s2", phase("Ready")).await;
+    assert_eq!(again["status"]["created"], second["status"]["created"]);
+    assert_eq!(fs::read_to_string(&kept).expect("there"), "old");
+
+    // Erased on purpose only.
+    let deleted = json!({"adopt": true, "state": "Deleted"});
+    api.put("snapshots", snapshot(&machine, "s2", &deleted));
+    api.until("snapshots", "s2", phase("Deleted")).await;
+    assert!(!snapshots.join("s2").exists());
+
+    // Gone behind our back: said, and no other taken in its place.
+    let node = &whole.agent.node;
+    node.operate(Operation::EraseSnapshot, "s1", |disk| {
+        disk.delete_snapshot("s1")
+    })
+    .await
+    .expect("erased");
+    api.put("snapshots", snapshot(&machine, "s1", &json!({})));
+    let missed = api.until("snapshots", "s1", phase("Failed")).await;
+    let message = missed["status"]["message"].as_str().expect("says why");
+    assert!(message.contains("none is taken in its place"), "{message}");
+    api.put("snapshots", snapshot(&machine, "s3", &adopt));
+    api.until("snapshots", "s3", phase("Failed")).await;
+    // On another node.
+    let elsewhere = json!({"node": "node-2"});
+    api.put("snapshots", snapshot(&machine, "s4", &elsewhere));
+    // Work that comes after it has been done.
+    api.put("snapshots", snapshot(&machine, "s5", &json!({})));
+    api.until("snapshots", "s5", phase("Ready")).await;
+    let there = |name: &str| snapshots.join(name).exists();
+    assert_eq!(
+        ["s1", "s3", "s4", "s5"].map(there),
+        [false, false, false, true]
+    );
+    whole.stop().await;
+    let events = api.events();
+    for reason in ["SnapshotTaken", "SnapshotFailed", "Unhealthy", "Erased"] {
         assert!(
             events.iter().any(|event| event == reason),
             "{reason}: {events:?}"
