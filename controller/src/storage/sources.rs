@@ -22,6 +22,11 @@ impl World {
             Some(Source::Claim(name)) => self.from_claim(claim, &namespace, name).map(Some),
             Some(Source::Snapshot(name)) => {
                 let snaps = &self.snaps;
+                if !snaps.is_ready() {
+                    return Err(format!(
+                        "waiting for its data source, VolumeSnapshot {name}, to be looked up"
+                    ));
+                }
                 let request = snaps.requests.get(&namespace, name).map(|r| &**r);
                 let content = request
                     .and_then(restore::content_of)

@@ -91,7 +91,6 @@ impl World {
             ("NodeStorages", self.reports.is_ready()),
             ("Pods", self.pods.is_ready()),
             ("capacity objects", self.capacities.is_ready()),
-            ("snapshots", self.snaps.is_ready()),
         ]
         .into_iter()
         .filter(|(_, ready)| !ready)

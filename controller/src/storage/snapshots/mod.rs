@@ -55,7 +55,7 @@ pub(super) struct Snaps {
 }
 
 impl Snaps {
-    /// Whether the first lists are complete.
+    /// Whether the first lists are complete. Only what concerns snapshots waits for it.
     pub(super) fn is_ready(&self) -> bool {
         self.snapshots.is_ready()
             && self.contents.is_ready()
@@ -94,6 +94,7 @@ fn change(map: &mut BTreeMap<String, BTreeSet<String>>, key: &str, value: String
 
 impl World {
     pub(super) fn take_snaps(&mut self, news: News) {
+        let known = self.snaps.is_ready();
         match news {
             News::Snapshot(event) => {
                 for change in self.snaps.snapshots.take(event) {
@@ -115,6 +116,9 @@ impl World {
                     self.snapshot_class_changed(old.as_deref(), new.as_deref());
                 }
             }
+        }
+        if !known && self.snaps.is_ready() {
+            self.touch_snapshots();
         }
     }
 
@@ -207,6 +211,9 @@ impl Loop {
     /// Decides about one snapshot and starts the write.
     pub(super) fn decide_snapshot(&mut self, key: &str, name: &str) {
         let world = &self.world;
+        if !world.snaps.is_ready() {
+            return;
+        }
         let contents = world.snaps.contents_of(name);
         let snapshot = world.snaps.snapshots.get("", name).cloned();
         let seen: Vec<&VolumeSnapshotContent> = contents.iter().map(|c| &**c).collect();

@@ -11,6 +11,7 @@ use futures::{
 };
 use kube::{
     Api, Client, Resource, ResourceExt,
+    core::Status,
     runtime::{
         WatchStreamExt,
         watcher::{self, Event, watcher},
@@ -42,9 +43,15 @@ pub(in crate::storage) async fn is_served(client: &Client) -> Result<bool, CallE
         Ok(all) => Ok(KINDS
             .iter()
             .all(|kind| all.resources.iter().any(|r| r.name == *kind))),
-        Err(error) if error.is_not_found() => Ok(false),
+        Err(error) if error.status().is_some_and(is_unknown) => Ok(false),
         Err(error) => Err(error),
     }
+}
+
+/// The API server says of a kind or group that it does not know in plain text that it
+/// is not there.
+fn is_unknown(status: &Status) -> bool {
+    status.code == 404
 }
 
 /// The watches, as one stream: empty lists while the kinds are not there.
@@ -66,7 +73,10 @@ pub(in crate::storage) fn all(client: Client) -> BoxStream<'static, News> {
                 stream::iter(nothing()).boxed()
             }
             Err(error) => {
-                tracing::warn!(error = error.chain(), "it is tried again");
+                tracing::warn!(
+                    error = error.chain(),
+                    "not known whether there are VolumeSnapshots; tried again"
+                );
                 stream::empty().boxed()
             }
         };
@@ -132,9 +142,30 @@ fn is_gone(error: &watcher::Error) -> bool {
         watcher::Error::InitialListFailed(error)
         | watcher::Error::WatchStartFailed(error)
         | watcher::Error::WatchFailed(error) => {
-            matches!(error, kube::Error::Api(status) if status.is_not_found())
+            matches!(error, kube::Error::Api(status) if is_unknown(status))
         }
-        watcher::Error::WatchError(status) => status.is_not_found(),
+        watcher::Error::WatchError(status) => is_unknown(status),
         _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unknown_kind_is_no_error() {
+        let failed = |code, reason: &str| {
+            let status = Status {
+                code,
+                reason: reason.to_owned(),
+                ..Status::default()
+            };
+            watcher::Error::InitialListFailed(kube::Error::Api(Box::new(status)))
+        };
+        assert!(is_gone(&failed(404, "NotFound")));
+        assert!(is_gone(&failed(404, "Failed to parse error data")));
+        assert!(!is_gone(&failed(403, "Forbidden")));
+        assert!(!is_gone(&failed(503, "ServiceUnavailable")));
     }
 }
