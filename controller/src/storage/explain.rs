@@ -52,6 +52,11 @@ pub async fn explain(client: Client, namespace: &str, name: &str) -> anyhow::Res
         list(&mut world, Api::all(all()), wrap).await?;
         let wrap = |event| News::Snaps(snapshots::News::Request(event));
         list(&mut world, Api::all(all()), wrap).await?;
+        let wrap = |event| News::Snaps(snapshots::News::Class(event));
+        list(&mut world, Api::all(all()), wrap).await?;
+    } else {
+        let none = snapshots::watch::nothing().into_iter();
+        none.for_each(|news| world.take(News::Snaps(news)));
     }
     world.refresh();
     let claim = world

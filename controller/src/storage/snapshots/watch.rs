@@ -88,7 +88,7 @@ pub(in crate::storage) fn all(client: Client) -> BoxStream<'static, News> {
 }
 
 /// What a list of no objects of each kind says.
-fn nothing() -> Vec<News> {
+pub(in crate::storage) fn nothing() -> Vec<News> {
     vec![
         News::Request(Event::Init),
         News::Request(Event::InitDone),
