@@ -19,7 +19,7 @@ impl World {
         let namespace = claim.namespace().unwrap_or_default();
         match claim::source(claim)? {
             None => Ok(None),
-            Some(Source::Claim(name)) => self.from_claim(claim, &namespace, name).map(Some),
+            Some(Source::Claim(name)) => self.claim_source(claim, &namespace, name).map(Some),
             Some(Source::Snapshot(name)) => {
                 let snaps = &self.snaps;
                 if !snaps.is_ready() {
@@ -46,7 +46,7 @@ impl World {
         }
     }
 
-    fn from_claim(
+    fn claim_source(
         &self,
         claim: &PersistentVolumeClaim,
         namespace: &str,
