@@ -170,7 +170,7 @@ mod tests {
         let status = |phase, taken: bool| {
             Some(SnapshotStatus {
                 phase,
-                created: taken.then(|| Time(jiff::Timestamp::UNIX_EPOCH)),
+                created: taken.then_some(Time(jiff::Timestamp::UNIX_EPOCH)),
                 ..SnapshotStatus::default()
             })
         };
