@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::dir::Dir;
 use crate::images;
+use crate::ledger;
 use crate::locks::lock;
 use crate::mountinfo::MountEntry;
 use crate::pool::Pool;
@@ -126,9 +127,10 @@ fn io_errors(errors: &[Errors], fstype: &str, path: &Path) -> Option<Trouble> {
     )))
 }
 
-/// A filesystem that cannot keep what volumes may still write.
-fn space_short(free: u64, unwritten: u64) -> Option<Trouble> {
-    (free < unwritten).then(|| {
+/// A filesystem that cannot keep what volumes may still write. It may be short of as
+/// much as was kept back for its own metadata: that is what took it.
+fn space_short(free: u64, unwritten: u64, size: u64) -> Option<Trouble> {
+    (free.saturating_add(ledger::reserve(size)) < unwritten).then(|| {
         TroubleKind::SpaceShort.with(
             "the filesystem has less free than what its volumes may still write, so writes can \
              fail before a volume is full: remove from it what is not Berth's, or move claims to \
@@ -162,7 +164,11 @@ impl Inner {
             .and_then(|state| trash_stuck(&state.trash));
         [
             io_errors(errors, &pool.filesystem.fstype, pool.dir.path()),
-            space_short(pool.filesystem.free, self.unwritten(pool)),
+            space_short(
+                pool.filesystem.free,
+                self.unwritten(pool),
+                pool.filesystem.size,
+            ),
             stuck,
         ]
         .into_iter()
@@ -307,8 +313,9 @@ mod tests {
         assert_eq!(full, Some(TroubleKind::Full));
         assert_eq!(full_pool(SMALLEST_ROOM), None);
         assert!(full_pool(SMALLEST_ROOM - 1).is_some());
-        assert_eq!(space_short(5, 5), None);
-        assert!(space_short(4, 5).is_some());
+        let (size, kept) = (1 << 30, ledger::reserve(1 << 30));
+        assert_eq!(space_short(5, 5 + kept, size), None);
+        assert!(space_short(4, 5 + kept, size).is_some());
     }
 
     #[test]

@@ -479,5 +479,4 @@ fn erasing(view: &View, volume: &Volume) -> String {
 }
 
 #[cfg(test)]
-#[path = "tests.rs"]
 mod tests;
