@@ -16,7 +16,7 @@ use berth_e2e::{
     kubectl::Kubectl,
     steps::{
         backends, clients, data, disruption, health, limits, network, order, place, refusal,
-        rollout, shapes, snapshots, tables,
+        rollout, shapes, snapshots, tables, tokens,
     },
 };
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -79,7 +79,7 @@ const SIDE_BY_SIDE: &[(&str, Test)] = tests! {
     "another_drivers_class": |w, ns| refusal::other_drivers_class(&w.ctx, ns);
     "refused_pod_is_quoted": |w, ns| refusal::refused_pod_is_quoted(&w.ctx, ns);
     "name_conflict": |w, ns| refusal::name_conflict(&w.ctx, ns);
-    "agent_token_is_bound_to_its_node": |w, ns| refusal::agent_token_is_bound_to_its_node(&w.ctx, ns);
+    "agent_token_is_bound_to_its_node": |w, ns| tokens::agent_token_is_bound_to_its_node(&w.ctx, ns);
     "forced_delete_has_one_writer": |w, ns| disruption::forced_delete_has_one_writer(&w.ctx, ns);
 };
 

@@ -3,15 +3,12 @@
 
 use anyhow::{Context, Result, bail, ensure};
 use k8s_openapi::api::core::v1::Event;
-use kube::{
-    Api,
-    api::{ListParams, Patch, PatchParams},
-};
+use kube::{Api, api::ListParams};
 use serde_json::{Value, json};
 
 use super::data::{claim_manifest, class_manifest};
 use crate::{
-    ctx::{Ctx, SYSTEM},
+    ctx::Ctx,
     sets::{SHELL_IMAGE, SetBuilder},
     wait::{check, until},
 };
@@ -233,79 +230,6 @@ pub async fn name_conflict(ctx: &Ctx, ns: &str) -> Result<()> {
         "the stranger was replaced"
     );
     Ok(())
-}
-
-/// One node's agent cannot write another node's objects; a token without a node
-/// cannot write any.
-pub async fn agent_token_is_bound_to_its_node(ctx: &Ctx, _ns: &str) -> Result<()> {
-    let nodes = ctx.storage_nodes().await?;
-    let [first, second, ..] = nodes.as_slice() else {
-        bail!("needs two nodes, has {nodes:?}")
-    };
-    let pod = ctx.agent_pod(first).await?;
-    let pod_uid = ctx
-        .pods(SYSTEM)
-        .get(&pod)
-        .await?
-        .metadata
-        .uid
-        .unwrap_or_default();
-    let bound = token(ctx, Some((&pod, &pod_uid))).await?;
-    let unbound = token(ctx, None).await?;
-    try_write(ctx, &bound, first)
-        .await
-        .context("the agent cannot write its own node's object")?;
-    for (what, token) in [
-        ("another node's agent", &bound),
-        ("a token without a node", &unbound),
-    ] {
-        match try_write(ctx, token, second).await {
-            Ok(()) => bail!("{what} may write the NodeStorage of {second}"),
-            Err(error) => {
-                let text = format!("{error:#}");
-                ensure!(
-                    text.contains("ValidatingAdmissionPolicy"),
-                    "{what} got {text:?}"
-                );
-            }
-        }
-    }
-    Ok(())
-}
-
-/// Writes a node's object with a token and nothing else, as a dry run.
-async fn try_write(ctx: &Ctx, token: &str, node: &str) -> Result<()> {
-    let view = ["config", "view", "--raw", "-o", "json"];
-    let mut config: Value = serde_json::from_str(&ctx.kubectl.run(&view).await?)?;
-    for user in config["users"]
-        .as_array_mut()
-        .context("a kubeconfig lists users")?
-    {
-        user["user"] = json!({"token": token});
-    }
-    let file = kube::config::Kubeconfig::from_yaml(&config.to_string())?;
-    let config = kube::Config::from_custom_kubeconfig(file, &Default::default()).await?;
-    let objects: Api<berth_api::NodeStorage> = Api::all(kube::Client::try_from(config)?);
-    let patch = json!({"status": {"agentVersion": "forged"}});
-    let dry_run = PatchParams {
-        dry_run: true,
-        ..PatchParams::default()
-    };
-    objects
-        .patch_status(node, &dry_run, &Patch::Merge(&patch))
-        .await?;
-    Ok(())
-}
-
-async fn token(ctx: &Ctx, pod: Option<(&str, &str)>) -> Result<String> {
-    let mut args = vec!["-n", SYSTEM, "create", "token", "berth-agent"];
-    let (name, uid);
-    if let Some((pod, pod_uid)) = pod {
-        name = format!("--bound-object-name={pod}");
-        uid = format!("--bound-object-uid={pod_uid}");
-        args.extend(["--bound-object-kind=Pod", &name, &uid]);
-    }
-    Ok(ctx.kubectl.run(&args).await?.trim().to_owned())
 }
 
 /// Waits for an event on `object` whose message contains `words`.

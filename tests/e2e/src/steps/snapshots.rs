@@ -15,6 +15,7 @@ use super::{
     data::{claim_manifest, files_named},
     expect_file,
     refusal::{expect_event, user_of},
+    tokens::only_its_agent_writes,
     write,
 };
 use crate::{
@@ -49,6 +50,7 @@ pub async fn snapshot_restores_a_claim(ctx: &Ctx, ns: &str) -> Result<()> {
     write(ctx, ns, "user-of-first", "/data/file", "monday").await?;
     ctx.apply(ns, &manifest("monday", &class, "first")).await?;
     let (content, snapshot) = ready(ctx, ns, "monday").await?;
+    only_its_agent_writes::<Snapshot>(ctx, &snapshot, &home).await?;
     write(ctx, ns, "user-of-first", "/data/file", "tuesday").await?;
 
     refusals(ctx, ns).await?;
