@@ -38,14 +38,13 @@ pub(crate) struct Fill {
 }
 
 /// What one look at the machine shows, for all volumes of a pool.
-#[derive(Debug)]
-pub(crate) struct Sight {
+struct Sight {
     /// Quotas of the pool's filesystem.
     qgroups: Qgroups,
     /// The mount table.
-    pub(crate) table: Vec<MountEntry>,
+    table: Vec<MountEntry>,
     /// Loop devices, where a volume may have one.
-    pub(crate) loops: Vec<Loop>,
+    loops: Vec<Loop>,
 }
 
 impl Provisioner {
