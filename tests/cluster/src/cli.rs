@@ -148,13 +148,9 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode> {
         }
         Cmd::Down { all } => {
             as_root()?;
-            let names = if all {
-                berth_cluster::instances()?.into_iter().map(Some).collect()
-            } else {
-                vec![cli.name]
-            };
-            for name in names {
-                Cluster::down(name.as_deref())?;
+            match all {
+                true => Cluster::down_all()?,
+                false => Cluster::down(cli.name.as_deref())?,
             }
         }
         Cmd::Status => print!("{}", view(name)?.status()?),

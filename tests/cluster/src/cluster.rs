@@ -133,6 +133,16 @@ impl Cluster {
         limits::restore()
     }
 
+    /// Removes every cluster, and what runs left that were killed before they had one.
+    pub fn down_all() -> Result<()> {
+        crate::reexec::check()?;
+        for name in crate::instances()? {
+            Self::down(Some(&name))?;
+        }
+        builder::clean_up()?;
+        limits::restore()
+    }
+
     /// Removes this cluster with all that belongs to it.
     pub fn remove(self) -> Result<()> {
         teardown::instance(&self.instance)?;
