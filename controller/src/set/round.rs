@@ -254,7 +254,7 @@ impl<K: SetObject> Round<'_, K> {
         for wait in &plan.waits {
             if !self.memory.told.contains(&(wait.ordinal, wait.reason)) {
                 let warning = wait.reason.is_warning();
-                let kind = if warning { Kind::Warning } else { Kind::Normal };
+                let kind = Kind::of(warning);
                 self.publish(kind, wait.reason.as_str(), &wait.message);
             }
         }

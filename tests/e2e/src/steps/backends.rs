@@ -8,7 +8,7 @@ use serde_json::json;
 use super::{
     data::{bound_capacity, claim_manifest, class_manifest},
     expect_file,
-    refusal::user_of,
+    refusal::{user_away_from, user_of},
     write,
 };
 use crate::{
@@ -112,16 +112,8 @@ pub async fn claim_is_copied(ctx: &Ctx, ns: &str) -> Result<()> {
     let mut claim = claim_manifest("second", "berth", "48Mi");
     claim["spec"]["dataSource"] = json!({"kind": "PersistentVolumeClaim", "name": "first"});
     ctx.apply(ns, &claim).await?;
-    let mut pod = user_of("second");
     // The scheduler's first choice is a node where the source is not.
-    pod["spec"]["affinity"] = json!({"nodeAffinity": {
-        "preferredDuringSchedulingIgnoredDuringExecution": [{
-            "weight": 100,
-            "preference": {"matchExpressions": [
-                {"key": "kubernetes.io/hostname", "operator": "NotIn", "values": [home]},
-            ]},
-        }],
-    }});
+    let pod = user_away_from("second", &home);
     ctx.apply(ns, &pod).await?;
     let pods = ctx.wait_ready(ns, &["user-of-second"]).await?;
     let there = node_of(&pods["user-of-second"]);

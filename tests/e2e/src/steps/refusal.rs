@@ -250,6 +250,21 @@ pub async fn expect_event(ctx: &Ctx, ns: &str, object: &str, words: &str) -> Res
     .await
 }
 
+/// A pod that mounts one claim, and whose scheduler would rather have it on any node
+/// but this.
+pub fn user_away_from(claim: &str, node: &str) -> Value {
+    let mut pod = user_of(claim);
+    pod["spec"]["affinity"] = json!({"nodeAffinity": {
+        "preferredDuringSchedulingIgnoredDuringExecution": [{
+            "weight": 100,
+            "preference": {"matchExpressions": [
+                {"key": "kubernetes.io/hostname", "operator": "NotIn", "values": [node]},
+            ]},
+        }],
+    }});
+    pod
+}
+
 /// A pod that mounts one claim.
 pub fn user_of(claim: &str) -> Value {
     json!({

@@ -14,7 +14,7 @@ use tokio::process::{Child, Command};
 use super::{
     data::{claim_manifest, files_named},
     expect_file,
-    refusal::{expect_event, user_of},
+    refusal::{expect_event, user_away_from, user_of},
     tokens::only_its_agent_writes,
     write,
 };
@@ -56,15 +56,7 @@ pub async fn snapshot_restores_a_claim(ctx: &Ctx, ns: &str) -> Result<()> {
     refusals(ctx, ns).await?;
 
     // The scheduler's first choice is a node where the snapshot is not.
-    let mut pod = user_of("second");
-    pod["spec"]["affinity"] = json!({"nodeAffinity": {
-        "preferredDuringSchedulingIgnoredDuringExecution": [{
-            "weight": 100,
-            "preference": {"matchExpressions": [
-                {"key": "kubernetes.io/hostname", "operator": "NotIn", "values": [home]},
-            ]},
-        }],
-    }});
+    let pod = user_away_from("second", &home);
     ctx.apply(ns, &restore("second", "48Mi", "monday")).await?;
     ctx.apply(ns, &pod).await?;
     let pods = ctx.wait_ready(ns, &["user-of-second"]).await?;
