@@ -27,7 +27,7 @@ pub(crate) enum Data {
     Image(File),
 }
 
-type Qgroups = std::collections::BTreeMap<u64, Qgroup>;
+pub(crate) type Qgroups = std::collections::BTreeMap<u64, Qgroup>;
 
 /// How full a volume is, in bytes.
 #[derive(Clone, Copy, Debug)]
@@ -139,7 +139,7 @@ impl Inner {
     pub(crate) fn report_volumes(&self, home: &PoolId, only: Option<&str>) -> Vec<VolumeReport> {
         let pool = self.open_pool(home, Need::Read);
         let qgroups = match &pool {
-            Ok(pool) => self.sys.qgroups(&pool.dir).unwrap_or_default(),
+            Ok(pool) => self.qgroups_of(pool).unwrap_or_default(),
             Err(_) => Qgroups::new(),
         };
         let entries: Vec<(String, Entry)> = lock(&self.state)

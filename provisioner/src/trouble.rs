@@ -15,7 +15,7 @@ use crate::mountinfo::MountEntry;
 use crate::pool::Pool;
 use crate::provisioner::{Entry, Inner, Trashed};
 use crate::record::{DATA, VOLUMES, VolumeRecord};
-use crate::report::{Data, Fill};
+use crate::report::{Data, Fill, Qgroups};
 use crate::sys::{Errors, Loop};
 use crate::types::{Backend, VolumeMode};
 
@@ -157,7 +157,12 @@ impl Inner {
     }
 
     /// What troubles a pool that can be used.
-    pub(crate) fn pool_troubles(&self, pool: &Pool, errors: &[Errors]) -> Vec<Trouble> {
+    pub(crate) fn pool_troubles(
+        &self,
+        pool: &Pool,
+        errors: &[Errors],
+        qgroups: Option<&Qgroups>,
+    ) -> Vec<Trouble> {
         let stuck = lock(&self.state)
             .pools
             .get(&pool.identity.id)
@@ -166,7 +171,7 @@ impl Inner {
             io_errors(errors, &pool.filesystem.fstype, pool.dir.path()),
             space_short(
                 pool.filesystem.free,
-                self.unwritten(pool),
+                self.unwritten(pool, qgroups),
                 pool.filesystem.size,
             ),
             stuck,
@@ -178,8 +183,7 @@ impl Inner {
 
     /// Bytes that volumes of the pool may still write for certain: those of which
     /// nobody counts what they have written are left out.
-    fn unwritten(&self, pool: &Pool) -> u64 {
-        let qgroups = self.sys.qgroups(&pool.dir).unwrap_or_default();
+    fn unwritten(&self, pool: &Pool, qgroups: Option<&Qgroups>) -> u64 {
         let records: Vec<VolumeRecord> = lock(&self.state)
             .pools
             .get(&pool.identity.id)
@@ -191,7 +195,7 @@ impl Inner {
             })
             .collect();
         let written = |record: &VolumeRecord| match record.backend {
-            Backend::Btrfs => Some(qgroups.get(&record.subvolume?)?.used),
+            Backend::Btrfs => Some(qgroups?.get(&record.subvolume?)?.used),
             Backend::ProjectQuota => {
                 let project = self.sys.project(&pool.dir, record.project?);
                 Some(project.ok()?.used)

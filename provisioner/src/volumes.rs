@@ -269,7 +269,7 @@ impl Inner {
     }
 
     pub(crate) fn admit(&self, pool: &Pool, holder: &Holder, bytes: u64) -> Result<(), Error> {
-        let physical = self.physical(pool)?;
+        let physical = self.physical(pool, &self.qgroups_of(pool)?);
         let id = &pool.identity.id;
         let mut state = lock(&self.state);
         let state = state

@@ -36,16 +36,20 @@ impl Inner {
         }
     }
 
-    /// What the filesystem itself can still keep for the holders of this ledger.
-    pub(crate) fn physical(&self, pool: &Pool) -> Result<Physical, Error> {
-        let qgroups = match pool.filesystem.fstype.as_str() {
+    /// Quotas of the subvolumes of a pool's filesystem; none where it has no such thing.
+    pub(crate) fn qgroups_of(&self, pool: &Pool) -> Result<Qgroups, Error> {
+        match pool.filesystem.fstype.as_str() {
             "btrfs" => match self.sys.qgroups(&pool.dir) {
                 // No quotas, which images need none of.
-                Err(e) if e.kind() == io::ErrorKind::NotFound => Qgroups::new(),
-                qgroups => qgroups.doing("reading the quotas of", pool.dir.path())?,
+                Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Qgroups::new()),
+                qgroups => qgroups.doing("reading the quotas of", pool.dir.path()),
             },
-            _ => Qgroups::new(),
-        };
+            _ => Ok(Qgroups::new()),
+        }
+    }
+
+    /// What the filesystem itself can still keep for the holders of this ledger.
+    pub(crate) fn physical(&self, pool: &Pool, qgroups: &Qgroups) -> Physical {
         // Pools that share the filesystem have been promised parts of it too.
         let sharing: Vec<(bool, Vec<Body>, u64)> = lock(&self.state)
             .pools
@@ -70,7 +74,7 @@ impl Inner {
         for (own, bodies, reserved) in sharing {
             let written = bodies
                 .into_iter()
-                .map(|body| self.written(pool, body, &qgroups))
+                .map(|body| self.written(pool, body, qgroups))
                 .sum();
             match own {
                 true => physical.written = written,
@@ -80,7 +84,7 @@ impl Inner {
                 }
             }
         }
-        Ok(physical)
+        physical
     }
 
     pub(crate) fn report_unopened(
@@ -174,7 +178,8 @@ impl Inner {
         report.free = pool.filesystem.free;
         let errors = self.errors(&pool.dir);
         report.io_errors = errors.iter().map(|errors| errors.count).sum();
-        report.troubles = self.pool_troubles(pool, &errors);
+        let qgroups = self.qgroups_of(pool);
+        report.troubles = self.pool_troubles(pool, &errors, qgroups.as_ref().ok());
         for candidate in Backend::ALL {
             match backend::driver(candidate, self.sys.as_ref(), &pool.dir, &pool.filesystem) {
                 Ok(_) => report.backends.push(candidate),
@@ -191,7 +196,8 @@ impl Inner {
         }
         if report.health == Health::Healthy
             && usable
-            && let Ok(physical) = self.physical(pool)
+            && let Ok(qgroups) = &qgroups
+            && let physical = self.physical(pool, qgroups)
             && let Some(state) = lock(&self.state).pools.get(&pool.identity.id)
         {
             report.room = state.ledger.room(physical);
