@@ -68,6 +68,12 @@ pub enum Error {
         /// Bytes that the source needs.
         needed: u64,
     },
+    /// The volume that a copy is asked of belongs to a claim of another namespace.
+    #[error("volume {id} was made for a claim of another namespace: its data is not copied")]
+    ForeignSource {
+        /// The volume that the copy is asked of.
+        id: String,
+    },
     /// The volume should exist and does not. Nothing is made in its place.
     #[error("the data of volume {id} is lost: {why}; nothing is made in its place")]
     Lost {

@@ -38,6 +38,9 @@ impl Inner {
         let (origin, id, needed) = match source {
             Source::Volume(id) => {
                 let record = self.volume_in(pool, id)?;
+                if is_foreign(want, &record) {
+                    return Err(Error::ForeignSource { id: id.clone() });
+                }
                 self.open_data(pool, &record)?;
                 (self.origin_of_volume(pool, &record)?, id, record.size)
             }
@@ -168,5 +171,15 @@ impl Inner {
             .pools
             .get(&pool.identity.id)
             .and_then(find)
+    }
+}
+
+/// Whether both volumes are claims' and the claims are of two namespaces. Whoever asked
+/// for the copy has looked at the claims; that is looked at here once more, where the
+/// data lies, because what was asked may be late.
+fn is_foreign(want: &VolumeSpec, record: &VolumeRecord) -> bool {
+    match (&want.claim, &record.claim) {
+        (Some(want), Some(of)) => want.namespace != of.namespace,
+        _ => false,
     }
 }

@@ -21,6 +21,7 @@ pub fn code(error: &Error) -> Code {
             Code::NotFound
         }
         Error::TooSmall { .. } => Code::OutOfRange,
+        Error::ForeignSource { .. } => Code::PermissionDenied,
         Error::Lost { .. } => Code::DataLoss,
         // Refused before anything was done; a person or another pod has to act.
         Error::PoolMissing { .. }
@@ -109,6 +110,7 @@ mod tests {
                 },
                 Code::OutOfRange,
             ),
+            (Error::ForeignSource { id: id() }, Code::PermissionDenied),
             (
                 Error::Tombstoned {
                     id: id(),

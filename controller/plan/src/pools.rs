@@ -2,10 +2,14 @@
 //!
 //! A pool is a disk with an identity, and disks move. What the agents report is
 //! turned into a grant: the pool's node, a count of grants, and whether new
-//! volumes may go there. A pool that two places report is a *conflict*: two
-//! copies of one disk, or a disk that moved while its old node cannot say so.
-//! The old grant stands, so that running pods go on, but nothing new is placed
-//! or started on either copy.
+//! volumes may go there.
+//!
+//! Two places may report one pool: two copies of a disk, a disk that moved while its
+//! old node cannot say so, or a node that tells lies. The place that holds the grant
+//! keeps it, with all that comes of it, for as long as its own report stands: one
+//! node's word takes no other node's disks out of service. The newcomer is refused, and
+//! people are told. Only where no place holds the grant is the pool a *conflict*, and
+//! nobody's.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -44,7 +48,7 @@ pub enum Standing {
     LostMount,
     /// No node reports it.
     Missing,
-    /// Two places report it.
+    /// Two places report it, and neither holds the grant.
     Conflict,
     /// A person declared the disk gone for ever.
     DeclaredLost,
@@ -89,6 +93,8 @@ pub struct Grant {
     pub message: String,
     /// What the granted node's agent reports of it.
     pub report: Option<NodePool>,
+    /// Where else it is reported (`node:path`), to no effect.
+    pub refused: Vec<String>,
 }
 
 impl Grant {
@@ -134,6 +140,24 @@ fn grant_one(pool: Option<&Pool>, places: &[(&str, &NodePool)]) -> Grant {
         .iter()
         .partition(|(_, pool)| pool.health == PoolHealth::LostMount);
     let holder = status.node.as_deref();
+    // One node may report a pool twice; the path tells which of the two was granted.
+    let mut granted: Vec<_> = present
+        .iter()
+        .copied()
+        .filter(|(n, _)| holder == Some(n))
+        .collect();
+    if granted.len() > 1 {
+        granted.retain(|(_, pool)| status.path.as_ref() == Some(&pool.path));
+    }
+    let (present, refused) = match granted.as_slice() {
+        [one] => {
+            let others = present.iter().filter(|it| *it != one).copied().collect();
+            (granted, others)
+        }
+        _ => (present, Vec::new()),
+    };
+    let place = |(n, pool): &(&str, &NodePool)| format!("{n}:{}", pool.path);
+    let refused = refused.iter().map(place).collect();
     let (node, epoch) = match (holder, present.as_slice()) {
         (_, [(node, _)]) if holder != Some(node) => (Some(*node), status.epoch + 1),
         _ => (holder, status.epoch),
@@ -148,10 +172,7 @@ fn grant_one(pool: Option<&Pool>, places: &[(&str, &NodePool)]) -> Grant {
         let text = "declared lost for ever: claims on it can be deleted without erasing".to_owned();
         (Standing::DeclaredLost, text)
     } else if present.len() > 1 {
-        let all: Vec<_> = present
-            .iter()
-            .map(|(n, p)| format!("{n}:{}", p.path))
-            .collect();
+        let all: Vec<_> = present.iter().map(place).collect();
         let text = format!(
             "reported by {}; unmount the copy, or, where the disk moved and its old node is gone, delete the old Node object",
             all.join(" and ")
@@ -188,6 +209,7 @@ fn grant_one(pool: Option<&Pool>, places: &[(&str, &NodePool)]) -> Grant {
         standing,
         message,
         report: report.map(|(_, pool)| (*pool).clone()),
+        refused,
     }
 }
 
@@ -316,6 +338,16 @@ fn status(
         reason: grant.standing.reason().to_owned(),
         message: grant.message.clone(),
     };
+    let unique = Said {
+        type_: names::condition::UNIQUE,
+        holds: grant.refused.is_empty(),
+        reason: match grant.refused.is_empty() {
+            true => names::condition::UNIQUE,
+            false => reason::CONFLICT,
+        }
+        .to_owned(),
+        message: elsewhere(grant),
+    };
     // Of a disk that is not there nothing is known but that.
     let known = healthy.map(health).into_iter().flatten();
     PoolStatus {
@@ -334,12 +366,24 @@ fn status(
             .map(|r| r.volumes)
             .or_else(|| healthy.map(|r| r.volumes))
             .unwrap_or(old.volumes),
-        conditions: [ready]
+        conditions: [ready, unique]
             .into_iter()
             .chain(known)
             .map(|said| said.since(&old.conditions, generation, Time(now)))
             .collect(),
     }
+}
+
+/// What to do about a pool that is reported from elsewhere too, if it is.
+fn elsewhere(grant: &Grant) -> String {
+    if grant.refused.is_empty() {
+        return String::new();
+    }
+    let node = grant.node.as_deref().unwrap_or_default();
+    format!(
+        "reported by {} too, which is refused: unmount the copy there, or, where the disk moved and {node} is gone, delete Node {node}",
+        grant.refused.join(" and ")
+    )
 }
 
 /// What the agent says of a disk that is there.

@@ -2,7 +2,7 @@ use super::*;
 use berth_api::{Trouble, TroubleKind};
 use expect_test::{Expect, expect};
 
-/// One line each: `node n1 [label,...]`, `pool p1 [on=n1] [epoch=2] [cordoned] [lost]`,
+/// One line each: `node n1 [label,...]`, `pool p1 [on=n1] [epoch=2] [path=/pools/0] [cordoned] [lost]`,
 /// `report n1 p1 [Health]`.
 fn view(text: &str) -> View {
     let mut view = View::default();
@@ -23,6 +23,7 @@ fn view(text: &str) -> View {
                         ("cordoned", _) => pool.spec.cordoned = true,
                         ("lost", _) => pool.spec.lost = true,
                         ("on", node) => status.node = Some(node.to_owned()),
+                        ("path", path) => status.path = Some(path.to_owned()),
                         ("epoch", n) => status.epoch = n.parse().expect("a number"),
                         other => panic!("{other:?}"),
                     }
@@ -162,20 +163,71 @@ fn a_disk_that_moves_takes_its_grant_along() {
 }
 
 #[test]
-fn two_places_with_one_id_are_a_conflict_and_the_holder_stays() {
+fn a_second_report_takes_nothing_from_the_holder() {
     check(
         "node n1 p1
          node n2
          pool p1 on=n1 epoch=1
          report n1 p1
          report n2 p1",
-        expect![[r#"
-            p1 n1 1 Conflict: reported by n1:/pools/0 and n2:/pools/0; unmount the copy, or, where the disk moved and its old node is gone, delete the old Node object
-            status p1 False Now
-            labels n1 +{} -{"pool.berth.dev/p1"}
-        "#]],
+        expect![[r"
+            p1 n1 1 Granted: on n1
+            status p1 True Now
+        "]],
     );
-    // On one node too: a second mount or a copy of the filesystem.
+    // Nor does it when the holder's disk is in trouble, or a person cordoned it.
+    check(
+        "node n1 p1,p2
+         node n2
+         pool p1 on=n1 epoch=1 cordoned
+         pool p2 on=n1 epoch=1
+         report n1 p1
+         report n1 p2 ReadOnly
+         report n2 p1
+         report n2 p2",
+        expect![[r"
+            p1 n1 1 Cordoned: on n1; cordoned: no new volumes are placed here
+            p2 n1 1 Unhealthy: ReadOnly on n1
+            status p1 True Now
+            status p2 False Now
+        "]],
+    );
+    // Every pool of the cluster, by one node that lies.
+    let mut all = view(
+        "node n1
+         node n2
+         node n3
+         report n1 p1
+         report n2 p2",
+    );
+    while apply(&mut all) {}
+    let before = all.nodes.clone();
+    for pool in ["p1", "p2"] {
+        let lie = all.reports["n1"].pools[0].clone();
+        let lies = all.reports.entry("n3".to_owned()).or_default();
+        lies.pools.push(NodePool {
+            id: Some(pool.to_owned()),
+            ..lie
+        });
+    }
+    while apply(&mut all) {}
+    assert_eq!(all.nodes, before, "labels and so pods stay");
+    for pool in all.pools.values() {
+        let status = pool.status.clone().expect("written");
+        let holds = |type_| {
+            status
+                .conditions
+                .iter()
+                .any(|c| c.type_ == type_ && c.status == "True")
+        };
+        assert!(holds("Ready") && !holds("Unique"), "{status:?}");
+    }
+}
+
+#[test]
+fn two_places_are_a_conflict_where_none_holds_the_grant() {
+    // On one node: a second mount or a copy of the filesystem, and nothing tells which
+    // of the two was granted.
     check(
         "node n1 p1
          pool p1 on=n1 epoch=1
@@ -186,6 +238,17 @@ fn two_places_with_one_id_are_a_conflict_and_the_holder_stays() {
             status p1 False Now
             labels n1 +{} -{"pool.berth.dev/p1"}
         "#]],
+    );
+    // The path that was granted tells.
+    check(
+        "node n1 p1
+         pool p1 on=n1 epoch=1 path=/pools/1
+         report n1 p1
+         report n1 p1",
+        expect![[r"
+            p1 n1 1 Granted: on n1
+            status p1 True Now
+        "]],
     );
     // Nobody held it: nobody gets it.
     check(
@@ -198,6 +261,21 @@ fn two_places_with_one_id_are_a_conflict_and_the_holder_stays() {
             p1 - 0 Conflict: reported by n1:/pools/0 and n2:/pools/0; unmount the copy, or, where the disk moved and its old node is gone, delete the old Node object
             status p1 False Now
         "]],
+    );
+    // The holder lost its disk: two others cannot both have it.
+    check(
+        "node n1 p1
+         node n2
+         node n3
+         pool p1 on=n1 epoch=1
+         report n1 p1 LostMount
+         report n2 p1
+         report n3 p1",
+        expect![[r#"
+            p1 n1 1 Conflict: reported by n2:/pools/0 and n3:/pools/0; unmount the copy, or, where the disk moved and its old node is gone, delete the old Node object
+            status p1 False Now
+            labels n1 +{} -{"pool.berth.dev/p1"}
+        "#]],
     );
 }
 
@@ -321,4 +399,30 @@ fn what_changes_about_a_pool_is_told_once() {
             "!Missing no node reports it (last on n1); bring the disk or its node back, or set spec.lost"
         ]
     );
+}
+
+#[test]
+fn a_pool_that_is_reported_twice_is_told_of() {
+    let mut all = view(
+        "node n1
+         node n2
+         report n1 p1",
+    );
+    while apply(&mut all) {}
+    let before = all.pools["p1"].status.clone().unwrap_or_default();
+    let copy = all.reports["n1"].pools[0].clone();
+    let other = all.reports.entry("n2".to_owned()).or_default();
+    other.pools.push(copy);
+    apply(&mut all);
+    let after = all.pools["p1"].status.clone().unwrap_or_default();
+    let told = notices(&before, &after);
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(told[0].warning);
+    expect!["Conflict reported by n2:/pools/0 too, which is refused: unmount the copy there, or, where the disk moved and n1 is gone, delete Node n1"]
+        .assert_eq(&format!("{} {}", told[0].reason, told[0].text));
+    all.reports.remove("n2");
+    apply(&mut all);
+    let well = all.pools["p1"].status.clone().unwrap_or_default();
+    let told = notices(&after, &well);
+    assert!(told.len() == 1 && !told[0].warning, "{told:?}");
 }

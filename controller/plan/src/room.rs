@@ -200,6 +200,7 @@ mod tests {
                 standing: Standing::Granted,
                 message: String::new(),
                 report: Some(report(reported)),
+                refused: Vec::new(),
             };
             BTreeMap::from([("p1".to_owned(), grant)])
         };

@@ -19,7 +19,7 @@ use kube::{
 };
 use serde_json::{Value, json};
 
-use super::{publish, snapshots};
+use super::{publish, snapshots, sources};
 use crate::context::{CallError, Ctx, FIELD_MANAGER, bounded};
 
 /// One thing to do. Objects are as the decision saw them.
@@ -166,7 +166,10 @@ pub(super) async fn apply(ctx: &Ctx, work: Work) -> Done {
     let volumes: Api<Volume> = Api::all(ctx.client.clone());
     let pvs: Api<PersistentVolume> = Api::all(ctx.client.clone());
     match work {
-        Work::CreateVolume(volume) => create_volume(&volumes, volume).await,
+        Work::CreateVolume(volume) => {
+            sources::prove(ctx, &volume).await?;
+            create_volume(&volumes, volume).await
+        }
         Work::Adopt { volume, pv } => {
             // A PV that a cache still shows must not bring its volume back.
             let name = pv.name_any();

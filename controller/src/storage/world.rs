@@ -21,6 +21,7 @@ use super::{
     cache::{Cache, Key},
     slim::{self, SlimPod},
     snapshots::Snaps,
+    sources::Sourced,
     watch::News,
 };
 
@@ -37,6 +38,7 @@ pub(super) struct World {
     pub(super) pods: Cache<SlimPod>,
     pub(super) capacities: Cache<CSIStorageCapacity>,
     pub(super) snaps: Snaps,
+    pub(super) sourced: Sourced,
 
     claims_by_uid: BTreeMap<String, Key>,
     pvs_by_handle: BTreeMap<String, BTreeSet<String>>,
@@ -214,10 +216,14 @@ impl World {
             }
             let namespace = claim.namespace().unwrap_or_default();
             self.touch_peers(&namespace, &claim.name_any());
+            self.touch_copies_of(&namespace, &claim.name_any());
         }
     }
 
     fn pv_changed(&mut self, old: Option<&PersistentVolume>, new: Option<&PersistentVolume>) {
+        if let Some(claim) = new.or(old).and_then(pv::claim_ref) {
+            self.touch_copies_of(&claim.namespace, &claim.name);
+        }
         if let Some(old) = old
             && let Some(handle) = pv::handle(old)
         {
@@ -246,7 +252,8 @@ impl World {
             self.touch_snapshots_of(&name);
             self.dirty.insert(name);
             let claim = &volume.spec.claim;
-            self.touch_peers(&claim.namespace.clone(), &claim.name.clone());
+            self.touch_peers(&claim.namespace, &claim.name);
+            self.touch_copies_of(&claim.namespace, &claim.name);
         }
     }
 

@@ -144,6 +144,8 @@ pub mod parameter {
 pub mod condition {
     /// Pool, Volume: usable now.
     pub const READY: &str = "Ready";
+    /// Pool: no other place reports the same pool.
+    pub const UNIQUE: &str = "Unique";
     /// Set: every replica exists, is available and of the newest revision.
     pub const AVAILABLE: &str = "Available";
     /// Set: work is under way and nothing blocks it.
@@ -172,7 +174,7 @@ pub mod condition {
 pub mod reason {
     /// The pool is granted to its node and writable.
     pub const GRANTED: &str = "Granted";
-    /// Two nodes report one pool id.
+    /// Two places report one pool id.
     pub const CONFLICT: &str = "Conflict";
     /// The pool's directory is not the mount that it was registered as.
     pub const LOST_MOUNT: &str = "LostMount";

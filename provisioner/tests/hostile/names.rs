@@ -3,7 +3,9 @@
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
-use berth_provisioner::{ClaimRef, Error, PoolId, Publish, SnapshotSpec, Source, VolumeMode};
+use berth_provisioner::{
+    ClaimRef, Error, PoolId, Publish, SnapshotSpec, Source, VolumeMode, VolumeSpec,
+};
 
 use crate::support::{Disk, MIB, fingerprint};
 use crate::{Case, invalid};
@@ -105,6 +107,38 @@ pub(crate) fn names_that_could_leave_their_place_are_refused(disk: Disk) {
         .unwrap();
     rig.p().delete_snapshot(&longest).unwrap();
     rig.p().delete(&longest).unwrap();
+    case.ends();
+}
+
+/// Whatever made somebody ask for it.
+pub(crate) fn another_namespaces_volume_is_not_copied(disk: Disk) {
+    let case = Case::new(disk);
+    let rig = &case.rig;
+    let before = fingerprint(&rig.pool_dir());
+    let copy = |namespace: &str| {
+        let want = rig.want("c", 64 * MIB);
+        let claim = want.claim.clone().unwrap();
+        rig.p().create(
+            &rig.pool,
+            &VolumeSpec {
+                source: Some(Source::Volume("n".into())),
+                claim: Some(ClaimRef {
+                    namespace: namespace.into(),
+                    ..claim
+                }),
+                ..want
+            },
+        )
+    };
+    let answer = copy("evil");
+    assert!(
+        matches!(&answer, Err(Error::ForeignSource { id }) if id == "n"),
+        "{answer:?}"
+    );
+    assert_eq!(fingerprint(&rig.pool_dir()), before);
+    // The same copy within the namespace of its source is an ordinary one.
+    copy("default").unwrap();
+    rig.p().delete("c").unwrap();
     case.ends();
 }
 

@@ -16,7 +16,7 @@ use berth_e2e::{
     kubectl::Kubectl,
     steps::{
         backends, clients, data, disruption, health, limits, network, order, place, refusal,
-        rollout, shapes, snapshots, tables, tokens,
+        rollout, shapes, snapshots, tables, tenants, tokens,
     },
 };
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -63,6 +63,7 @@ const SIDE_BY_SIDE: &[(&str, Test)] = tests! {
     "block_volume_keeps_its_bytes_and_grows": |w, ns| backends::block_volume(&w.ctx, ns);
     "claim_is_copied": |w, ns| backends::claim_is_copied(&w.ctx, ns);
     "snapshot_restores_a_claim": |w, ns| snapshots::snapshot_restores_a_claim(&w.ctx, ns);
+    "another_namespaces_data_is_out_of_reach": |w, ns| tenants::another_namespaces_data_is_out_of_reach(&w.ctx, ns);
     "dns_of_each_ordinal": |w, ns| network::dns(&w.ctx, ns);
     "pod_proxy_and_service": |w, ns| network::proxy_and_service(&w.ctx, ns);
     "table_of_creations": |w, ns| tables::create(&w.ctx, ns);

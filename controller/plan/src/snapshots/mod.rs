@@ -248,6 +248,13 @@ fn missing(view: &View, content: Content) -> Found {
     let Some(volume) = view.volume else {
         return Found::Wrong(format!("there is no Volume {handle} to take a snapshot of"));
     };
+    // Upstream's snapshot-controller looks at claim and PersistentVolume before it makes
+    // a content; what the volume was made for, only its object tells.
+    if volume.spec.claim.namespace != content.0.spec.volume_snapshot_ref.namespace {
+        return Found::Wrong(format!(
+            "volume {handle} was made for a claim of another namespace, so no snapshot is taken of it here"
+        ));
+    }
     let phase = volume.status.as_ref().map(|s| s.phase).unwrap_or_default();
     if volume.spec.state == VolumeState::Deleted || phase != VolumePhase::Ready {
         return Found::Wrong(format!(

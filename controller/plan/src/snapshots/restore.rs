@@ -57,6 +57,11 @@ pub fn origin(
             "waiting for {what}: make it, where snapshots are installed in the cluster"
         ));
     };
+    if request.metadata.namespace != claim.metadata.namespace {
+        return Err(format!(
+            "{what}, is in another namespace; restore within one"
+        ));
+    }
     if request.metadata.deletion_timestamp.is_some() {
         return Err(format!("{what}, is being deleted: name another"));
     }
@@ -83,6 +88,13 @@ pub fn origin(
         return Err(format!(
             "{what}, and its content {} do not name each other",
             content.metadata.name.as_deref().unwrap_or_default()
+        ));
+    }
+    // Nor is the snapshot that its status names, unless its spec leads there too.
+    let handle = snapshot_of(content);
+    if handle.is_some() && handle != super::handle(content).as_deref() {
+        return Err(format!(
+            "{what}, has a content whose spec and status name two snapshots"
         ));
     }
     let told = content.status.as_ref();
@@ -216,6 +228,18 @@ mod tests {
             |a| a[CONTENT]["spec"]["volumeSnapshotRef"]["uid"] = json!("vs-2"),
             expect![
                 "its data source, VolumeSnapshot monday, and its content c do not name each other"
+            ],
+        );
+        check(
+            |a| a[CONTENT]["status"]["snapshotHandle"] = json!("snap-2"),
+            expect![
+                "its data source, VolumeSnapshot monday, has a content whose spec and status name two snapshots"
+            ],
+        );
+        check(
+            |a| a[REQUEST]["metadata"]["namespace"] = json!("victim"),
+            expect![
+                "its data source, VolumeSnapshot monday, is in another namespace; restore within one"
             ],
         );
         check(

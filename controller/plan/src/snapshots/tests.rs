@@ -63,6 +63,7 @@ impl World {
             standing: Standing::Granted,
             message: String::new(),
             report: None,
+            refused: Vec::new(),
         };
         let volume = json!({
             "apiVersion": "berth.dev/v1alpha1",
@@ -348,6 +349,12 @@ fn what_is_wrong_is_told_once() {
     check(
         &|w| w.volume = None,
         expect!["fail c: there is no Volume pvc-1 to take a snapshot of"],
+    );
+    check(
+        &|w| w.volume.as_mut().expect("there").spec.claim.namespace = "victim".to_owned(),
+        expect![
+            "fail c: volume pvc-1 was made for a claim of another namespace, so no snapshot is taken of it here"
+        ],
     );
     check(
         &|w| w.volume.as_mut().expect("there").status = None,

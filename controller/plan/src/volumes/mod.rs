@@ -7,6 +7,7 @@
 
 pub mod claim;
 pub mod class;
+pub mod clone;
 mod grow;
 mod health;
 pub mod pv;

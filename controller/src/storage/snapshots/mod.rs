@@ -12,17 +12,13 @@ use std::{
 use berth_api::{
     Snapshot, VolumeSnapshot, VolumeSnapshotClass, VolumeSnapshotContent, names::reason,
 };
-use berth_plan::{
-    snapshots::{self as plan, Step},
-    volumes::claim::{self, Source},
-};
-use k8s_openapi::api::core::v1::PersistentVolumeClaim;
+use berth_plan::snapshots::{self as plan, Step};
 use kube::{Resource, ResourceExt, runtime::watcher::Event};
 
 pub(super) use self::apply::Work;
 use super::{
     Loop,
-    cache::{Cache, Change, Key},
+    cache::{Cache, Change},
     world::World,
 };
 use crate::events::Kind;
@@ -50,8 +46,6 @@ pub(super) struct Snaps {
     by_handle: BTreeMap<String, BTreeSet<String>>,
     /// Snapshots that contents name, by the volume that they are of.
     by_volume: BTreeMap<String, BTreeSet<String>>,
-    /// Claims that wait to be restored from a VolumeSnapshot.
-    sourced: BTreeSet<Key>,
 }
 
 impl Snaps {
@@ -108,7 +102,7 @@ impl World {
             }
             News::Request(event) => {
                 if !self.snaps.requests.take(event).is_empty() {
-                    self.touch_sourced();
+                    self.touch_restores();
                 }
             }
             News::Class(event) => {
@@ -140,7 +134,7 @@ impl World {
         if let Some(snapshot) = new.or(old) {
             self.dirty.insert(format!("{KEY}{}", snapshot.name_any()));
         }
-        self.touch_sourced();
+        self.touch_restores();
     }
 
     fn content_changed(&mut self, (old, new): Change<VolumeSnapshotContent>) {
@@ -148,7 +142,7 @@ impl World {
             let handle = content.and_then(|content| self.snaps.index(&content, there));
             self.dirty.extend(handle.map(|h| format!("{KEY}{h}")));
         }
-        self.touch_sourced();
+        self.touch_restores();
     }
 
     fn snapshot_class_changed(
@@ -173,37 +167,13 @@ impl World {
         let known = snaps.snapshots.values().map(|s| s.name_any());
         let all = known.chain(snaps.by_handle.keys().cloned());
         self.dirty.extend(all.map(|name| format!("{KEY}{name}")));
-        self.touch_sourced();
+        self.touch_restores();
     }
 
     /// The snapshots of a volume.
     pub(super) fn touch_snapshots_of(&mut self, volume: &str) {
         let handles = self.snaps.by_volume.get(volume).into_iter().flatten();
         self.dirty.extend(handles.map(|h| format!("{KEY}{h}")));
-    }
-
-    /// Claims that wait for a snapshot.
-    fn touch_sourced(&mut self) {
-        for (namespace, name) in self.snaps.sourced.clone() {
-            self.touch_claim(&namespace, &name);
-        }
-    }
-
-    /// Keeps in mind which claims wait for a snapshot.
-    pub(super) fn note_sourced(
-        &mut self,
-        old: Option<&PersistentVolumeClaim>,
-        new: Option<&PersistentVolumeClaim>,
-    ) {
-        let Some(claim) = new.or(old) else { return };
-        let key = (claim.namespace().unwrap_or_default(), claim.name_any());
-        let waits = |claim: &PersistentVolumeClaim| {
-            claim::is_open(claim) && matches!(claim::source(claim), Ok(Some(Source::Snapshot(_))))
-        };
-        match new.is_some_and(waits) {
-            true => self.snaps.sourced.insert(key),
-            false => self.snaps.sourced.remove(&key),
-        };
     }
 }
 

@@ -17,6 +17,7 @@ pub mod shapes;
 pub mod snapshots;
 pub mod tables;
 pub mod takeover;
+pub mod tenants;
 pub mod tokens;
 
 use anyhow::{Result, ensure};

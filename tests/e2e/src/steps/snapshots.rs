@@ -15,6 +15,7 @@ use super::{
     data::{claim_manifest, files_named},
     expect_file,
     refusal::{expect_event, user_away_from, user_of},
+    tenants,
     tokens::only_its_agent_writes,
     write,
 };
@@ -54,6 +55,9 @@ pub async fn snapshot_restores_a_claim(ctx: &Ctx, ns: &str) -> Result<()> {
     write(ctx, ns, "user-of-first", "/data/file", "tuesday").await?;
 
     refusals(ctx, ns).await?;
+    let victim = ctx.volume_of(ns, "first").await?.metadata.name;
+    let victim = victim.context("a stored Volume has a name")?;
+    tenants::snapshots_are_out_of_reach(ctx, ns, &class, &victim, &content).await?;
 
     // The scheduler's first choice is a node where the snapshot is not.
     let pod = user_away_from("second", &home);

@@ -12,7 +12,10 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::{data::claim_manifest, refusal::user_of};
-use crate::ctx::{Ctx, SYSTEM, node_of};
+use crate::{
+    ctx::{Ctx, SYSTEM, node_of},
+    wait::{check, until},
+};
 
 /// One node's agent cannot write another node's objects; a token without a node
 /// cannot write any.
@@ -40,12 +43,15 @@ where
     let other = others.next().context("there is another node with pools")?;
     let kind = K::kind(&());
     let own = bound_token(ctx, node).await?;
+    let account = format!("{kind}-{name}").to_lowercase();
+    let renamed = renamed_account(ctx, &account).await?;
     try_write::<K>(ctx, &own, name)
         .await
         .with_context(|| format!("the agent cannot write {kind} {name} of its own node"))?;
     for (what, token) in [
         ("another node's agent", bound_token(ctx, other).await?),
         ("a token without a node", token(ctx, None).await?),
+        ("the account of another name and namespace", renamed),
     ] {
         match try_write::<K>(ctx, &token, name).await {
             Ok(()) => bail!("{what} may write {kind} {name}"),
@@ -57,6 +63,10 @@ where
                 );
             }
         }
+    }
+    for kind in ["clusterrolebinding", "serviceaccount"] {
+        let delete = ["-n", "default", "delete", kind, &account];
+        ctx.kubectl.run(&delete).await?;
     }
     Ok(())
 }
@@ -86,6 +96,42 @@ where
         .patch_status(name, &dry_run, &Patch::Merge(&patch))
         .await?;
     Ok(())
+}
+
+/// The token of an account with the agents' rights that an overlay could have made,
+/// used from no node.
+async fn renamed_account(ctx: &Ctx, name: &str) -> Result<String> {
+    let account = json!({
+        "apiVersion": "v1", "kind": "ServiceAccount",
+        "metadata": {"name": name},
+    });
+    let binding = json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding",
+        "metadata": {"name": name},
+        "roleRef": {
+            "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "berth-agent",
+        },
+        "subjects": [{"kind": "ServiceAccount", "name": name, "namespace": "default"}],
+    });
+    for object in [account, binding] {
+        ctx.apply("default", &object).await?;
+    }
+    let user = format!("--as=system:serviceaccount:default:{name}");
+    let can = [
+        "auth",
+        "can-i",
+        "patch",
+        "nodestorages.berth.dev",
+        "--subresource=status",
+        &user,
+    ];
+    until(&format!("{name} to have the agents' rights"), async || {
+        let answer = ctx.kubectl.run(&can).await;
+        check(answer.is_ok(), || format!("{answer:?}"))
+    })
+    .await?;
+    let create = ["-n", "default", "create", "token", name];
+    Ok(ctx.kubectl.run(&create).await?.trim().to_owned())
 }
 
 /// A token as the agent of a node has it.

@@ -43,6 +43,7 @@ impl World {
                 free: Bytes(10 * GI),
                 volumes: 0,
             }),
+            refused: Vec::new(),
         };
         let labels = [(names::pool_label("p1"), "present".to_owned())].into();
         let mut world = Self {

@@ -1,0 +1,258 @@
+//! What a claim starts from that asks for another claim's data.
+//!
+//! A claim's `dataSource` and `volumeName` are free text of whoever may create claims
+//! in a namespace: they are a wish. Whose data a volume holds is shown by objects that
+//! such a person cannot write: the PersistentVolume's `claimRef` and the Volume. Both
+//! must name the source claim by UID before its data is copied. external-provisioner
+//! asks the same of claim and PersistentVolume ("claim in dataSource not bound or
+//! invalid").
+
+use berth_api::{ClaimRef, Volume, VolumeSource, VolumeState};
+use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
+
+use super::{claim, pv};
+use crate::snapshots::restore::Origin;
+
+/// The objects between a claim and the data that it asks for, as they are now.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Chain<'a> {
+    /// The claim that is named as the source.
+    pub claim: Option<&'a PersistentVolumeClaim>,
+    /// The PersistentVolume that it names.
+    pub pv: Option<&'a PersistentVolume>,
+    /// The Volume that this PersistentVolume has as its handle.
+    pub volume: Option<&'a Volume>,
+}
+
+/// What `claim` starts from, which names the claim `name` of its own namespace.
+///
+/// # Errors
+/// What is waited for, or wrong, as a sentence for the claim's event. It says nothing
+/// of a volume that is not the source claim's.
+pub fn origin(
+    claim: &PersistentVolumeClaim,
+    name: &str,
+    chain: &Chain<'_>,
+) -> Result<Origin, String> {
+    let what = format!("its data source, claim {name}");
+    let Some(source) = chain.claim else {
+        return Err(format!("waiting for {what}: make it"));
+    };
+    if source.metadata.namespace != claim.metadata.namespace {
+        return Err(format!("{what}, is in another namespace; copy within one"));
+    }
+    if source.metadata.deletion_timestamp.is_some() {
+        return Err(format!("{what}, is being deleted: name another"));
+    }
+    let bound = chain.pv.filter(|pv| is_bound(source, pv));
+    let Some(pv) = bound else {
+        return Err(format!("waiting for {what}, to be bound"));
+    };
+    let Some(volume) = pv::handle(pv).and(chain.volume) else {
+        return Err(format!("its data source {name} is no volume of Berth's"));
+    };
+    let spec = &volume.spec;
+    if !is_of(source, &spec.claim) {
+        return Err(format!(
+            "{what}, was bound to a volume that was made for another claim, so it is not copied; \
+             copy the files with a pod that mounts both claims"
+        ));
+    }
+    if spec.state == VolumeState::Deleted {
+        return Err(format!("{what}, is being erased: name another"));
+    }
+    match claim::unlike(claim, name, spec.mode, spec.size) {
+        Some(text) => Err(text),
+        None => Ok(Origin {
+            pool: spec.pool.clone(),
+            node: spec.node.clone(),
+            source: VolumeSource {
+                snapshot: None,
+                volume: volume.metadata.name.clone(),
+            },
+        }),
+    }
+}
+
+/// Whether claim and PersistentVolume are bound to one another, by both their words.
+fn is_bound(claim: &PersistentVolumeClaim, pv: &PersistentVolume) -> bool {
+    let phase = claim.status.as_ref().and_then(|s| s.phase.as_deref());
+    let phase_of_pv = pv.status.as_ref().and_then(|s| s.phase.as_deref());
+    phase == Some("Bound")
+        && phase_of_pv == Some("Bound")
+        && claim::volume_name(claim).is_some_and(|n| Some(n) == pv.metadata.name.as_deref())
+        && pv::claim_ref(pv).is_some_and(|reference| is_of(claim, &reference))
+}
+
+/// Whether a reference is to this very claim.
+fn is_of(claim: &PersistentVolumeClaim, reference: &ClaimRef) -> bool {
+    let uid = claim::uid(claim);
+    !uid.is_empty()
+        && reference.uid == uid
+        && claim.metadata.namespace.as_ref() == Some(&reference.namespace)
+        && claim.metadata.name.as_ref() == Some(&reference.name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use expect_test::{Expect, expect};
+    use serde_json::{Value, json};
+
+    /// The claim that asks, the source, its PersistentVolume and its Volume, all well.
+    fn well() -> [Value; 4] {
+        [
+            json!({
+                "metadata": {"name": "copy", "namespace": "shop", "uid": "u-copy"},
+                "spec": {"resources": {"requests": {"storage": "1Gi"}}},
+            }),
+            json!({
+                "metadata": {"name": "data", "namespace": "shop", "uid": "u1"},
+                "spec": {"volumeName": "pvc-u1"},
+                "status": {"phase": "Bound"},
+            }),
+            json!({
+                "metadata": {"name": "pvc-u1"},
+                "spec": {
+                    "csi": {"driver": berth_api::DRIVER, "volumeHandle": "pvc-u1"},
+                    "claimRef": {"namespace": "shop", "name": "data", "uid": "u1"},
+                },
+                "status": {"phase": "Bound"},
+            }),
+            json!({
+                "apiVersion": "berth.dev/v1alpha1", "kind": "Volume",
+                "metadata": {"name": "pvc-u1"},
+                "spec": {
+                    "pool": "p1", "node": "n1", "size": "1Gi",
+                    "claim": {"namespace": "shop", "name": "data", "uid": "u1"},
+                },
+            }),
+        ]
+    }
+
+    const CLAIM: usize = 0;
+    const SOURCE: usize = 1;
+    const PV: usize = 2;
+    const VOLUME: usize = 3;
+
+    fn outcome(change: impl Fn(&mut [Value; 4])) -> Result<Origin, String> {
+        let mut all = well();
+        change(&mut all);
+        let [claim, source, pv, volume] = all;
+        fn read<T: serde::de::DeserializeOwned>(value: Value) -> Option<T> {
+            (!value.is_null()).then(|| serde_json::from_value(value).expect("an object"))
+        }
+        let (source, pv, volume) = (read(source), read(pv), read(volume));
+        let chain = Chain {
+            claim: source.as_ref(),
+            pv: pv.as_ref(),
+            volume: volume.as_ref(),
+        };
+        let claim = read(claim).expect("a claim");
+        origin(&claim, "data", &chain)
+    }
+
+    fn check(change: impl Fn(&mut [Value; 4]), expected: Expect) {
+        expected.assert_eq(&match outcome(change) {
+            Ok(origin) => format!(
+                "{} in {} on {}",
+                origin.source.volume.unwrap_or_default(),
+                origin.pool,
+                origin.node
+            ),
+            Err(text) => text,
+        });
+    }
+
+    #[test]
+    fn what_a_copy_starts_from() {
+        check(|_| {}, expect!["pvc-u1 in p1 on n1"]);
+        check(
+            |a| a[SOURCE] = Value::Null,
+            expect!["waiting for its data source, claim data: make it"],
+        );
+        check(
+            |a| a[SOURCE]["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z"),
+            expect!["its data source, claim data, is being deleted: name another"],
+        );
+        check(
+            |a| a[PV]["spec"]["csi"]["driver"] = json!("other.example"),
+            expect!["its data source data is no volume of Berth's"],
+        );
+        check(
+            |a| a[VOLUME] = Value::Null,
+            expect!["its data source data is no volume of Berth's"],
+        );
+        check(
+            |a| a[VOLUME]["spec"]["state"] = json!("Deleted"),
+            expect!["its data source, claim data, is being erased: name another"],
+        );
+        check(
+            |a| a[CLAIM]["spec"]["resources"]["requests"]["storage"] = json!("1023Mi"),
+            expect!["its data source data has 1Gi: ask for as much, or more"],
+        );
+        check(
+            |a| a[CLAIM]["spec"]["volumeMode"] = json!("Block"),
+            expect!["its data source data is of volumeMode Filesystem"],
+        );
+    }
+
+    /// A claim that merely names somebody's volume is not bound to it.
+    #[test]
+    fn a_wish_is_no_proof() {
+        let waiting = || expect!["waiting for its data source, claim data, to be bound"];
+        check(
+            |a| a[SOURCE]["status"] = json!({"phase": "Pending"}),
+            waiting(),
+        );
+        check(|a| a[SOURCE]["status"] = Value::Null, waiting());
+        check(|a| a[PV] = Value::Null, waiting());
+        check(|a| a[PV]["status"]["phase"] = json!("Released"), waiting());
+        check(|a| a[PV]["spec"]["claimRef"] = Value::Null, waiting());
+        check(
+            |a| a[SOURCE]["spec"] = json!({"volumeName": "another"}),
+            waiting(),
+        );
+        // What the claim says of itself is believed in nothing that the PV denies.
+        for (field, other) in [("namespace", "victim"), ("name", "theirs"), ("uid", "u2")] {
+            check(
+                |a| a[PV]["spec"]["claimRef"][field] = json!(other),
+                waiting(),
+            );
+        }
+    }
+
+    /// A PersistentVolume of one's own with the handle of somebody's volume.
+    #[test]
+    fn a_foreign_handle_gives_nothing() {
+        let refused = || {
+            expect![
+                "its data source, claim data, was bound to a volume that was made for another claim, so it is not copied; copy the files with a pod that mounts both claims"
+            ]
+        };
+        for (field, other) in [("namespace", "victim"), ("name", "theirs"), ("uid", "u2")] {
+            check(
+                |a| a[VOLUME]["spec"]["claim"][field] = json!(other),
+                refused(),
+            );
+        }
+        check(
+            |a| a[SOURCE]["metadata"]["namespace"] = json!("victim"),
+            expect!["its data source, claim data, is in another namespace; copy within one"],
+        );
+    }
+
+    /// Whatever a refusal says, it says nothing of the other's volume.
+    #[test]
+    fn refusals_give_nothing_away() {
+        let text = outcome(|a| {
+            a[VOLUME]["spec"]["claim"] =
+                json!({"namespace": "victim", "name": "secret", "uid": "u2"});
+            a[VOLUME]["spec"]["size"] = json!("7Gi");
+        })
+        .expect_err("refused");
+        for secret in ["victim", "secret", "7Gi", "p1", "n1"] {
+            assert!(!text.contains(secret), "{text:?} tells of {secret}");
+        }
+    }
+}
