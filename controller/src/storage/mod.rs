@@ -11,6 +11,7 @@ mod apply;
 mod cache;
 mod explain;
 mod publish;
+mod queue;
 mod round;
 mod slim;
 mod snapshots;
@@ -34,6 +35,7 @@ use tokio::{
 
 use self::{
     apply::{Failure, Put, Work},
+    queue::{Item, Queue},
     world::World,
 };
 use crate::{
@@ -46,18 +48,15 @@ pub use explain::explain;
 /// Writes under way at once; the API server's own fairness governs beyond that.
 const AT_ONCE: usize = 64;
 
-/// Longest pause between two tries of one object.
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
-
 /// Changes taken in before a round, at most: a flood must not keep decisions off.
 const BATCH: usize = 1000;
 
 /// Held figures are looked at no more often than this, however many there are.
 const HELD: Duration = Duration::from_millis(100);
 
-/// What one write answered, with the object's key.
+/// What one write answered.
 struct Answer {
-    key: String,
+    item: Item,
     result: Result<Vec<Put>, Failure>,
 }
 
@@ -68,20 +67,15 @@ struct Loop {
     owner: Option<OwnerReference>,
     permits: Arc<Semaphore>,
     tasks: JoinSet<Answer>,
-    /// Keys whose write is under way.
-    busy: BTreeSet<String>,
-    /// Failed tries in a row, by key.
-    attempts: BTreeMap<String, u32>,
-    /// When to look at a key again.
-    timers: BTreeSet<(Instant, String)>,
+    queue: Queue,
     /// Volumes whose claims wait for room.
     waiting: BTreeSet<String>,
     /// When the scheduler was asked again for a claim, and how often.
     asked: BTreeMap<String, (Instant, u32)>,
     /// Since when a claim is on another node than its pod's other claims.
     split: BTreeMap<String, Instant>,
-    /// The pace of each Pool's status and each capacity object, by key.
-    paces: BTreeMap<String, Pace>,
+    /// The pace of each Pool's status and each capacity object.
+    paces: BTreeMap<Item, Pace>,
     /// Capacity objects that a claim waits for: it is taken back from its node
     /// once the scheduler can know why.
     awaited: BTreeSet<String>,
@@ -101,7 +95,7 @@ pub async fn run(ctx: Arc<Ctx>) -> anyhow::Result<()> {
     let mut state = Loop::new(ctx.clone(), owner);
     let mut known = false;
     loop {
-        let timer = state.next_timer();
+        let timer = state.queue.next_timer();
         tokio::select! {
             () = ctx.shutdown.cancelled() => break,
             item = news.next() => match item {
@@ -156,9 +150,7 @@ impl Loop {
             world: World::default(),
             permits: Arc::new(Semaphore::new(AT_ONCE)),
             tasks: JoinSet::new(),
-            busy: BTreeSet::new(),
-            attempts: BTreeMap::new(),
-            timers: BTreeSet::new(),
+            queue: Queue::default(),
             waiting: BTreeSet::new(),
             asked: BTreeMap::new(),
             split: BTreeMap::new(),
@@ -169,36 +161,28 @@ impl Loop {
         }
     }
 
-    fn next_timer(&self) -> Option<Instant> {
-        self.timers.first().map(|(at, _)| *at)
-    }
-
-    /// Looks at `key` again at `at`.
-    fn look_again(&mut self, key: &str, at: Instant) {
-        self.timers.insert((at, key.to_owned()));
-    }
-
     /// Marks what is due at `now`.
     fn wake(&mut self, now: Instant) {
-        while let Some((at, key)) = self.timers.first().cloned() {
-            if at > now {
-                break;
-            }
-            self.timers.remove(&(at, key.clone()));
-            match key.split_once(':') {
-                Some(("pool" | "node", _)) => self.pools_due = true,
-                Some(("capacity", _)) => self.capacities_due = true,
-                _ => {
-                    self.world.dirty.insert(key);
-                }
+        while let Some(item) = self.queue.pop(now) {
+            self.is_due(item);
+        }
+    }
+
+    /// Has an item looked at in the next round.
+    fn is_due(&mut self, item: Item) {
+        match item {
+            Item::Pool(_) | Item::NodeLabels(_) | Item::Pools => self.pools_due = true,
+            Item::Capacity(_) | Item::Capacities => self.capacities_due = true,
+            Item::Volume(_) | Item::Snapshot(_) => {
+                self.world.dirty.insert(item);
             }
         }
     }
 
     /// Whether a status that changed may be written now; if not, until when it is
     /// held.
-    fn pace(&mut self, key: &str, hurry: Hurry, now: Instant) -> Result<(), Instant> {
-        let pace = self.paces.entry(key.to_owned()).or_default();
+    fn pace(&mut self, item: &Item, hurry: Hurry, now: Instant) -> Result<(), Instant> {
+        let pace = self.paces.entry(item.clone()).or_default();
         let due = pace.due(hurry, now);
         if due > now {
             return Err(due);
@@ -207,27 +191,26 @@ impl Loop {
         Ok(())
     }
 
-    /// Looks at all keys of a kind again when the first held one is due.
-    fn look_again_at_held(&mut self, kind: &str, due: Option<Instant>, now: Instant) {
+    /// Looks at all items of a kind again when the first held one is due.
+    fn look_again_at_held(&mut self, all: Item, due: Option<Instant>, now: Instant) {
         if let Some(due) = due {
-            self.look_again(kind, due.max(now + HELD));
+            self.queue.look_again(all, due.max(now + HELD));
         }
     }
 
-    /// Starts a write for `key`, which is not looked at until it is answered.
-    fn start(&mut self, key: String, work: Work) {
+    /// Starts a write.
+    fn start(&mut self, item: Item, work: Work) {
         let (ctx, permits) = (self.ctx.clone(), self.permits.clone());
-        self.busy.insert(key.clone());
+        self.queue.begin(item.clone());
         self.tasks.spawn(async move {
             let _permit = permits.acquire().await;
             let result = apply::apply(&ctx, work).await;
-            Answer { key, result }
+            Answer { item, result }
         });
     }
 
     fn answered(&mut self, answer: Result<Answer, JoinError>) -> anyhow::Result<()> {
-        let Answer { key, result } = answer?;
-        self.busy.remove(&key);
+        let Answer { item, result } = answer?;
         let outcome = match &result {
             Ok(_) => Outcome::Done,
             Err(failure) if failure.is_conflict() => Outcome::Conflict,
@@ -236,37 +219,35 @@ impl Loop {
         self.ctx.metrics.wrote(LoopName::Storage, outcome);
         match result {
             Ok(puts) => {
-                self.attempts.remove(&key);
+                self.queue.done(&item);
                 for put in puts {
                     self.put(put);
                 }
             }
             Err(failure) => {
                 // What we assumed to be placed is not, as far as we know.
-                if self.world.assumed.remove(&key).is_some() {
+                if let Item::Volume(name) = &item
+                    && self.world.assumed.remove(name).is_some()
+                {
                     self.world.rooms_dirty = true;
                 }
-                let attempts = self.attempts.entry(key.clone()).or_default();
-                *attempts += 1;
-                let pause = pause(*attempts);
+                let pause = self.queue.failed(item.clone(), Instant::now());
                 if failure.is_conflict() {
-                    tracing::debug!(key, reason = failure.chain(), "decided anew");
+                    tracing::debug!(?item, reason = failure.chain(), "decided anew");
                 } else {
                     tracing::warn!(
-                        key,
+                        ?item,
                         error = failure.chain(),
                         ?pause,
                         "not done; tried again"
                     );
                 }
-                self.look_again(&key, Instant::now() + pause);
             }
         }
-        // Changes that came while the write was under way were put off.
-        match key.split_once(':') {
-            Some(("pool" | "node", _)) => self.pools_due = true,
-            Some(("capacity", _)) => self.capacities_due = true,
-            _ => {}
+        // Changes that came while the write was under way were put off; those of
+        // volumes and snapshots were kept.
+        if !matches!(item, Item::Volume(_) | Item::Snapshot(_)) {
+            self.is_due(item);
         }
         Ok(())
     }
@@ -282,23 +263,5 @@ impl Loop {
             Put::Snapshot(object) => self.world.put_snapshot(*object),
             Put::Content(object) => self.world.put_content(*object),
         }
-    }
-}
-
-/// Pause after the n-th failure in a row: 100 ms, doubling.
-fn pause(attempts: u32) -> Duration {
-    let factor = 1u32 << attempts.saturating_sub(1).min(16);
-    (Duration::from_millis(100) * factor).min(LONGEST_PAUSE)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pauses_grow_to_a_limit() {
-        assert_eq!(pause(1), Duration::from_millis(100));
-        assert_eq!(pause(4), Duration::from_millis(800));
-        assert_eq!(pause(99), LONGEST_PAUSE);
     }
 }

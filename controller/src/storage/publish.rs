@@ -34,6 +34,7 @@ use serde_json::{Value, json};
 use super::{
     Loop,
     apply::{Done, Failure, Put, Work, patch, post, same},
+    queue::Item,
     watch::DRIVER_LABEL,
 };
 use crate::{
@@ -63,18 +64,19 @@ impl Loop {
         let mut held: Option<Instant> = None;
         let mut changed = BTreeSet::new();
         for write in writes {
-            let (key, there) = match &write {
+            let (item, there) = match &write {
                 pools::Write::Create { id } | pools::Write::Status { id, .. } => {
-                    (format!("pool:{id}"), self.world.pools.get("", id).cloned())
+                    let there = self.world.pools.get("", id).cloned();
+                    (Item::Pool(id.clone()), there)
                 }
-                pools::Write::Labels { node, .. } => (format!("node:{node}"), None),
+                pools::Write::Labels { node, .. } => (Item::NodeLabels(node.clone()), None),
             };
-            changed.insert(key.clone());
-            if self.busy.contains(&key) || self.is_pausing(&key) {
+            changed.insert(item.clone());
+            if self.queue.is_busy(&item) || self.queue.is_pausing(&item) {
                 continue;
             }
             if let pools::Write::Status { id, status, hurry } = &write {
-                if let Err(due) = self.pace(&key, *hurry, now) {
+                if let Err(due) = self.pace(&item, *hurry, now) {
                     held = held.into_iter().chain([due]).min();
                     continue;
                 }
@@ -85,17 +87,17 @@ impl Loop {
                     self.tell_of_pool(there.as_deref(), status);
                 }
             }
-            self.start(key, Work::Pool { write, there });
+            self.start(item, Work::Pool { write, there });
         }
         let pools = &self.world.pools;
-        self.paces.retain(|key, pace| {
-            if key.starts_with("pool:") && !changed.contains(key) {
+        self.paces.retain(|item, pace| {
+            let Item::Pool(id) = item else { return true };
+            if !changed.contains(item) {
                 pace.settled();
             }
-            let id = key.strip_prefix("pool:");
-            id.is_none_or(|id| pools.get("", id).is_some())
+            pools.get("", id).is_some()
         });
-        self.look_again_at_held("pool:", held, now);
+        self.look_again_at_held(Item::Pools, held, now);
     }
 
     /// Events on a pool whose status is about to change.
@@ -126,15 +128,15 @@ impl Loop {
             let name = capacity::object_name(&class, &node);
             let there = unneeded.remove(&name);
             let told = there.as_deref().and_then(told);
-            let key = format!("capacity:{name}");
+            let item = Item::Capacity(name.clone());
             if told == Some(figures) {
                 self.awaited.remove(&name);
-                if let Some(pace) = self.paces.get_mut(&key) {
+                if let Some(pace) = self.paces.get_mut(&item) {
                     pace.settled();
                 }
                 continue;
             }
-            if self.busy.contains(&key) || self.is_pausing(&key) {
+            if self.queue.is_busy(&item) || self.queue.is_pausing(&item) {
                 continue;
             }
             let hurry = match self.awaited.contains(&name) {
@@ -144,7 +146,7 @@ impl Loop {
                     capacity::hurry(told, figures, sizes)
                 }
             };
-            if let Err(due) = self.pace(&key, hurry, now) {
+            if let Err(due) = self.pace(&item, hurry, now) {
                 held = held.into_iter().chain([due]).min();
                 continue;
             }
@@ -162,15 +164,15 @@ impl Loop {
                 wanted: Box::new(wanted),
                 there: there.is_some(),
             };
-            self.start(key, work);
+            self.start(item, work);
         }
-        self.look_again_at_held("capacity:", held, now);
+        self.look_again_at_held(Item::Capacities, held, now);
         for (name, object) in unneeded {
-            let key = format!("capacity:{name}");
+            let item = Item::Capacity(name.clone());
             self.awaited.remove(&name);
-            self.paces.remove(&key);
-            if !self.busy.contains(&key) && !self.is_pausing(&key) {
-                self.start(key, Work::DropCapacity(object));
+            self.paces.remove(&item);
+            if !self.queue.is_busy(&item) && !self.queue.is_pausing(&item) {
+                self.start(item, Work::DropCapacity(object));
             }
         }
     }

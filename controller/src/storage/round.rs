@@ -16,7 +16,7 @@ use k8s_openapi::api::core::v1::{ObjectReference, PersistentVolumeClaim};
 use kube::{Resource, ResourceExt};
 use serde_json::json;
 
-use super::{Loop, apply::Work, slim, snapshots, world::World};
+use super::{Loop, apply::Work, queue::Item, slim, world::World};
 use crate::events::Kind;
 
 /// How long claims of one pod may be on different nodes before all are taken back.
@@ -192,19 +192,27 @@ impl Loop {
         self.pools_due |= refreshed.pools;
         self.capacities_due |= refreshed.rooms | self.world.capacities_dirty;
         if refreshed.rooms || std::mem::take(&mut self.world.capacities_dirty) {
-            self.world.dirty.extend(std::mem::take(&mut self.waiting));
+            let waiting = std::mem::take(&mut self.waiting);
+            self.world
+                .dirty
+                .extend(waiting.into_iter().map(Item::Volume));
         }
         for (namespace, name) in std::mem::take(&mut self.world.gone) {
             self.ctx.waits.set(&namespace, &name, None);
         }
         let dirty = std::mem::take(&mut self.world.dirty);
         let (busy, due): (BTreeSet<_>, BTreeSet<_>) =
-            dirty.into_iter().partition(|name| self.busy.contains(name));
+            dirty.into_iter().partition(|item| self.queue.is_busy(item));
         self.world.dirty = busy;
-        for name in due {
+        for item in due {
             // A group that was placed in this round covers several.
-            if !self.busy.contains(&name) {
-                self.decide(&name);
+            if self.queue.is_busy(&item) {
+                continue;
+            }
+            match item {
+                Item::Volume(name) => self.decide(&name),
+                Item::Snapshot(name) => self.decide_snapshot(&name),
+                other => self.is_due(other),
             }
         }
         // Placements of this round count for the next one.
@@ -223,14 +231,12 @@ impl Loop {
     }
 
     fn decide(&mut self, name: &str) {
-        if let Some(snapshot) = name.strip_prefix(snapshots::KEY) {
-            return self.decide_snapshot(name, snapshot);
-        }
+        let item = Item::Volume(name.to_owned());
         let (decision, claim) = self.world.decide(name);
         let volume = self.world.volumes.get("", name).cloned();
         let pv = self.world.pvs_of(name).into_iter().next();
         if decision.step == Step::Nothing {
-            self.attempts.remove(name);
+            self.queue.done(&item);
         }
         // Without a volume, the text comes from looking for room, below.
         if let Some(claim) = claim.as_ref().filter(|_| volume.is_some() || pv.is_some()) {
@@ -245,7 +251,6 @@ impl Loop {
             }
             self.split.remove(name);
         }
-        let key = name.to_owned();
         let work = match (decision.step, volume, pv) {
             (Step::Nothing, volume, pv) => {
                 if let Some(claim) = claim.filter(|_| volume.is_none() && pv.is_none()) {
@@ -313,7 +318,7 @@ impl Loop {
                 return;
             }
         };
-        self.start(key, work);
+        self.start(item, work);
     }
 
     /// An open claim that is not due: why it waits, and why a scheduler finds no
@@ -351,11 +356,12 @@ impl Loop {
         let now = Instant::now();
         let due = *self.split.entry(name.to_owned()).or_insert(now) + SPLIT;
         if now < due {
-            return self.look_again(name, due);
+            return self.queue.look_again(Item::Volume(name.to_owned()), due);
         }
         self.split.remove(name);
         let claim = claim.clone();
-        self.start(name.to_owned(), Work::Select { claim, node: None });
+        let item = Item::Volume(name.to_owned());
+        self.start(item, Work::Select { claim, node: None });
     }
 
     fn place(&mut self, name: &str, claim: &Arc<PersistentVolumeClaim>) {
@@ -372,13 +378,10 @@ impl Loop {
                 return self.wait(claim, Some(&wait));
             }
         };
-        let keys = group
-            .members
-            .iter()
-            .map(|m| names::volume_name(claim::uid(m)));
-        if keys.clone().any(|key| self.busy.contains(&key)) {
+        let mut members = group.members.iter();
+        if members.any(|member| self.queue.is_busy(&item_of(member))) {
             // Its answer brings us back here.
-            self.world.dirty.insert(name.to_owned());
+            self.world.dirty.insert(Item::Volume(name.to_owned()));
             return;
         }
         match place::place(&group.request, &self.world.rooms) {
@@ -406,7 +409,7 @@ impl Loop {
         };
         self.tell(Some(member), None, &notice);
         tracing::info!(volume = %name, pool, node, "placed");
-        self.start(name, Work::CreateVolume(volume));
+        self.start(Item::Volume(name), Work::CreateVolume(volume));
     }
 
     /// No pool on the node: the scheduler is asked again, once it can know.
@@ -430,19 +433,14 @@ impl Loop {
             let (last, times) = self.asked.get(&name).copied().unwrap_or((now, 0));
             let due = last + ask_pause(times);
             if due > now {
-                self.look_again(&name, due);
+                self.queue.look_again(Item::Volume(name), due);
                 continue;
             }
             self.asked.insert(name.clone(), (now, times + 1));
             let claim = member.clone();
             let node = group.home.clone().filter(|home| *home != node);
-            self.start(name, Work::Select { claim, node });
+            self.start(Item::Volume(name), Work::Select { claim, node });
         }
-    }
-
-    /// A failed write whose next try is still to come.
-    pub(super) fn is_pausing(&self, key: &str) -> bool {
-        self.attempts.contains_key(key) && self.timers.iter().any(|(_, k)| k == key)
     }
 
     fn wait(&self, claim: &PersistentVolumeClaim, text: Option<&str>) {
@@ -475,6 +473,11 @@ impl Loop {
         let events = &self.ctx.events;
         events.publish(about, kind, notice.reason, &notice.text);
     }
+}
+
+/// The item of a claim's volume.
+fn item_of(claim: &PersistentVolumeClaim) -> Item {
+    Item::Volume(names::volume_name(claim::uid(claim)))
 }
 
 /// Pause before the scheduler is asked again for the n-th time: none, then one

@@ -19,6 +19,7 @@ use kube::{ResourceExt, core::PartialObjectMeta};
 
 use super::{
     cache::{Cache, Key},
+    queue::Item,
     slim::{self, SlimPod},
     snapshots::Snaps,
     sources::Sourced,
@@ -44,8 +45,8 @@ pub(super) struct World {
     pvs_by_handle: BTreeMap<String, BTreeSet<String>>,
     pods_by_claim: BTreeMap<Key, BTreeSet<String>>,
 
-    /// Volumes (by name) to look at.
-    pub(super) dirty: BTreeSet<String>,
+    /// What is to be looked at.
+    pub(super) dirty: BTreeSet<Item>,
     /// Claims that are gone, so that nothing is told of them any more.
     pub(super) gone: Vec<Key>,
     /// Grants are to be computed anew.
@@ -208,11 +209,11 @@ impl World {
         }
         self.note_sourced(old, new);
         for claim in [old, new].into_iter().flatten() {
-            self.dirty.insert(names::volume_name(claim::uid(claim)));
+            self.touch_volume(names::volume_name(claim::uid(claim)));
             if let Some(pv) = claim::volume_name(claim)
                 && let Some(handle) = self.pvs.get("", pv).and_then(|pv| pv::handle(pv))
             {
-                self.dirty.insert(handle.to_owned());
+                self.touch_volume(handle.to_owned());
             }
             let namespace = claim.namespace().unwrap_or_default();
             self.touch_peers(&namespace, &claim.name_any());
@@ -227,7 +228,7 @@ impl World {
         if let Some(old) = old
             && let Some(handle) = pv::handle(old)
         {
-            self.dirty.insert(handle.to_owned());
+            self.touch_volume(handle.to_owned());
             if let Some(names) = self.pvs_by_handle.get_mut(handle) {
                 names.remove(&old.name_any());
                 if names.is_empty() {
@@ -238,7 +239,7 @@ impl World {
         if let Some(new) = new
             && let Some(handle) = pv::handle(new)
         {
-            self.dirty.insert(handle.to_owned());
+            self.touch_volume(handle.to_owned());
             let names = self.pvs_by_handle.entry(handle.to_owned()).or_default();
             names.insert(new.name_any());
         }
@@ -250,7 +251,7 @@ impl World {
             let name = volume.name_any();
             self.assumed.remove(&name);
             self.touch_snapshots_of(&name);
-            self.dirty.insert(name);
+            self.touch_volume(name);
             let claim = &volume.spec.claim;
             self.touch_peers(&claim.namespace, &claim.name);
             self.touch_copies_of(&claim.namespace, &claim.name);
@@ -292,7 +293,7 @@ impl World {
             .filter(|c| claim::class_name(c) == Some(&name) && claim::volume_name(c).is_none())
             .map(|c| names::volume_name(claim::uid(c)))
             .collect();
-        self.dirty.extend(touched);
+        self.touch_volumes(touched);
     }
 
     fn node_changed(
@@ -317,16 +318,26 @@ impl World {
                 .filter(|v| v.spec.node == name)
                 .map(|v| v.name_any())
                 .collect();
-            self.dirty.extend(touched);
+            self.touch_volumes(touched);
         }
     }
 
+    /// A volume is to be looked at.
+    fn touch_volume(&mut self, name: String) {
+        self.dirty.insert(Item::Volume(name));
+    }
+
+    fn touch_volumes(&mut self, names: Vec<String>) {
+        self.dirty.extend(names.into_iter().map(Item::Volume));
+    }
+
+    /// A claim that has no volume yet is to be looked at.
     pub(super) fn touch_claim(&mut self, namespace: &str, name: &str) {
         if let Some(claim) = self.claims.get(namespace, name)
             && claim::volume_name(claim).is_none()
         {
             let name = names::volume_name(claim::uid(claim));
-            self.dirty.insert(name);
+            self.touch_volume(name);
         }
     }
 
@@ -447,7 +458,7 @@ impl World {
                 if !same {
                     let touched = self.volumes.values().filter(|v| v.spec.pool == *id);
                     let touched: Vec<_> = touched.map(|v| v.name_any()).collect();
-                    self.dirty.extend(touched);
+                    self.touch_volumes(touched);
                     self.touch_unadopted(id);
                     self.touch_snapshots();
                 }
@@ -480,7 +491,7 @@ impl World {
             .filter(|handle| self.volumes.get("", handle).is_none())
             .map(str::to_owned)
             .collect();
-        self.dirty.extend(touched);
+        self.touch_volumes(touched);
     }
 
     /// What the planner of grants sees.

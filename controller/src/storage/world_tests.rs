@@ -118,7 +118,8 @@ fn a_claim_that_names_a_foreign_volume_is_no_source() {
     // The binding is news for the copies of the claim that is bound.
     world.dirty.clear();
     world.take(News::Pv(Event::Apply(pv)));
-    assert!(world.dirty.contains("pvc-u-shop-copy"), "{:?}", world.dirty);
+    let item = Item::Volume("pvc-u-shop-copy".to_owned());
+    assert!(world.dirty.contains(&item), "{:?}", world.dirty);
     let origin = world.source_of(&honest).expect("a source").expect("one");
     assert_eq!(origin.source.volume.as_deref(), Some(handle));
     let refused = world.source_of(&loot).expect_err("the thief has nothing");

@@ -19,12 +19,10 @@ pub(super) use self::apply::Work;
 use super::{
     Loop,
     cache::{Cache, Change},
+    queue::Item,
     world::World,
 };
 use crate::events::Kind;
-
-/// What the loop's keys of snapshots start with; their names follow.
-pub(super) const KEY: &str = "snapshot:";
 
 /// Something that a watch said.
 pub(super) enum News {
@@ -132,7 +130,7 @@ impl World {
 
     fn snapshot_changed(&mut self, (old, new): Change<Snapshot>) {
         if let Some(snapshot) = new.or(old) {
-            self.dirty.insert(format!("{KEY}{}", snapshot.name_any()));
+            self.dirty.insert(Item::Snapshot(snapshot.name_any()));
         }
         self.touch_restores();
     }
@@ -140,7 +138,7 @@ impl World {
     fn content_changed(&mut self, (old, new): Change<VolumeSnapshotContent>) {
         for (content, there) in [(old, false), (new, true)] {
             let handle = content.and_then(|content| self.snaps.index(&content, there));
-            self.dirty.extend(handle.map(|h| format!("{KEY}{h}")));
+            self.dirty.extend(handle.map(Item::Snapshot));
         }
         self.touch_restores();
     }
@@ -166,20 +164,21 @@ impl World {
         let snaps = &self.snaps;
         let known = snaps.snapshots.values().map(|s| s.name_any());
         let all = known.chain(snaps.by_handle.keys().cloned());
-        self.dirty.extend(all.map(|name| format!("{KEY}{name}")));
+        self.dirty.extend(all.map(Item::Snapshot));
         self.touch_restores();
     }
 
     /// The snapshots of a volume.
     pub(super) fn touch_snapshots_of(&mut self, volume: &str) {
         let handles = self.snaps.by_volume.get(volume).into_iter().flatten();
-        self.dirty.extend(handles.map(|h| format!("{KEY}{h}")));
+        self.dirty.extend(handles.cloned().map(Item::Snapshot));
     }
 }
 
 impl Loop {
     /// Decides about one snapshot and starts the write.
-    pub(super) fn decide_snapshot(&mut self, key: &str, name: &str) {
+    pub(super) fn decide_snapshot(&mut self, name: &str) {
+        let item = Item::Snapshot(name.to_owned());
         let world = &self.world;
         if !world.snaps.is_ready() {
             return;
@@ -202,7 +201,7 @@ impl Loop {
         let named = |name: &str| contents.iter().find(|c| c.name_any() == name).cloned();
         let work = match (step, snapshot) {
             (Step::Nothing, _) => {
-                self.attempts.remove(key);
+                self.queue.done(&item);
                 return;
             }
             (Step::Create(spec), None) => {
@@ -231,7 +230,7 @@ impl Loop {
             (_, _) => None,
         };
         match work {
-            Some(work) => self.start(key.to_owned(), super::apply::Work::Snap(work)),
+            Some(work) => self.start(item, super::apply::Work::Snap(work)),
             None => tracing::error!(snapshot = name, "decided about an object that is not there"),
         }
     }
