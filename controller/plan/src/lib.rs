@@ -10,4 +10,5 @@ pub mod pools;
 pub mod room;
 pub mod set;
 pub mod snapshots;
+pub mod target;
 pub mod volumes;

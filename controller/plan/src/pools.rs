@@ -98,6 +98,16 @@ pub struct Grant {
 }
 
 impl Grant {
+    /// The one node that is known to have the pool's disk; nothing while no node, or more
+    /// than one, reports it.
+    pub fn found_on(&self) -> Option<&str> {
+        let lost = matches!(
+            self.standing,
+            Standing::Conflict | Standing::Missing | Standing::DeclaredLost
+        );
+        self.node.as_deref().filter(|_| !lost)
+    }
+
     /// Backends that the pool can carry.
     pub fn backends(&self) -> &[BackendKind] {
         self.report.as_ref().map_or(&[], |r| &r.backends)

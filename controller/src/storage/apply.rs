@@ -1,75 +1,36 @@
 //! The writes. Each is safe when it lands late or twice: made under a name that
 //! follows from the claim's UID, or conditional on UID and resourceVersion.
 
-use std::sync::Arc;
-
-use berth_api::{Pool, Snapshot, Volume, VolumeSnapshotContent, names};
+use berth_api::{Bytes, Pool, Snapshot, Volume, VolumeSnapshotContent, names};
 use berth_plan::{
-    pools,
-    volumes::{Proof, claim, pv},
+    pools, snapshots,
+    target::Target,
+    volumes::{Action, Proof, claim, pv},
 };
 use k8s_openapi::api::{
     core::v1::{Node, PersistentVolume, PersistentVolumeClaim},
     storage::v1::CSIStorageCapacity,
 };
 use kube::{
-    Api, Resource, ResourceExt,
+    Api, ResourceExt,
     api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions},
     core::PartialObjectMeta,
 };
 use serde_json::{Value, json};
 
-use super::{publish, snapshots, sources};
+use super::{publish, sources};
 use crate::context::{CallError, Ctx, FIELD_MANAGER, bounded};
 
-/// One thing to do. Objects are as the decision saw them.
+/// One thing to do. A decision says for which object, as it saw that.
 pub(super) enum Work {
-    /// The intent: a volume for a claim.
-    CreateVolume(Volume),
-    /// The Volume object is missing; its PV is there.
-    Adopt {
-        volume: Volume,
-        pv: Arc<PersistentVolume>,
-    },
-    /// Mark, then PV.
-    Expose {
-        volume: Arc<Volume>,
-        mark: bool,
-        pv: Box<PersistentVolume>,
-    },
-    /// Changes of a Volume's spec.
-    PatchVolume { volume: Arc<Volume>, spec: Value },
-    /// `state: Deleted`.
-    Erase { volume: Arc<Volume>, proof: Proof },
-    /// The Volume object, and where the scheduler is to choose again, the
-    /// claim's node.
-    DropVolume {
-        volume: Arc<Volume>,
-        claim: Option<Arc<PersistentVolumeClaim>>,
-    },
-    /// The claim's node, so that the scheduler chooses again.
-    Select {
-        claim: Arc<PersistentVolumeClaim>,
-        node: Option<String>,
-    },
-    /// Deletes a PV.
-    DeletePv(Arc<PersistentVolume>),
-    /// Takes our finalizer from a PV.
-    DropFinalizer(Arc<PersistentVolume>),
-    /// A PV's capacity.
-    PvCapacity {
-        pv: Arc<PersistentVolume>,
-        size: u64,
-    },
-    /// A claim's capacity.
-    ClaimCapacity {
-        claim: Arc<PersistentVolumeClaim>,
-        size: u64,
-    },
+    /// Something about a volume.
+    Volume(Action),
+    /// Something about a snapshot.
+    Snapshot(snapshots::Action),
     /// A Pool object (as it is there), or a node's pool labels.
     Pool {
         write: pools::Write,
-        there: Option<Arc<Pool>>,
+        there: Option<Target>,
     },
     /// A capacity object: as wanted, and as it is there.
     Capacity {
@@ -77,9 +38,7 @@ pub(super) enum Work {
         there: bool,
     },
     /// A capacity object that nobody needs.
-    DropCapacity(Arc<CSIStorageCapacity>),
-    /// Something about a snapshot.
-    Snap(snapshots::Work),
+    DropCapacity(Target),
 }
 
 /// An object that a write answered with.
@@ -139,20 +98,23 @@ pub(super) fn patch() -> PatchParams {
     }
 }
 
-/// Merge-patch metadata that makes a patch conditional on the object being the
-/// one, and as, that the decision saw.
-pub(super) fn same<K: Resource>(object: &K) -> Value {
-    json!({"uid": object.uid(), "resourceVersion": object.resource_version()})
+/// A change that is refused where the object is not the one, or not as, that the
+/// decision saw.
+pub(super) fn conditional(target: &Target, mut change: Value) -> Patch<Value> {
+    change["metadata"]["uid"] = json!(target.uid);
+    change["metadata"]["resourceVersion"] = json!(target.resource_version);
+    Patch::Merge(change)
 }
 
-pub(super) fn if_same<K: Resource>(object: &K) -> DeleteParams {
+/// A deletion on the same condition.
+pub(super) fn if_same(target: &Target) -> DeleteParams {
     DeleteParams::default().preconditions(Preconditions {
-        uid: object.uid(),
-        resource_version: object.resource_version(),
+        uid: target.uid.clone(),
+        resource_version: target.resource_version.clone(),
     })
 }
 
-/// A deletion of what is gone already is done.
+/// Treats "not found" as success: what was to be removed is gone.
 pub(super) fn gone<T>(result: Result<T, CallError>) -> Done {
     match result {
         Ok(_) => Ok(Vec::new()),
@@ -161,99 +123,109 @@ pub(super) fn gone<T>(result: Result<T, CallError>) -> Done {
     }
 }
 
-/// Does it.
+/// Carries it out.
 pub(super) async fn apply(ctx: &Ctx, work: Work) -> Done {
-    let volumes: Api<Volume> = Api::all(ctx.client.clone());
-    let pvs: Api<PersistentVolume> = Api::all(ctx.client.clone());
     match work {
-        Work::CreateVolume(volume) => {
-            sources::prove(ctx, &volume).await?;
-            create_volume(&volumes, volume).await
-        }
-        Work::Adopt { volume, pv } => {
-            // A PV that a cache still shows must not bring its volume back.
-            let name = pv.name_any();
-            let live = bounded(format!("get PersistentVolume {name}"), pvs.get_opt(&name)).await?;
-            if live.is_none_or(|live| live.uid() != pv.uid()) {
-                return Err(Failure::Stale(format!("PersistentVolume {name} is gone")));
-            }
-            create_volume(&volumes, volume).await
-        }
-        Work::Expose { volume, mark, pv } => expose(&volumes, &pvs, &volume, mark, &pv).await,
-        Work::PatchVolume { volume, spec } => {
-            let name = volume.name_any();
-            let body = Patch::Merge(json!({"metadata": same(&*volume), "spec": spec}));
-            let params = patch();
-            let call = volumes.patch(&name, &params, &body);
-            let volume = bounded(format!("patch Volume {name}"), call).await?;
-            Ok(vec![Put::Volume(Box::new(volume))])
-        }
-        Work::Erase { volume, proof } => erase(ctx, &volumes, &pvs, &volume, proof).await,
-        Work::DropVolume { volume, claim } => {
-            let name = volume.name_any();
-            let params = if_same(&*volume);
-            let call = volumes.delete(&name, &params);
-            gone(bounded(format!("delete Volume {name}"), call).await)?;
-            match claim {
-                Some(claim) => select(ctx, &claim, None).await,
-                None => Ok(Vec::new()),
-            }
-        }
-        Work::Select { claim, node } => select(ctx, &claim, node.as_deref()).await,
-        Work::DeletePv(pv) => {
-            let name = pv.name_any();
-            let params = DeleteParams::default().preconditions(Preconditions {
-                uid: pv.uid(),
-                resource_version: None,
-            });
-            let call = pvs.delete(&name, &params);
-            gone(bounded(format!("delete PersistentVolume {name}"), call).await)
-        }
-        Work::DropFinalizer(pv) => {
-            let name = pv.name_any();
-            let mut metadata = same(&*pv);
-            let others = pv.finalizers().iter();
-            let others: Vec<_> = others.filter(|f| *f != names::PV_FINALIZER).collect();
-            metadata["finalizers"] = json!(others);
-            let body = Patch::Merge(json!({"metadata": metadata}));
-            let params = patch();
-            let call = pvs.patch(&name, &params, &body);
-            gone(bounded(format!("patch PersistentVolume {name}"), call).await)
-        }
-        Work::PvCapacity { pv, size } => {
-            let name = pv.name_any();
-            let body = Patch::Merge(json!({
-                "metadata": same(&*pv),
-                "spec": {"capacity": {"storage": berth_api::Bytes(size)}},
-            }));
-            let params = patch();
-            let call = pvs.patch(&name, &params, &body);
-            let pv = bounded(format!("patch PersistentVolume {name}"), call).await?;
-            Ok(vec![Put::Pv(Box::new(pv))])
-        }
-        Work::ClaimCapacity { claim, size } => {
-            let (api, name) = claim_api(ctx, &claim);
-            let body = Patch::Merge(json!({
-                "metadata": same(&*claim),
-                "status": {"capacity": {"storage": berth_api::Bytes(size)}},
-            }));
-            let params = patch();
-            let call = api.patch_status(&name, &params, &body);
-            let claim = bounded(format!("patch status of claim {name}"), call).await?;
-            Ok(vec![Put::Claim(Box::new(claim))])
-        }
-        Work::Snap(work) => snapshots::apply::apply(ctx, work).await,
+        Work::Volume(action) => volume(ctx, action).await,
+        Work::Snapshot(action) => super::snapshots::apply::apply(ctx, action).await,
         Work::Pool { write, there } => publish::pool(ctx, write, there).await,
         Work::Capacity { wanted, there } => publish::capacity(ctx, *wanted, there).await,
         Work::DropCapacity(object) => {
-            let api: Api<CSIStorageCapacity> =
-                Api::namespaced(ctx.client.clone(), &object.namespace().unwrap_or_default());
-            let name = object.name_any();
-            let params = if_same(&*object);
-            let call = api.delete(&name, &params);
-            gone(bounded(format!("delete CSIStorageCapacity {name}"), call).await)
+            let namespace = object.namespace.as_deref().unwrap_or_default();
+            let api: Api<CSIStorageCapacity> = Api::namespaced(ctx.client.clone(), namespace);
+            let params = if_same(&object);
+            let call = api.delete(&object.name, &params);
+            gone(bounded(format!("delete CSIStorageCapacity {}", object.name), call).await)
         }
     }
+}
+
+/// Carries out an action about a volume.
+async fn volume(ctx: &Ctx, action: Action) -> Done {
+    let volumes: Api<Volume> = Api::all(ctx.client.clone());
+    let pvs: Api<PersistentVolume> = Api::all(ctx.client.clone());
+    match action {
+        Action::CreateVolume(volume) => {
+            sources::prove(ctx, &volume).await?;
+            create_volume(&volumes, *volume).await
+        }
+        Action::Adopt { volume, pv } => {
+            // A PV that a cache still shows must not bring its volume back.
+            let name = &pv.name;
+            let call = format!("get PersistentVolume {name}");
+            let live = bounded(call, pvs.get_opt(name)).await?;
+            if live.is_none_or(|live| live.uid() != pv.uid) {
+                return Err(Failure::Stale(format!("PersistentVolume {name} is gone")));
+            }
+            create_volume(&volumes, *volume).await
+        }
+        Action::Expose { volume, mark, pv } => expose(&volumes, &pvs, &volume, mark, &pv).await,
+        Action::MoveTo { volume, node } => {
+            patch_volume(&volumes, &volume, json!({"spec": {"node": node}})).await
+        }
+        Action::Grow { volume, size } => {
+            patch_volume(&volumes, &volume, json!({"spec": {"size": Bytes(size)}})).await
+        }
+        Action::Erase { volume, proof } => erase(ctx, &volumes, &pvs, &volume, proof).await,
+        Action::DropVolume { volume, .. } => delete_volume(&volumes, &volume).await,
+        Action::Reschedule { volume, claim, .. } => {
+            let observed = delete_volume(&volumes, &volume).await?;
+            match claim {
+                Some(claim) => select(ctx, &claim, None).await,
+                None => Ok(observed),
+            }
+        }
+        Action::Select { claim, node } => select(ctx, &claim, node.as_deref()).await,
+        Action::DeletePv { pv } => {
+            let params = DeleteParams::default().preconditions(Preconditions {
+                uid: pv.uid,
+                resource_version: None,
+            });
+            let call = pvs.delete(&pv.name, &params);
+            gone(bounded(format!("delete PersistentVolume {}", pv.name), call).await)
+        }
+        Action::DropFinalizer { pv, others } => {
+            let change = json!({"metadata": {"finalizers": others}});
+            gone(patch_pv(&pvs, &pv, change).await)
+        }
+        Action::PvCapacity { pv, size } => {
+            let change = json!({"spec": {"capacity": {"storage": Bytes(size)}}});
+            let pv = patch_pv(&pvs, &pv, change).await?;
+            Ok(vec![Put::Pv(Box::new(pv))])
+        }
+        Action::ClaimCapacity { claim, size } => {
+            let (api, name) = (claim_api(ctx, &claim), &claim.name);
+            let change = json!({"status": {"capacity": {"storage": Bytes(size)}}});
+            let body = conditional(&claim, change);
+            let params = patch();
+            let call = api.patch_status(name, &params, &body);
+            let claim = bounded(format!("patch status of claim {name}"), call).await?;
+            Ok(vec![Put::Claim(Box::new(claim))])
+        }
+    }
+}
+
+async fn patch_volume(api: &Api<Volume>, volume: &Target, change: Value) -> Done {
+    let (params, body) = (patch(), conditional(volume, change));
+    let call = api.patch(&volume.name, &params, &body);
+    let volume = bounded(format!("patch Volume {}", volume.name), call).await?;
+    Ok(vec![Put::Volume(Box::new(volume))])
+}
+
+async fn patch_pv(
+    api: &Api<PersistentVolume>,
+    pv: &Target,
+    change: Value,
+) -> Result<PersistentVolume, CallError> {
+    let (params, body) = (patch(), conditional(pv, change));
+    let call = api.patch(&pv.name, &params, &body);
+    bounded(format!("patch PersistentVolume {}", pv.name), call).await
+}
+
+async fn delete_volume(api: &Api<Volume>, volume: &Target) -> Done {
+    let params = if_same(volume);
+    let call = api.delete(&volume.name, &params);
+    gone(bounded(format!("delete Volume {}", volume.name), call).await)
 }
 
 async fn create_volume(api: &Api<Volume>, volume: Volume) -> Done {
@@ -277,20 +249,15 @@ async fn create_volume(api: &Api<Volume>, volume: Volume) -> Done {
 async fn expose(
     volumes: &Api<Volume>,
     pvs: &Api<PersistentVolume>,
-    volume: &Volume,
+    volume: &Target,
     mark: bool,
     pv: &PersistentVolume,
 ) -> Done {
-    let name = volume.name_any();
+    let name = &volume.name;
     let mut put = Vec::new();
     if mark {
-        let mut metadata = same(volume);
-        metadata["annotations"] = json!({names::EXPOSED: "true"});
-        let body = Patch::Merge(json!({"metadata": metadata}));
-        let params = patch();
-        let call = volumes.patch(&name, &params, &body);
-        let marked = bounded(format!("patch Volume {name}"), call).await?;
-        put.push(Put::Volume(Box::new(marked)));
+        let marks = json!({"metadata": {"annotations": {names::EXPOSED: "true"}}});
+        put.extend(patch_volume(volumes, volume, marks).await?);
     }
     let wanted = pv::claim_ref(pv);
     match bounded(
@@ -302,8 +269,8 @@ async fn expose(
         Ok(pv) => put.push(Put::Pv(Box::new(pv))),
         Err(error) if error.is_already_exists() => {
             let call = format!("get PersistentVolume {name}");
-            let there = bounded(call, pvs.get(&name)).await?;
-            if pv::handle(&there) != Some(&name) || pv::claim_ref(&there) != wanted {
+            let there = bounded(call, pvs.get(name)).await?;
+            if pv::handle(&there) != Some(name) || pv::claim_ref(&there) != wanted {
                 return Err(Failure::Stale(format!(
                     "another PersistentVolume has the name {name}; delete it"
                 )));
@@ -322,10 +289,9 @@ async fn erase(
     ctx: &Ctx,
     volumes: &Api<Volume>,
     pvs: &Api<PersistentVolume>,
-    volume: &Volume,
+    volume: &Target,
     proof: Proof,
 ) -> Done {
-    let name = volume.name_any();
     if let Proof::ReleasedPv { pv, uid } = proof {
         let call = format!("get PersistentVolume {pv}");
         let live = bounded(call, pvs.get_opt(&pv)).await?;
@@ -349,29 +315,22 @@ async fn erase(
             return Err(Failure::Stale(text));
         }
     }
-    let body = Patch::Merge(json!({"metadata": same(volume), "spec": {"state": "Deleted"}}));
-    let params = patch();
-    let call = volumes.patch(&name, &params, &body);
-    let erased = bounded(format!("patch Volume {name}"), call).await?;
-    tracing::info!(volume = %name, claim = %format!("{}/{}", volume.spec.claim.namespace, volume.spec.claim.name), "data is to be erased");
-    Ok(vec![Put::Volume(Box::new(erased))])
+    let erased = patch_volume(volumes, volume, json!({"spec": {"state": "Deleted"}})).await?;
+    tracing::info!(volume = %volume.name, "data is to be erased");
+    Ok(erased)
 }
 
-fn claim_api(ctx: &Ctx, claim: &PersistentVolumeClaim) -> (Api<PersistentVolumeClaim>, String) {
-    let namespace = claim.namespace().unwrap_or_default();
-    (
-        Api::namespaced(ctx.client.clone(), &namespace),
-        claim.name_any(),
-    )
+fn claim_api(ctx: &Ctx, claim: &Target) -> Api<PersistentVolumeClaim> {
+    let namespace = claim.namespace.as_deref().unwrap_or_default();
+    Api::namespaced(ctx.client.clone(), namespace)
 }
 
-async fn select(ctx: &Ctx, claim: &PersistentVolumeClaim, node: Option<&str>) -> Done {
-    let (api, name) = claim_api(ctx, claim);
-    let mut metadata = same(claim);
-    metadata["annotations"] = json!({names::SELECTED_NODE: node});
-    let body = Patch::Merge(json!({"metadata": metadata}));
+async fn select(ctx: &Ctx, claim: &Target, node: Option<&str>) -> Done {
+    let (api, name) = (claim_api(ctx, claim), &claim.name);
+    let annotations = json!({names::SELECTED_NODE: node});
+    let body = conditional(claim, json!({"metadata": {"annotations": annotations}}));
     let params = patch();
-    let call = api.patch(&name, &params, &body);
+    let call = api.patch(name, &params, &body);
     let claim = bounded(format!("patch claim {name}"), call).await?;
     Ok(vec![Put::Claim(Box::new(claim))])
 }

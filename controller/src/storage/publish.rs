@@ -3,7 +3,6 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::Arc,
     time::Instant,
 };
 
@@ -11,6 +10,7 @@ use berth_api::{Pool, PoolSpec, PoolStatus, names, pace::Hurry};
 use berth_plan::{
     capacity::{self, Capacity},
     pools,
+    target::Target,
     volumes::claim,
 };
 use jiff::Timestamp;
@@ -33,7 +33,7 @@ use serde_json::{Value, json};
 
 use super::{
     Loop,
-    apply::{Done, Failure, Put, Work, patch, post, same},
+    apply::{Done, Failure, Put, Work, conditional, patch, post},
     queue::Item,
     watch::DRIVER_LABEL,
 };
@@ -87,6 +87,7 @@ impl Loop {
                     self.tell_of_pool(there.as_deref(), status);
                 }
             }
+            let there = there.map(|pool| Target::of(pool.meta()));
             self.start(item, Work::Pool { write, there });
         }
         let pools = &self.world.pools;
@@ -172,7 +173,8 @@ impl Loop {
             self.awaited.remove(&name);
             self.paces.remove(&item);
             if !self.queue.is_busy(&item) && !self.queue.is_pausing(&item) {
-                self.start(item, Work::DropCapacity(object));
+                let target = Target::of(object.meta());
+                self.start(item, Work::DropCapacity(target));
             }
         }
     }
@@ -205,7 +207,7 @@ fn told(object: &CSIStorageCapacity) -> Option<Capacity> {
     })
 }
 
-pub(super) async fn pool(ctx: &Ctx, write: pools::Write, there: Option<Arc<Pool>>) -> Done {
+pub(super) async fn pool(ctx: &Ctx, write: pools::Write, there: Option<Target>) -> Done {
     let pools: Api<Pool> = Api::all(ctx.client.clone());
     match write {
         pools::Write::Create { id } => {
@@ -221,13 +223,13 @@ pub(super) async fn pool(ctx: &Ctx, write: pools::Write, there: Option<Arc<Pool>
             let Some(there) = there else {
                 return Err(Failure::Stale(format!("Pool {id} is gone")));
             };
-            let mut body = json!({"metadata": same(&*there), "status": status});
+            let mut change = json!({"status": status});
+            // What is absent is to be removed: a merge patch needs the key for that, with
+            // null, and to ask for a key that is not there puts it in.
             for key in ["node", "path", "filesystem", "capacity", "reserved"] {
-                if body["status"][key].is_null() {
-                    body["status"][key] = Value::Null;
-                }
+                let _ = &mut change["status"][key];
             }
-            let (params, body) = (patch(), Patch::Merge(body));
+            let (params, body) = (patch(), conditional(&there, change));
             let call = pools.patch_status(&id, &params, &body);
             let pool = bounded(format!("patch status of Pool {id}"), call).await?;
             Ok(vec![Put::Pool(Box::new(pool))])

@@ -10,11 +10,11 @@ use berth_api::{Volume, VolumeState, names, names::reason};
 use berth_plan::{
     place::{self, Placement, Request, Want},
     room::SetKey,
-    volumes::{self, Class, Decision, Notice, Peers, Step, claim, pv},
+    target::Target,
+    volumes::{self, Action, Class, Decision, Notice, Peers, Refused, Step, claim, pv},
 };
 use k8s_openapi::api::core::v1::{ObjectReference, PersistentVolumeClaim};
 use kube::{Resource, ResourceExt};
-use serde_json::json;
 
 use super::{Loop, apply::Work, queue::Item, slim, world::World};
 use crate::events::Kind;
@@ -251,74 +251,45 @@ impl Loop {
             }
             self.split.remove(name);
         }
-        let work = match (decision.step, volume, pv) {
-            (Step::Nothing, volume, pv) => {
+        let action = match decision.step {
+            Step::Nothing => {
                 if let Some(claim) = claim.filter(|_| volume.is_none() && pv.is_none()) {
                     let found = self.undecided(name, &claim);
                     self.wait(&claim, decision.wait.or(found).as_deref());
                 }
                 return;
             }
-            (Step::Place, _, _) => {
+            Step::Place => {
                 if let Some(claim) = claim {
                     self.place(name, &claim);
                 }
                 return;
             }
-            (Step::Adopt { spec }, _, Some(pv)) => {
-                tracing::info!(volume = name, pool = %spec.pool, "Volume made again from its PersistentVolume");
-                let volume = pv::volume(name, *spec);
-                Work::Adopt { volume, pv }
-            }
-            (Step::Expose { mark, pv }, Some(volume), _) => {
-                self.asked.remove(name);
-                Work::Expose { volume, mark, pv }
-            }
-            (Step::MoveTo { node }, Some(volume), _) => Work::PatchVolume {
-                volume,
-                spec: json!({"node": node}),
-            },
-            (Step::Grow { size }, Some(volume), _) => Work::PatchVolume {
-                volume,
-                spec: json!({"size": berth_api::Bytes(size)}),
-            },
-            (Step::Erase { proof }, Some(volume), _) => Work::Erase { volume, proof },
-            (Step::DropVolume { refused }, Some(volume), _) => {
-                if let Some(size) = refused {
-                    let ceilings = &mut self.world.ceilings;
-                    let ceiling = ceilings.entry(volume.spec.pool.clone()).or_insert(size);
-                    *ceiling = size.min(*ceiling);
-                    self.world.rooms_dirty = true;
-                }
-                Work::DropVolume {
-                    volume,
-                    claim: None,
-                }
-            }
-            (Step::Reschedule, Some(volume), _) => {
-                let uid = volume.spec.claim.uid.clone();
-                let pools = self.world.burned.entry(uid).or_default();
-                pools.insert(volume.spec.pool.clone());
-                let claim = claim.filter(|c| claim::selected_node(c).is_some());
-                Work::DropVolume { volume, claim }
-            }
-            (Step::DeletePv, _, Some(pv)) => Work::DeletePv(pv),
-            (Step::DropFinalizer, _, Some(pv)) => Work::DropFinalizer(pv),
-            (Step::PvCapacity { size }, _, Some(pv)) => Work::PvCapacity { pv, size },
-            (Step::ClaimCapacity { size }, _, _) => match claim {
-                Some(claim) => Work::ClaimCapacity { claim, size },
-                None => return,
-            },
-            (step, _, _) => {
-                tracing::error!(
-                    volume = name,
-                    ?step,
-                    "decided about an object that is not there"
-                );
-                return;
-            }
+            Step::Act(action) => action,
         };
-        self.start(item, work);
+        match &action {
+            Action::Adopt { volume, .. } => {
+                let pool = &volume.spec.pool;
+                tracing::info!(volume = name, %pool, "Volume made again from its PersistentVolume");
+            }
+            Action::Expose { .. } => {
+                self.asked.remove(name);
+            }
+            Action::DropVolume {
+                refused: Some(Refused { pool, size }),
+                ..
+            } => {
+                let ceiling = self.world.ceilings.entry(pool.clone()).or_insert(*size);
+                *ceiling = (*size).min(*ceiling);
+                self.world.rooms_dirty = true;
+            }
+            Action::Reschedule { excluded, .. } => {
+                let pools = self.world.burned.entry(excluded.claim_uid.clone());
+                pools.or_default().insert(excluded.pool.clone());
+            }
+            _ => {}
+        }
+        self.start(item, Work::Volume(action));
     }
 
     /// An open claim that is not due: why it waits, and why a scheduler finds no
@@ -359,9 +330,7 @@ impl Loop {
             return self.queue.look_again(Item::Volume(name.to_owned()), due);
         }
         self.split.remove(name);
-        let claim = claim.clone();
-        let item = Item::Volume(name.to_owned());
-        self.start(item, Work::Select { claim, node: None });
+        self.select(claim, None);
     }
 
     fn place(&mut self, name: &str, claim: &Arc<PersistentVolumeClaim>) {
@@ -409,7 +378,15 @@ impl Loop {
         };
         self.tell(Some(member), None, &notice);
         tracing::info!(volume = %name, pool, node, "placed");
-        self.start(Item::Volume(name), Work::CreateVolume(volume));
+        let action = Action::CreateVolume(Box::new(volume));
+        self.start(Item::Volume(name), Work::Volume(action));
+    }
+
+    /// Names a node for a claim, or takes its node away.
+    fn select(&mut self, claim: &PersistentVolumeClaim, node: Option<String>) {
+        let item = item_of(claim);
+        let claim = Target::of(claim.meta());
+        self.start(item, Work::Volume(Action::Select { claim, node }));
     }
 
     /// No pool on the node: the scheduler is asked again, once it can know.
@@ -437,9 +414,7 @@ impl Loop {
                 continue;
             }
             self.asked.insert(name.clone(), (now, times + 1));
-            let claim = member.clone();
-            let node = group.home.clone().filter(|home| *home != node);
-            self.start(Item::Volume(name), Work::Select { claim, node });
+            self.select(member, group.home.clone().filter(|home| *home != node));
         }
     }
 

@@ -1,5 +1,7 @@
 //! A VolumeSnapshotContent, as upstream's contract reads it.
 
+use super::Action;
+use crate::target::Target;
 use berth_api::{
     DRIVER, Snapshot, SnapshotStatus, VolumeSnapshotContent, names,
     volume_snapshot::VolumeSnapshotContentStatus,
@@ -60,7 +62,7 @@ impl<'a> Content<'a> {
     /// (`shouldDelete` upstream): it is being deleted, and either it was never bound,
     /// or the snapshot-controller says that its VolumeSnapshot goes too, and no sidecar
     /// was in the middle of taking it.
-    pub fn is_let_go(&self) -> bool {
+    pub fn is_released(&self) -> bool {
         let spec = &self.0.spec;
         if self.0.metadata.deletion_timestamp.is_none() {
             return false;
@@ -71,13 +73,28 @@ impl<'a> Content<'a> {
         !self.has(names::content::BEING_CREATED) && self.has(names::content::BEING_DELETED)
     }
 
-    /// Whether the content and the Snapshot are as they must be before people are told.
-    pub(super) fn is_noted(&self, snapshot: Option<&Snapshot>) -> bool {
-        snapshot.is_some_and(|snapshot| {
-            super::is_told(snapshot)
-                && self.noted(names::content::POOL) == Some(&snapshot.spec.pool)
-                && self.noted(names::content::VOLUME) == Some(&snapshot.spec.volume)
-        })
+    /// Whether the content and the Snapshot are as they must be before it is published.
+    pub(super) fn is_noted(&self, snapshot: &Snapshot) -> bool {
+        super::is_published(snapshot)
+            && self.noted(names::content::POOL) == Some(&snapshot.spec.pool)
+            && self.noted(names::content::VOLUME) == Some(&snapshot.spec.volume)
+    }
+
+    /// What a write to it is for.
+    pub(super) fn target(&self) -> Target {
+        Target::of(&self.0.metadata)
+    }
+
+    /// Removes our finalizer.
+    pub(super) fn release(&self) -> Action {
+        let all = self.0.metadata.finalizers.iter().flatten();
+        Action::Release {
+            content: self.target(),
+            others: all
+                .filter(|f| *f != names::content::FINALIZER)
+                .cloned()
+                .collect(),
+        }
     }
 }
 

@@ -8,13 +8,15 @@
 //! does everything else.
 //!
 //! The order is what keeps data, as for volumes: intent (Snapshot) before anything on
-//! a disk; the mark [`names::EXPOSED`] before people are told of it; erased on the
+//! a disk; the mark [`names::EXPOSED`] before it is published; erased on the
 //! disk before the Snapshot goes; the content's finalizer last. Since a content's
 //! annotations say where its snapshot lies, a Snapshot that vanished is made again.
 
+mod action;
 mod content;
 pub mod restore;
 
+pub use action::{Action, Proof};
 pub use content::{Content, handle};
 
 use std::collections::BTreeMap;
@@ -24,7 +26,10 @@ use berth_api::{
     VolumeState, names, volume_snapshot::VolumeSnapshotContentStatus,
 };
 
-use crate::pools::{Grant, Standing};
+use crate::{
+    pools::{Grant, Standing},
+    target::Target,
+};
 
 /// Everything that the next write for one snapshot depends on.
 #[derive(Clone, Copy, Debug)]
@@ -43,147 +48,100 @@ pub struct View<'a> {
     pub grants: &'a BTreeMap<String, Grant>,
 }
 
-/// What proves that a snapshot may be erased. The shell checks it against the API
-/// server itself, not a cache, before it writes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Proof {
-    /// A content with policy Delete that is let go: name and UID.
-    DeletedContent(String, String),
-    /// Nobody was ever told of it, and the content that it was for is gone.
-    NeverTold(String, String),
-}
-
-/// The next write. Contents are given by name.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Step {
-    /// Nothing is due.
-    Nothing,
-    /// The intent, or the Snapshot of what is there already (`spec.adopt`).
-    Create(Box<SnapshotSpec>),
-    /// Mark the Snapshot, note on the content where it lies, and tell that it is ready.
-    Tell {
-        /// The content.
-        content: String,
-        /// Its new status.
-        status: Box<VolumeSnapshotContentStatus>,
-    },
-    /// Tell on the content what is wrong.
-    Fail {
-        /// The content.
-        content: String,
-        /// A sentence.
-        message: String,
-    },
-    /// It is known whether a snapshot was taken: remove a sidecar's annotation.
-    Settle {
-        /// The content.
-        content: String,
-    },
-    /// The pool is on another node now.
-    MoveTo {
-        /// The node.
-        node: String,
-    },
-    /// Let the agent erase the data.
-    Erase(Proof),
-    /// The data is erased: the content names no snapshot any more.
-    Forget {
-        /// The content.
-        content: String,
-    },
-    /// Remove the Snapshot object.
-    Drop,
-    /// Let the content go.
-    Release {
-        /// The content.
-        content: String,
-    },
-}
-
-/// The next write for one snapshot.
-pub fn decide(view: &View) -> Step {
+/// The next write for one snapshot, if one is due.
+pub fn decide(view: &View) -> Option<Action> {
     if let Some(snapshot) = view.snapshot
         && !is_erased(view, snapshot)
         && let Some(node) = moved(view, snapshot)
     {
-        return Step::MoveTo { node };
+        let snapshot = Target::of(&snapshot.metadata);
+        return Some(Action::MoveTo { snapshot, node });
     }
-    let contents = view.contents.iter().map(|c| Content(c));
-    if let Some(step) = contents.filter_map(|c| of_content(view, c)).next() {
-        return step;
+    let mut contents = view.contents.iter().map(|c| Content(c));
+    let action = contents.find_map(|content| of_content(view, content));
+    if action.is_some() || !view.contents.is_empty() {
+        return action;
     }
-    match view.snapshot {
-        Some(snapshot) if view.contents.is_empty() => abandoned(view, snapshot),
-        _ => Step::Nothing,
-    }
+    abandoned(view, view.snapshot?)
 }
 
 /// A Snapshot that no content names.
-fn abandoned(view: &View, snapshot: &Snapshot) -> Step {
+fn abandoned(view: &View, snapshot: &Snapshot) -> Option<Action> {
+    let target = Target::of(&snapshot.metadata);
     match snapshot.spec.state {
-        VolumeState::Deleted if is_erased(view, snapshot) => Step::Drop,
-        VolumeState::Deleted => Step::Nothing,
+        VolumeState::Deleted if is_erased(view, snapshot) => {
+            Some(Action::Drop { snapshot: target })
+        }
+        VolumeState::Deleted => None,
         // Retained: the content was deleted by a person, and the data is to stay.
-        VolumeState::Present if is_told(snapshot) => Step::Nothing,
+        VolumeState::Present if is_published(snapshot) => None,
         VolumeState::Present => {
             let content = &snapshot.spec.content;
             let (name, uid) = (content.name.clone(), content.uid.clone());
-            Step::Erase(Proof::NeverTold(name, uid))
+            Some(Action::Erase {
+                snapshot: target,
+                proof: Proof::NeverPublished(name, uid),
+            })
         }
     }
 }
 
-fn of_content(view: &View, content: Content) -> Option<Step> {
-    if content.is_let_go() {
-        return content
-            .is_held()
-            .then(|| let_go(view, content))
-            .filter(|step| *step != Step::Nothing);
+fn of_content(view: &View, content: Content) -> Option<Action> {
+    if content.is_released() {
+        return content.is_held().then(|| released(view, content)).flatten();
     }
     match found(view, content) {
-        Found::Ready(status) => {
-            if content.0.status.as_ref() != Some(&*status) || !content.is_noted(view.snapshot) {
-                let content = content.name();
-                return Some(Step::Tell { content, status });
-            }
-            settle(content)
-        }
-        Found::Waits => None,
-        Found::Makes(spec) => Some(Step::Create(spec)),
-        Found::Wrong(message) => {
-            let status = content.0.status.as_ref();
-            let told = status.and_then(|s| s.error.as_ref()?.message.as_deref());
-            let ready = status.and_then(|s| s.ready_to_use);
-            if told == Some(&message) && ready == Some(false) {
+        Found::Ready(snapshot, status) => {
+            if content.0.status.as_ref() == Some(&*status) && content.is_noted(snapshot) {
                 return settle(content);
             }
-            let content = content.name();
-            Some(Step::Fail { content, message })
+            Some(Action::Publish {
+                mark: !is_published(snapshot),
+                pool: snapshot.spec.pool.clone(),
+                volume: snapshot.spec.volume.clone(),
+                snapshot: Target::of(&snapshot.metadata),
+                content: content.target(),
+                status,
+            })
+        }
+        Found::Waits => None,
+        Found::Makes(spec) => Some(create(view, *spec)),
+        Found::Wrong(message) => {
+            let status = content.0.status.as_ref();
+            let published = status.and_then(|s| s.error.as_ref()?.message.as_deref());
+            let ready = status.and_then(|s| s.ready_to_use);
+            if published == Some(&message) && ready == Some(false) {
+                return settle(content);
+            }
+            let content = content.target();
+            Some(Action::Fail { content, message })
         }
     }
 }
 
-fn settle(content: Content) -> Option<Step> {
-    let content = content
-        .has(names::content::BEING_CREATED)
-        .then_some(content)?;
-    let content = content.name();
-    Some(Step::Settle { content })
+fn settle(content: Content) -> Option<Action> {
+    let marked = content.has(names::content::BEING_CREATED);
+    let content = content.target();
+    marked.then_some(Action::Settle { content })
+}
+
+fn create(view: &View, spec: SnapshotSpec) -> Action {
+    Action::Create(Box::new(Snapshot::new(view.name, spec)))
 }
 
 /// What there is to say to a content that stays.
-enum Found {
-    /// The snapshot is there, and this is its status.
-    Ready(Box<VolumeSnapshotContentStatus>),
+enum Found<'a> {
+    /// The snapshot is there, and this is what its content is to say.
+    Ready(&'a Snapshot, Box<VolumeSnapshotContentStatus>),
     /// The agent has not answered yet, or nothing is to be done.
     Waits,
     /// There is no Snapshot yet.
     Makes(Box<SnapshotSpec>),
-    /// It cannot be, for now or for ever.
+    /// It cannot be, for now or permanently.
     Wrong(String),
 }
 
-fn found(view: &View, content: Content) -> Found {
+fn found<'a>(view: &View<'a>, content: Content) -> Found<'a> {
     if content.has(names::content::GROUP_MEMBER) {
         return Found::Wrong(
             "group snapshots are not supported; take a VolumeSnapshot of each claim".to_owned(),
@@ -209,7 +167,7 @@ fn found(view: &View, content: Content) -> Found {
     let status = snapshot.status.clone().unwrap_or_default();
     match status.phase {
         SnapshotPhase::Ready => match content::ready(view.name, &status) {
-            Some(status) => Found::Ready(Box::new(status)),
+            Some(status) => Found::Ready(snapshot, Box::new(status)),
             None => Found::Waits,
         },
         SnapshotPhase::Pending => Found::Waits,
@@ -223,7 +181,7 @@ fn found(view: &View, content: Content) -> Found {
 }
 
 /// A content whose Snapshot is not there.
-fn missing(view: &View, content: Content) -> Found {
+fn missing<'a>(view: &View<'a>, content: Content) -> Found<'a> {
     if content.is_known() {
         return match adopted(view, content) {
             Some(spec) => Found::Makes(Box::new(spec)),
@@ -308,37 +266,45 @@ fn adopted(view: &View, content: Content) -> Option<SnapshotSpec> {
 }
 
 /// A content that goes, and is held by our finalizer.
-fn let_go(view: &View, content: Content) -> Step {
+fn released(view: &View, content: Content) -> Option<Action> {
     let name = content.name();
+    let release = || Some(content.release());
     let others = view.contents.iter().map(|c| Content(c));
-    let wanted = others.filter(|c| c.name() != name).any(|c| !c.is_let_go());
+    let wanted = others
+        .filter(|c| c.name() != name)
+        .any(|c| !c.is_released());
     if content.0.spec.deletion_policy != "Delete" || wanted {
-        return Step::Release { content: name };
+        return release();
     }
-    // A snapshot that a content of ours never told of was never its to erase, unless
+    // A snapshot that a content of ours never named was never its to erase, unless
     // it is the one that was made for it.
     let own = content.volume_handle().is_some();
     let Some(snapshot) = view.snapshot else {
         return match content.is_known() {
-            true if pool_is_lost(view, content.noted(names::content::POOL)) => {
-                Step::Release { content: name }
-            }
+            true if pool_is_lost(view, content.noted(names::content::POOL)) => release(),
             // It vanished, and its data did not.
-            true => adopted(view, content).map_or(Step::Nothing, |s| Step::Create(Box::new(s))),
-            false => Step::Release { content: name },
+            true => adopted(view, content).map(|spec| create(view, spec)),
+            false => release(),
         };
     };
+    let target = Target::of(&snapshot.metadata);
     match snapshot.spec.state {
-        _ if !own && !content.is_known() => Step::Release { content: name },
-        VolumeState::Present => Step::Erase(Proof::DeletedContent(name, content.uid())),
-        VolumeState::Deleted if !is_erased(view, snapshot) => Step::Nothing,
-        VolumeState::Deleted if content.is_known() => Step::Forget { content: name },
-        VolumeState::Deleted => Step::Drop,
+        _ if !own && !content.is_known() => release(),
+        VolumeState::Present => Some(Action::Erase {
+            snapshot: target,
+            proof: Proof::DeletedContent(name, content.uid()),
+        }),
+        VolumeState::Deleted if !is_erased(view, snapshot) => None,
+        VolumeState::Deleted if content.is_known() => {
+            let content = content.target();
+            Some(Action::Unpublish { content })
+        }
+        VolumeState::Deleted => Some(Action::Drop { snapshot: target }),
     }
 }
 
-/// Whether people were told of the snapshot.
-pub fn is_told(snapshot: &Snapshot) -> bool {
+/// Whether a content may have published the snapshot.
+fn is_published(snapshot: &Snapshot) -> bool {
     let marks = snapshot.metadata.annotations.as_ref();
     snapshot.spec.adopt || marks.is_some_and(|all| all.contains_key(names::EXPOSED))
 }
@@ -356,12 +322,8 @@ fn is_erased(view: &View, snapshot: &Snapshot) -> bool {
 
 /// The one node that has the pool.
 fn node_of(view: &View, pool: &str) -> Option<String> {
-    let grant = view.grants.get(pool)?;
-    let usable = !matches!(
-        grant.standing,
-        Standing::Conflict | Standing::Missing | Standing::DeclaredLost
-    );
-    grant.node.clone().filter(|_| usable)
+    let node = view.grants.get(pool)?.found_on()?;
+    Some(node.to_owned())
 }
 
 fn moved(view: &View, snapshot: &Snapshot) -> Option<String> {

@@ -106,7 +106,7 @@ impl World {
         });
     }
 
-    fn decide(&self) -> Step {
+    fn decide(&self) -> Option<Action> {
         let name = names::snapshot_name(UID);
         let contents: Vec<_> = self.contents.iter().collect();
         decide(&View {
@@ -121,67 +121,86 @@ impl World {
 
     fn shows(&self, expected: Expect) {
         let text = match self.decide() {
-            Step::Create(spec) => format!(
-                "create {} in {} on {}, adopt {}",
-                spec.volume, spec.pool, spec.node, spec.adopt
-            ),
-            Step::Tell { content, status } => {
+            None => "Nothing".to_owned(),
+            Some(Action::Create(snapshot)) => {
+                let spec = &snapshot.spec;
                 format!(
-                    "tell {content} {}",
+                    "create {} in {} on {}, adopt {}",
+                    spec.volume, spec.pool, spec.node, spec.adopt
+                )
+            }
+            Some(Action::Publish {
+                content, status, ..
+            }) => {
+                format!(
+                    "publish {content:?} {}",
                     serde_json::to_value(status).expect("JSON")
                 )
             }
-            Step::Fail { content, message } => format!("fail {content}: {message}"),
-            step => format!("{step:?}"),
+            Some(Action::Fail { content, message }) => format!("fail {content:?}: {message}"),
+            Some(action) => format!("{action:?}"),
         };
         expected.assert_eq(&text);
     }
 
     /// Does the next write as the shell and the API server would.
     fn step(&mut self) -> &'static str {
-        match self.decide() {
-            Step::Nothing => "nothing",
-            Step::Create(spec) => {
-                self.snapshot = Some(Snapshot::new(&names::snapshot_name(UID), *spec));
+        let Some(action) = self.decide() else {
+            return "nothing";
+        };
+        match action {
+            Action::Create(snapshot) => {
+                assert_eq!(snapshot.metadata.name, Some(names::snapshot_name(UID)));
+                self.snapshot = Some(*snapshot);
                 "create"
             }
-            Step::Tell { status, .. } => {
+            Action::Publish {
+                mark,
+                pool,
+                volume,
+                status,
+                ..
+            } => {
                 let snapshot = self.snapshot.as_mut().expect("there");
                 let marks = snapshot.metadata.annotations.get_or_insert_default();
+                assert_eq!(
+                    mark,
+                    !marks.contains_key(names::EXPOSED) && !snapshot.spec.adopt
+                );
                 marks.insert(names::EXPOSED.to_owned(), "true".to_owned());
-                let (pool, volume) = (snapshot.spec.pool.clone(), snapshot.spec.volume.clone());
                 let notes = json!({word::POOL: pool, word::VOLUME: volume});
                 let mut status = serde_json::to_value(&*status).expect("JSON");
                 status["error"] = Value::Null;
                 self.change(json!({"metadata": {"annotations": notes}, "status": status}));
-                "tell"
+                "publish"
             }
-            Step::Fail { message, .. } => {
+            Action::Fail { message, .. } => {
                 let error = json!({"message": message});
                 self.change(json!({"status": {"error": error, "readyToUse": false}}));
                 "fail"
             }
-            Step::Settle { .. } => {
+            Action::Settle { .. } => {
                 self.change(json!({"metadata": {"annotations": {word::BEING_CREATED: null}}}));
                 "settle"
             }
-            Step::MoveTo { node } => {
+            Action::MoveTo { node, .. } => {
                 self.snapshot.as_mut().expect("there").spec.node = node;
                 "move"
             }
-            Step::Erase(_) => {
+            Action::Erase { .. } => {
                 self.snapshot.as_mut().expect("there").spec.state = VolumeState::Deleted;
                 "erase"
             }
-            Step::Forget { .. } => {
+            Action::Unpublish { .. } => {
                 self.change(json!({"status": {"snapshotHandle": null, "readyToUse": null}}));
-                "forget"
+                "unpublish"
             }
-            Step::Drop => {
+            Action::Drop { .. } => {
                 self.snapshot = None;
                 "drop"
             }
-            Step::Release { .. } => {
+            Action::Release { others, .. } => {
+                assert!(!others.iter().any(|f| f == word::FINALIZER), "{others:?}");
                 self.contents.remove(0);
                 "release"
             }
@@ -199,41 +218,39 @@ impl World {
         steps
     }
 
-    /// A world in which people were told of the snapshot.
-    fn told() -> Self {
+    /// A world in which the snapshot is published.
+    fn published() -> Self {
         let mut world = Self::new();
         assert_eq!(world.run(), ["create"]);
         world.report(SnapshotPhase::Ready, None);
-        assert_eq!(world.run(), ["tell"]);
+        assert_eq!(world.run(), ["publish"]);
         world
     }
 }
 
 #[test]
-fn a_snapshot_is_taken_told_of_and_erased() {
+fn a_snapshot_is_taken_published_and_erased() {
     let mut world = World::new();
     world.shows(expect!["create pvc-1 in p1 on n1, adopt false"]);
     assert_eq!(world.run(), ["create"]);
     world.report(SnapshotPhase::Ready, None);
     world.shows(expect![[
-        r#"tell c {"creationTime":1767323045000000000,"readyToUse":true,"restoreSize":1073741824,"snapshotHandle":"snap-0a1b2c3d-0000-4000-8000-000000000001"}"#
+        r#"publish c {"creationTime":1767323045000000000,"readyToUse":true,"restoreSize":1073741824,"snapshotHandle":"snap-0a1b2c3d-0000-4000-8000-000000000001"}"#
     ]]);
-    assert_eq!(world.run(), ["tell"]);
+    assert_eq!(world.run(), ["publish"]);
     world.volume = None;
     world.shows(expect!["Nothing"]);
 
     world.change(leaving());
-    world.shows(expect![[
-        r#"Erase(DeletedContent("c", "0a1b2c3d-0000-4000-8000-000000000001"))"#
-    ]]);
+    world.shows(expect![[r#"Erase { snapshot: snap-0a1b2c3d-0000-4000-8000-000000000001, proof: DeletedContent("c", "0a1b2c3d-0000-4000-8000-000000000001") }"#]]);
     assert_eq!(world.run(), ["erase"], "and then it waits for the agent");
     world.report(SnapshotPhase::Deleted, None);
-    assert_eq!(world.run(), ["forget", "drop", "release"]);
+    assert_eq!(world.run(), ["unpublish", "drop", "release"]);
 }
 
 #[test]
 fn retain_keeps_the_snapshot() {
-    let mut world = World::told();
+    let mut world = World::published();
     world.change(leaving());
     world.change(json!({"spec": {"deletionPolicy": "Retain"}}));
     assert_eq!(world.run(), ["release"]);
@@ -244,7 +261,7 @@ fn retain_keeps_the_snapshot() {
         "volumeHandle": null, "snapshotHandle": names::snapshot_name(UID),
     }, "volumeSnapshotClassName": null}});
     world.contents.push(content("again", "other", again));
-    assert_eq!(world.run(), ["tell"]);
+    assert_eq!(world.run(), ["publish"]);
     world.change(leaving());
     assert_eq!(world.run(), ["erase"]);
 }
@@ -252,7 +269,7 @@ fn retain_keeps_the_snapshot() {
 #[test]
 fn what_is_not_let_go_is_kept() {
     let deleted = json!({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}});
-    let mut world = World::told();
+    let mut world = World::published();
     world.change(deleted.clone());
     world.shows(expect!["Nothing"]);
     // A sidecar was in the middle of it; that is settled first.
@@ -261,7 +278,7 @@ fn what_is_not_let_go_is_kept() {
     assert_eq!(world.run(), ["settle", "erase"]);
 
     // Another content names the snapshot: it stays for that one.
-    let mut world = World::told();
+    let mut world = World::published();
     let other = json!({"spec": {"source": {
         "volumeHandle": null, "snapshotHandle": names::snapshot_name(UID),
     }}});
@@ -269,10 +286,10 @@ fn what_is_not_let_go_is_kept() {
         .contents
         .push(content("other", "other", other.clone()));
     world.change(leaving());
-    assert_eq!(world.run(), ["release", "tell"]);
+    assert_eq!(world.run(), ["release", "publish"]);
 
     // One that was never answered has nothing to erase.
-    let mut world = World::told();
+    let mut world = World::published();
     world.contents = vec![content("other", "other", other)];
     world.change(deleted);
     world.change(json!({"spec": {"volumeSnapshotRef": {"uid": ""}}}));
@@ -292,13 +309,13 @@ fn what_is_not_let_go_is_kept() {
 
 #[test]
 fn a_snapshot_that_vanished_is_made_again() {
-    let mut world = World::told();
+    let mut world = World::published();
     (world.snapshot, world.volume) = (None, None);
     world.shows(expect!["create pvc-1 in p1 on n1, adopt true"]);
     world.change(leaving());
     assert_eq!(world.run(), ["create", "erase"]);
 
-    let mut world = World::told();
+    let mut world = World::published();
     world.snapshot = None;
     world.grants.clear();
     world.shows(expect![
@@ -310,7 +327,7 @@ fn a_snapshot_that_vanished_is_made_again() {
 
 #[test]
 fn disks_move_and_are_lost() {
-    let mut world = World::told();
+    let mut world = World::published();
     let grant = world.grants.get_mut("p1").expect("there");
     grant.node = Some("n2".to_owned());
     assert_eq!(world.run(), ["move"]);
@@ -318,28 +335,26 @@ fn disks_move_and_are_lost() {
     (grant.node, grant.standing) = (None, Standing::DeclaredLost);
     world.shows(expect!["Nothing"]);
     world.change(leaving());
-    assert_eq!(world.run(), ["erase", "forget", "drop", "release"]);
+    assert_eq!(world.run(), ["erase", "unpublish", "drop", "release"]);
 }
 
 #[test]
-fn what_nobody_was_told_of_is_erased() {
+fn what_was_never_published_is_erased() {
     let mut world = World::new();
     world.run();
     world.contents.clear();
-    world.shows(expect![[
-        r#"Erase(NeverTold("c", "0a1b2c3d-0000-4000-8000-000000000001"))"#
-    ]]);
+    world.shows(expect![[r#"Erase { snapshot: snap-0a1b2c3d-0000-4000-8000-000000000001, proof: NeverPublished("c", "0a1b2c3d-0000-4000-8000-000000000001") }"#]]);
     assert_eq!(world.run(), ["erase"]);
     world.report(SnapshotPhase::Deleted, None);
     assert_eq!(world.run(), ["drop"]);
 
-    let mut world = World::told();
+    let mut world = World::published();
     world.contents.clear();
     world.shows(expect!["Nothing"]);
 }
 
 #[test]
-fn what_is_wrong_is_told_once() {
+fn what_is_wrong_is_published_once() {
     let check = |change: &dyn Fn(&mut World), expected: Expect| {
         let mut world = World::new();
         change(&mut world);
@@ -401,7 +416,7 @@ fn what_is_wrong_is_told_once() {
     world.shows(expect!["fail c: pool p1 on n1: full"]);
     assert_eq!(world.run(), ["fail"]);
     world.report(SnapshotPhase::Ready, None);
-    assert_eq!(world.run(), ["tell"]);
+    assert_eq!(world.run(), ["publish"]);
     world.report(SnapshotPhase::Failed, Some("no record"));
     world.shows(expect!["fail c: pool p1 on n1: no record"]);
 }

@@ -4,7 +4,8 @@
 use berth_api::{Bytes, Volume, VolumeStatus};
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
 
-use super::{Decision, Step, View, claim, pv};
+use super::{Action, Decision, Step, View, claim, pv};
+use crate::target::Target;
 
 /// The next write of a claim that is bound to a ready volume.
 pub(super) fn decide(
@@ -22,16 +23,19 @@ pub(super) fn decide(
     let shown = pv::capacity(pv).0;
     if wanted <= shown {
         return match capacity(claim) {
-            Some(told) if told < shown => Decision::from(Step::ClaimCapacity { size: shown }).tell(
-                "VolumeResizeSuccessful",
-                format!("the volume has {} now", Bytes(shown).human()),
-            ),
+            Some(told) if told < shown => {
+                let text = format!("the volume has {} now", Bytes(shown).human());
+                let (claim, size) = (Target::of(&claim.metadata), shown);
+                Decision::from(Action::ClaimCapacity { claim, size })
+                    .tell("VolumeResizeSuccessful", text)
+            }
             _ => Step::Nothing.into(),
         };
     }
     let enforced = status.size.unwrap_or_default().0;
     if enforced >= wanted {
-        return Step::PvCapacity { size: enforced }.into();
+        let (pv, size) = (Target::of(&pv.metadata), enforced);
+        return Action::PvCapacity { pv, size }.into();
     }
     let asked = volume.spec.size.0;
     if asked >= wanted {
@@ -55,7 +59,11 @@ pub(super) fn decide(
         );
         return Decision::wait(text.clone()).warn("VolumeResizeFailed", text);
     }
-    Decision::from(Step::Grow { size: wanted }).tell(
+    let action = Action::Grow {
+        volume: Target::of(&volume.metadata),
+        size: wanted,
+    };
+    Decision::from(action).tell(
         "Resizing",
         format!("from {} to {}", Bytes(shown).human(), Bytes(wanted).human()),
     )

@@ -5,6 +5,7 @@
 //! the PV, so that "no PV and no claim" can be told from "never had one"; erased
 //! on disk before the PV's finalizer goes; the Volume object last.
 
+mod action;
 pub mod claim;
 pub mod class;
 pub mod clone;
@@ -12,6 +13,7 @@ mod grow;
 mod health;
 pub mod pv;
 
+pub use action::{Action, Excluded, Proof, Refused};
 pub use class::{Class, backend_name};
 
 use std::collections::BTreeMap;
@@ -25,6 +27,7 @@ use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
 use crate::{
     pools::{Grant, Standing},
     room::Room,
+    target::Target,
 };
 
 /// Everything that the next write of one volume depends on.
@@ -59,78 +62,15 @@ pub enum Peers {
     Waiting(String),
 }
 
-/// What proves that data may be erased. The shell checks it against the API
-/// server itself, not a cache, before it writes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Proof {
-    /// A PV with policy Delete whose claim is gone.
-    ReleasedPv {
-        /// Name of the PV.
-        pv: String,
-        /// UID of the PV.
-        uid: String,
-    },
-    /// No pod can ever have used it: there was no PV, and the claim is gone or
-    /// bound to another volume.
-    NeverExposed,
-}
-
-/// The next write.
+/// What is due.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Step {
-    /// Nothing is due.
+    /// Nothing.
     Nothing,
     /// Place the claim, together with the other open claims of its pod.
     Place,
-    /// Mark the Volume as exposed, then make its PV.
-    Expose {
-        /// The mark is not there yet.
-        mark: bool,
-        /// The PV.
-        pv: Box<PersistentVolume>,
-    },
-    /// Make the Volume object again, from its PV.
-    Adopt {
-        /// Its spec, with `adopt` set.
-        spec: Box<VolumeSpec>,
-    },
-    /// The pool is on another node now.
-    MoveTo {
-        /// The node.
-        node: String,
-    },
-    /// Let the agent erase the data.
-    Erase {
-        /// Why that is right.
-        proof: Proof,
-    },
-    /// Remove the Volume object.
-    DropVolume {
-        /// Size that the agent had no room for, where that is why.
-        refused: Option<u64>,
-    },
-    /// The node cannot do it: remove the Volume object and let the scheduler
-    /// choose again.
-    Reschedule,
-    /// Delete the PV; our finalizer holds it until the next step.
-    DeletePv,
-    /// Let the PV go.
-    DropFinalizer,
-    /// Ask the agent for a larger volume.
-    Grow {
-        /// Bytes.
-        size: u64,
-    },
-    /// Tell the PV its new capacity.
-    PvCapacity {
-        /// Bytes.
-        size: u64,
-    },
-    /// Tell the claim its new capacity.
-    ClaimCapacity {
-        /// Bytes.
-        size: u64,
-    },
+    /// One write.
+    Act(Action),
 }
 
 /// Something for people to read, on the claim (or on the Volume, without one).
@@ -144,10 +84,10 @@ pub struct Notice {
     pub text: String,
 }
 
-/// The next write, and what to tell people.
+/// What is due, and what to tell people.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Decision {
-    /// The next write.
+    /// What is due.
     pub step: Step,
     /// An event.
     pub notice: Option<Notice>,
@@ -162,6 +102,12 @@ impl From<Step> for Decision {
             notice: None,
             wait: None,
         }
+    }
+}
+
+impl From<Action> for Decision {
+    fn from(action: Action) -> Self {
+        Step::Act(action).into()
     }
 }
 
@@ -199,7 +145,7 @@ pub fn decide(view: &View) -> Decision {
         (Some(pv), volume) => with_pv(view, pv, volume),
         (None, Some(volume)) if volume.spec.state == VolumeState::Deleted => {
             if is_erased(view, volume) {
-                Step::DropVolume { refused: None }.into()
+                drop_volume(volume).into()
             } else {
                 Decision::wait(erasing(view, volume))
             }
@@ -236,10 +182,18 @@ fn orphaned(volume: &Volume) -> Decision {
         return Step::Nothing.into();
     }
     if phase(volume) == VolumePhase::NoRoom {
-        return Step::DropVolume { refused: None }.into();
+        return drop_volume(volume).into();
     }
+    let volume = Target::of(&volume.metadata);
     let proof = Proof::NeverExposed;
-    Step::Erase { proof }.into()
+    Action::Erase { volume, proof }.into()
+}
+
+fn drop_volume(volume: &Volume) -> Action {
+    Action::DropVolume {
+        volume: Target::of(&volume.metadata),
+        refused: None,
+    }
 }
 
 /// A volume with its claim, on the way to its PV.
@@ -254,9 +208,19 @@ fn with_claim(view: &View, volume: &Volume, claim: &PersistentVolumeClaim) -> De
     if claim.metadata.deletion_timestamp.is_some() {
         return Step::Nothing.into();
     }
+    let target = Target::of(&volume.metadata);
     if let Some(node) = moved(view, volume) {
-        return Step::MoveTo { node }.into();
+        let volume = target;
+        return Action::MoveTo { volume, node }.into();
     }
+    let reschedule = || Action::Reschedule {
+        volume: target.clone(),
+        claim: claim::selected_node(claim).map(|_| Target::of(&claim.metadata)),
+        excluded: Excluded {
+            claim_uid: volume.spec.claim.uid.clone(),
+            pool: volume.spec.pool.clone(),
+        },
+    };
     let status = volume.status.clone().unwrap_or_default();
     let says = status.message.clone().unwrap_or_default();
     let node = &volume.spec.node;
@@ -268,14 +232,16 @@ fn with_claim(view: &View, volume: &Volume, claim: &PersistentVolumeClaim) -> De
     match status.phase {
         VolumePhase::Ready => expose(view, volume, claim, exposed),
         VolumePhase::NoRoom if !exposed => {
-            let refused = Some(volume.spec.size.0);
-            Decision::from(Step::DropVolume { refused }).tell(
-                reason::NO_ROOM,
-                format!("pool {} on {node} has no room: {says}", volume.spec.pool),
-            )
+            let (pool, size) = (volume.spec.pool.clone(), volume.spec.size.0);
+            let text = format!("pool {pool} on {node} has no room: {says}");
+            Decision::from(Action::DropVolume {
+                volume: target,
+                refused: Some(Refused { pool, size }),
+            })
+            .tell(reason::NO_ROOM, text)
         }
         // A tombstone of an earlier attempt; there never was data.
-        VolumePhase::Lost if !exposed => Decision::from(Step::Reschedule).warn(
+        VolumePhase::Lost if !exposed => Decision::from(reschedule()).warn(
             reason::PROVISIONING_FAILED,
             format!("pool {} on {node}: {says}", volume.spec.pool),
         ),
@@ -285,7 +251,7 @@ fn with_claim(view: &View, volume: &Volume, claim: &PersistentVolumeClaim) -> De
         VolumePhase::Failed => Decision::wait(format!("{node}: {says}"))
             .warn(reason::PROVISIONING_FAILED, format!("{node}: {says}")),
         VolumePhase::Pending if !exposed && is_hopeless(view, volume) => {
-            Decision::from(Step::Reschedule).warn(
+            Decision::from(reschedule()).warn(
                 reason::PROVISIONING_FAILED,
                 format!("node {node} went away before it made the volume"),
             )
@@ -307,8 +273,12 @@ fn expose(view: &View, volume: &Volume, claim: &PersistentVolumeClaim, exposed: 
     if labels.and_then(|l| l.get(&label)).map(String::as_str) != Some(names::POOL_LABEL_VALUE) {
         return Decision::wait(format!("waiting for the label {label} on node {node}"));
     }
-    let pv = Box::new(pv::manifest(volume, claim, class));
-    Decision::from(Step::Expose { mark: !exposed, pv }).tell(
+    let action = Action::Expose {
+        volume: Target::of(&volume.metadata),
+        mark: !exposed,
+        pv: Box::new(pv::manifest(volume, claim, class)),
+    };
+    Decision::from(action).tell(
         reason::PROVISIONING_SUCCEEDED,
         format!(
             "volume {} of {} is ready in pool {} on {node}",
@@ -334,9 +304,10 @@ fn with_pv(view: &View, pv: &PersistentVolume, volume: Option<&Volume>) -> Decis
     }
     if terminating && !(policy == Some("Delete") && had_claim) {
         // Retain, or a volume that a person made available again: the data stays.
-        return match held {
-            true => Step::DropFinalizer.into(),
-            false => Step::Nothing.into(),
+        return if held {
+            drop_finalizer(pv).into()
+        } else {
+            Step::Nothing.into()
         };
     }
     let Some(volume) = volume else {
@@ -347,7 +318,8 @@ fn with_pv(view: &View, pv: &PersistentVolume, volume: Option<&Volume>) -> Decis
     }
     if let Some(node) = moved(view, volume) {
         let text = format!("pool {} is on {node} now", volume.spec.pool);
-        return Decision::from(Step::MoveTo { node }).tell("PoolMoved", text);
+        let volume = Target::of(&volume.metadata);
+        return Decision::from(Action::MoveTo { volume, node }).tell("PoolMoved", text);
     }
     let status = volume.status.clone().unwrap_or_default();
     match status.phase {
@@ -383,7 +355,8 @@ fn reclaim(
                 pv: pv.metadata.name.clone().unwrap_or_default(),
                 uid: pv.metadata.uid.clone().unwrap_or_default(),
             };
-            return Step::Erase { proof }.into();
+            let volume = Target::of(&volume.metadata);
+            return Action::Erase { volume, proof }.into();
         }
         Some(volume) if is_erased(view, volume) => true,
         Some(volume) => return Decision::wait(erasing(view, volume)),
@@ -393,9 +366,20 @@ fn reclaim(
         return adopt(view, pv);
     }
     match (terminating, held) {
-        (false, _) => Step::DeletePv.into(),
-        (true, true) => Step::DropFinalizer.into(),
+        (false, _) => {
+            let pv = Target::of(&pv.metadata);
+            Action::DeletePv { pv }.into()
+        }
+        (true, true) => drop_finalizer(pv).into(),
         (true, false) => Step::Nothing.into(),
+    }
+}
+
+fn drop_finalizer(pv: &PersistentVolume) -> Action {
+    let all = pv.metadata.finalizers.iter().flatten();
+    Action::DropFinalizer {
+        pv: Target::of(&pv.metadata),
+        others: all.filter(|f| *f != names::PV_FINALIZER).cloned().collect(),
     }
 }
 
@@ -406,9 +390,11 @@ fn adopt(view: &View, pv: &PersistentVolume) -> Decision {
         return Decision::wait(text.clone()).warn("VolumeFailed", text);
     };
     let node = view.grants.get(pool).and_then(|g| g.node.as_deref());
-    match node.and_then(|node| pv::adopted(pv, node)) {
-        Some(spec) => Step::Adopt {
-            spec: Box::new(spec),
+    let adopted = node.and_then(|node| pv::adopted(pv, node));
+    match adopted.zip(pv::handle(pv)) {
+        Some((spec, handle)) => Action::Adopt {
+            volume: Box::new(pv::volume(handle, spec)),
+            pv: Target::of(&pv.metadata),
         }
         .into(),
         None => {
@@ -454,13 +440,8 @@ fn is_hopeless(view: &View, volume: &Volume) -> bool {
 
 /// The node that the pool was granted to since the volume was placed.
 fn moved(view: &View, volume: &Volume) -> Option<String> {
-    let grant = view.grants.get(&volume.spec.pool)?;
-    let node = grant.node.clone()?;
-    let usable = !matches!(
-        grant.standing,
-        Standing::Conflict | Standing::Missing | Standing::DeclaredLost
-    );
-    (usable && node != volume.spec.node).then_some(node)
+    let node = view.grants.get(&volume.spec.pool)?.found_on()?;
+    (node != volume.spec.node).then(|| node.to_owned())
 }
 
 /// Why a volume is not erased yet.

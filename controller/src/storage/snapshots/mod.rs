@@ -12,12 +12,12 @@ use std::{
 use berth_api::{
     Snapshot, VolumeSnapshot, VolumeSnapshotClass, VolumeSnapshotContent, names::reason,
 };
-use berth_plan::snapshots::{self as plan, Step};
+use berth_plan::snapshots::{self as plan, Action};
 use kube::{Resource, ResourceExt, runtime::watcher::Event};
 
-pub(super) use self::apply::Work;
 use super::{
     Loop,
+    apply::Work,
     cache::{Cache, Change},
     queue::Item,
     world::World,
@@ -188,7 +188,7 @@ impl Loop {
         let seen: Vec<&VolumeSnapshotContent> = contents.iter().map(|c| &**c).collect();
         let of = |c: &&VolumeSnapshotContent| c.spec.source.volume_handle.clone();
         let volume = seen.iter().find_map(of);
-        let step = plan::decide(&plan::View {
+        let action = plan::decide(&plan::View {
             name,
             snapshot: snapshot.as_deref(),
             contents: &seen,
@@ -198,40 +198,23 @@ impl Loop {
             classes: &world.snaps.parameters,
             grants: &world.grants,
         });
-        let named = |name: &str| contents.iter().find(|c| c.name_any() == name).cloned();
-        let work = match (step, snapshot) {
-            (Step::Nothing, _) => {
-                self.queue.done(&item);
-                return;
-            }
-            (Step::Create(spec), None) => {
+        match &action {
+            None => return self.queue.done(&item),
+            Some(Action::Create(snapshot)) => {
+                let spec = &snapshot.spec;
                 tracing::info!(snapshot = name, volume = %spec.volume, node = %spec.node, adopt = spec.adopt, "snapshot is wanted");
-                Some(Work::Create(Box::new(Snapshot::new(name, *spec))))
             }
-            (Step::Tell { content, status }, Some(snapshot)) => {
-                named(&content).map(|content| Work::Tell {
-                    snapshot,
-                    content,
-                    status,
-                })
+            Some(Action::Fail { content, message }) => {
+                let about = contents.iter().find(|c| c.name_any() == content.name);
+                if let Some(about) = about.map(|content| content.object_ref(&())) {
+                    let events = &self.ctx.events;
+                    events.publish(about, Kind::Warning, reason::SNAPSHOT_FAILED, message);
+                }
             }
-            (Step::Fail { content, message }, _) => named(&content).map(|content| {
-                let about = content.object_ref(&());
-                let events = &self.ctx.events;
-                events.publish(about, Kind::Warning, reason::SNAPSHOT_FAILED, &message);
-                Work::Fail { content, message }
-            }),
-            (Step::Settle { content }, _) => named(&content).map(Work::Settle),
-            (Step::MoveTo { node }, Some(snapshot)) => Some(Work::MoveTo { snapshot, node }),
-            (Step::Erase(proof), Some(snapshot)) => Some(Work::Erase { snapshot, proof }),
-            (Step::Forget { content }, _) => named(&content).map(Work::Forget),
-            (Step::Drop, Some(snapshot)) => Some(Work::Drop(snapshot)),
-            (Step::Release { content }, _) => named(&content).map(Work::Release),
-            (_, _) => None,
-        };
-        match work {
-            Some(work) => self.start(item, super::apply::Work::Snap(work)),
-            None => tracing::error!(snapshot = name, "decided about an object that is not there"),
+            Some(_) => {}
+        }
+        if let Some(action) = action {
+            self.start(item, Work::Snapshot(action));
         }
     }
 }

@@ -51,9 +51,9 @@ fn claims_that_are_not_due_are_left_alone() {
 fn refusals_of_the_agent_send_the_claim_elsewhere() {
     let mut world = World::new();
     world.volume(VolumePhase::NoRoom, false);
-    world.check(expect![[r"
-        DropVolume { refused: Some(1073741824) }
-        Normal NoRoom: pool p1 on n1 has no room: says the agent"]]);
+    world.check(expect![[r#"
+        DropVolume { volume: pvc-u0, refused: Some(Refused { pool: "p1", size: 1073741824 }) }
+        Normal NoRoom: pool p1 on n1 has no room: says the agent"#]]);
     world.volume(VolumePhase::Failed, false);
     world.check(expect![[r"
         Nothing
@@ -61,9 +61,9 @@ fn refusals_of_the_agent_send_the_claim_elsewhere() {
         Warning ProvisioningFailed: n1: says the agent"]]);
     world.volume(VolumePhase::Pending, false);
     world.nodes.clear();
-    world.check(expect![[r"
-        Reschedule
-        Warning ProvisioningFailed: node n1 went away before it made the volume"]]);
+    world.check(expect![[r#"
+        Reschedule { volume: pvc-u0, claim: Some(data-web-0), excluded: Excluded { claim_uid: "u0", pool: "p1" } }
+        Warning ProvisioningFailed: node n1 went away before it made the volume"#]]);
 }
 
 #[test]
@@ -73,13 +73,21 @@ fn a_volume_on_a_node_that_is_no_longer_chosen_goes() {
         world.claim(json!({"metadata": {"annotations": {names::SELECTED_NODE: node}}}));
         world.volume(VolumePhase::Ready, false);
         let proof = Proof::NeverExposed;
-        assert_eq!(world.decide().step, Step::Erase { proof });
+        let volume = Target::of(&world.volume.as_ref().expect("there").metadata);
+        let erase = Step::Act(Action::Erase { volume, proof });
+        assert_eq!(world.decide().step, erase);
         // Unless pods may have seen it, or nobody asked a scheduler.
         world.volume(VolumePhase::Ready, true);
-        assert!(matches!(world.decide().step, Step::Expose { .. }));
+        assert!(matches!(
+            world.decide().step,
+            Step::Act(Action::Expose { .. })
+        ));
         world.volume(VolumePhase::Ready, false);
         world.class.immediate = true;
-        assert!(matches!(world.decide().step, Step::Expose { .. }));
+        assert!(matches!(
+            world.decide().step,
+            Step::Act(Action::Expose { .. })
+        ));
     }
 }
 
@@ -114,19 +122,19 @@ fn a_claim_that_vanishes_before_its_pv_leaves_nothing() {
     let mut world = World::new();
     world.volume(VolumePhase::Ready, false);
     world.claim = None;
-    world.check(expect!["Erase { proof: NeverExposed }"]);
+    world.check(expect!["Erase { volume: pvc-u0, proof: NeverExposed }"]);
     world.volume.as_mut().expect("there").spec.state = VolumeState::Deleted;
     world.check(expect![[r"
         Nothing
         wait: says the agent"]]);
     let status = world.volume.as_mut().expect("there").status.as_mut();
     status.expect("there").phase = VolumePhase::Deleted;
-    world.check(expect!["DropVolume { refused: None }"]);
+    world.check(expect!["DropVolume { volume: pvc-u0, refused: None }"]);
     // Nothing was made: nothing to erase.
     let mut world = World::new();
     world.volume(VolumePhase::NoRoom, false);
     world.claim = None;
-    world.check(expect!["DropVolume { refused: None }"]);
+    world.check(expect!["DropVolume { volume: pvc-u0, refused: None }"]);
 }
 
 /// Runs the steps of deletion as API server and agent would, and lists them.
@@ -134,23 +142,27 @@ fn run_down(world: &mut World) -> Vec<String> {
     let mut steps = Vec::new();
     for _ in 0..20 {
         let step = world.decide().step;
-        steps.push(format!("{step:?}"));
-        match step {
-            Step::Erase { .. } => {
+        let Step::Act(action) = step else {
+            steps.push(format!("{step:?}"));
+            return steps;
+        };
+        steps.push(format!("{action:?}"));
+        match action {
+            Action::Erase { .. } => {
                 let volume = world.volume.as_mut().expect("there");
                 volume.spec.state = VolumeState::Deleted;
                 let status = volume.status.get_or_insert_default();
                 status.phase = VolumePhase::Deleted;
             }
-            Step::DeletePv => {
+            Action::DeletePv { .. } => {
                 let meta = &mut world.pv.as_mut().expect("there").metadata;
                 meta.deletion_timestamp =
                     serde_json::from_value(json!("2026-01-01T00:00:00Z")).expect("a time");
             }
-            Step::DropFinalizer => world.pv = None,
-            Step::DropVolume { .. } => world.volume = None,
-            Step::Adopt { spec } => world.volume = Some(pv::volume("pvc-u0", *spec)),
-            _ => return steps,
+            Action::DropFinalizer { .. } => world.pv = None,
+            Action::DropVolume { .. } => world.volume = None,
+            Action::Adopt { volume, .. } => world.volume = Some(*volume),
+            other => panic!("{other:?} on the way down"),
         }
     }
     panic!("no end: {steps:?}");
@@ -165,10 +177,10 @@ fn a_released_pv_with_policy_delete_is_erased_in_order() {
     assert_eq!(world.decide().step, Step::Nothing);
     world.claim = None;
     expect![[r#"
-        Erase { proof: ReleasedPv { pv: "pvc-u0", uid: "pv-uid" } }
-        DeletePv
-        DropFinalizer
-        DropVolume { refused: None }
+        Erase { volume: pvc-u0, proof: ReleasedPv { pv: "pvc-u0", uid: "pv-uid" } }
+        DeletePv { pv: pvc-u0 }
+        DropFinalizer { pv: pvc-u0, others: [] }
+        DropVolume { volume: pvc-u0, refused: None }
         Nothing"#]]
     .assert_eq(&run_down(&mut world).join("\n"));
     // A PV that was deleted before its claim is cleaned up all the same.
@@ -178,9 +190,9 @@ fn a_released_pv_with_policy_delete_is_erased_in_order() {
     assert_eq!(world.decide().step, Step::Nothing);
     world.claim = None;
     expect![[r#"
-        Erase { proof: ReleasedPv { pv: "pvc-u0", uid: "pv-uid" } }
-        DropFinalizer
-        DropVolume { refused: None }
+        Erase { volume: pvc-u0, proof: ReleasedPv { pv: "pvc-u0", uid: "pv-uid" } }
+        DropFinalizer { pv: pvc-u0, others: [] }
+        DropVolume { volume: pvc-u0, refused: None }
         Nothing"#]]
     .assert_eq(&run_down(&mut world).join("\n"));
     // Without its Volume object: made again first, so that the agent erases.
@@ -213,11 +225,11 @@ fn the_agent_erases_first_and_a_lost_pool_need_not() {
         Nothing
         wait: the data cannot be erased: pool p1 is Missing; bring it back, or set spec.lost on the Pool"]]);
     world.standing(Standing::DeclaredLost);
-    expect![[r"
-        DeletePv
-        DropFinalizer
-        DropVolume { refused: None }
-        Nothing"]]
+    expect![[r#"
+        DeletePv { pv: pvc-u0 }
+        DropFinalizer { pv: pvc-u0, others: [] }
+        DropVolume { volume: pvc-u0, refused: None }
+        Nothing"#]]
     .assert_eq(&run_down(&mut world).join("\n"));
 }
 
@@ -232,7 +244,7 @@ fn retain_keeps_the_data() {
     let meta = &mut world.pv.as_mut().expect("there").metadata;
     meta.deletion_timestamp =
         serde_json::from_value(json!("2026-01-01T00:00:00Z")).expect("a time");
-    world.check(expect!["DropFinalizer"]);
+    world.check(expect!["DropFinalizer { pv: pvc-u0, others: [] }"]);
     world.pv = None;
     world.check(expect!["Nothing"]);
 }
@@ -244,7 +256,7 @@ fn a_volume_object_is_made_again_from_its_pv() {
     world.pv(json!({}));
     world.volume = None;
     world.check(expect!["Adopt p1 on n1"]);
-    let Step::Adopt { spec } = world.decide().step else {
+    let Step::Act(Action::Adopt { volume, .. }) = world.decide().step else {
         panic!("not adopted");
     };
     let expected = VolumeSpec {
@@ -253,7 +265,7 @@ fn a_volume_object_is_made_again_from_its_pv() {
         backend: Some(BackendKind::Btrfs),
         ..before
     };
-    assert_eq!(*spec, expected);
+    assert_eq!(volume.spec, expected);
     world.grants.clear();
     world.check(expect![[r"
         Nothing
@@ -268,7 +280,7 @@ fn volumes_follow_their_pool() {
     world.pv(json!({}));
     world.grants.get_mut("p1").expect("p1").node = Some("n2".to_owned());
     world.check(expect![[r#"
-        MoveTo { node: "n2" }
+        MoveTo { volume: pvc-u0, node: "n2" }
         Normal PoolMoved: pool p1 is on n2 now"#]]);
     world.standing(Standing::Conflict);
     world.check(expect!["Nothing"]);
@@ -293,9 +305,9 @@ fn growing_goes_from_the_disk_to_the_claim() {
         wait: pool p1 has 9Gi free, 19Gi more are wanted; ask for less or make room
         Warning VolumeResizeFailed: pool p1 has 9Gi free, 19Gi more are wanted; ask for less or make room"]]);
     world.claim(bound("10Gi", "1Gi"));
-    world.check(expect![[r"
-        Grow { size: 10737418240 }
-        Normal Resizing: from 1Gi to 10Gi"]]);
+    world.check(expect![[r#"
+        Grow { volume: pvc-u0, size: 10737418240 }
+        Normal Resizing: from 1Gi to 10Gi"#]]);
     let volume = world.volume.as_mut().expect("there");
     volume.spec.size = Bytes(10 * GI);
     volume.metadata.generation = Some(2);
@@ -310,11 +322,11 @@ fn growing_goes_from_the_disk_to_the_claim() {
         Warning VolumeResizeFailed: says the agent"]]);
     let status = world.volume.as_mut().expect("there").status.as_mut();
     status.expect("there").size = Some(Bytes(10 * GI));
-    world.check(expect!["PvCapacity { size: 10737418240 }"]);
+    world.check(expect!["PvCapacity { pv: pvc-u0, size: 10737418240 }"]);
     world.pv(json!({}));
-    world.check(expect![[r"
-        ClaimCapacity { size: 10737418240 }
-        Normal VolumeResizeSuccessful: the volume has 10Gi now"]]);
+    world.check(expect![[r#"
+        ClaimCapacity { claim: data-web-0, size: 10737418240 }
+        Normal VolumeResizeSuccessful: the volume has 10Gi now"#]]);
     world.claim(bound("10Gi", "10Gi"));
     world.check(expect!["Nothing"]);
 }

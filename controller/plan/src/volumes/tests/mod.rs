@@ -140,13 +140,16 @@ impl World {
     fn check(&self, expected: Expect) {
         let decision = self.decide();
         let step = match decision.step {
-            Step::Expose { mark, pv } => {
+            Step::Act(Action::Expose { mark, pv, .. }) => {
                 format!(
                     "Expose mark={mark} {}",
                     pv.metadata.name.unwrap_or_default()
                 )
             }
-            Step::Adopt { spec } => format!("Adopt {} on {}", spec.pool, spec.node),
+            Step::Act(Action::Adopt { volume, .. }) => {
+                format!("Adopt {} on {}", volume.spec.pool, volume.spec.node)
+            }
+            Step::Act(action) => format!("{action:?}"),
             other => format!("{other:?}"),
         };
         let mut shown = step;
