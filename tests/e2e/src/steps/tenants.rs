@@ -96,12 +96,21 @@ impl<'a> Tenant<'a> {
         Ok(())
     }
 
-    /// Nothing of this namespace is on any node; then the namespace goes.
-    pub(super) async fn leaves(self) -> Result<()> {
+    /// No link of this namespace leads to the volume on any node; then the namespace
+    /// goes.
+    pub(super) async fn leaves(self, volume: &str) -> Result<()> {
+        let (own, to) = (format!("*/{}/*", self.ns), format!("*{volume}*"));
+        let find = [
+            "find",
+            "/var/lib/berth/by-claim",
+            "-path",
+            &own,
+            "-lname",
+            &to,
+        ];
         for node in self.ctx.storage_nodes().await? {
-            let links = format!("/var/lib/berth/by-claim/{}", self.ns);
-            let there = self.ctx.in_agent(&node, &["test", "-e", &links]).await;
-            ensure!(there.is_err(), "{node} has {links}");
+            let links = self.ctx.in_agent(&node, &find).await?;
+            ensure!(links.is_empty(), "{node} has {links}");
         }
         self.ctx.delete_namespace(&self.ns).await
     }
@@ -140,11 +149,15 @@ pub async fn another_namespaces_data_is_out_of_reach(ctx: &Ctx, ns: &str) -> Res
         mallory.gets_nothing(&loot, &words).await?;
     }
 
-    // A source in another namespace, which is dropped or refused.
+    // A source in another namespace, which the API server drops where the gate
+    // CrossNamespaceVolumeDataSource is off: the volume is then an empty one.
     let mut far = copy_of("victim");
     far["namespace"] = json!(ns);
     mallory.wants("far", "dataSourceRef", far).await?;
-    mallory.gets_nothing("far", "its data source").await?;
+    ctx.wait_ready(&mallory.ns, &["user-of-far"]).await?;
+    let list = "ls -A /data";
+    let found = ctx.kubectl.shell(&mallory.ns, "user-of-far", list).await?;
+    ensure!(found.is_empty(), "the copy from afar holds {found:?}");
 
     // A volume of the pod's own that is no claim.
     let mut inline = user_of("inline");
@@ -157,7 +170,7 @@ pub async fn another_namespaces_data_is_out_of_reach(ctx: &Ctx, ns: &str) -> Res
 
     objects_of_the_cluster(&mallory, &volume, &name).await?;
     static_volume(ctx, &mallory, &name).await?;
-    mallory.leaves().await
+    mallory.leaves(&name).await
 }
 
 /// What names a volume directly is the cluster's to make.
@@ -239,7 +252,7 @@ pub(super) async fn snapshots_are_out_of_reach(
         },
     });
     mallory.may_not_create(&own).await?;
-    mallory.leaves().await
+    mallory.leaves(victim).await
 }
 
 /// An administrator made a second PersistentVolume of the victim's volume and gave it
