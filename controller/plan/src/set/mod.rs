@@ -34,28 +34,28 @@
 //! own could order it, but would leave sets undeletable where Berth was removed.
 
 mod claims;
+mod convert;
+mod explain;
 mod manifest;
 mod members;
 mod native;
 mod plan;
 mod planner;
-mod read;
 mod revisions;
 mod rollout;
 mod selector;
 mod status;
-mod text;
 mod view;
 mod waits;
 
 #[cfg(test)]
 mod tests;
 
+pub use explain::explain;
 pub use native::{Rival, native_status, rival, stands_down};
 pub use plan::{Action, ClaimOwners, Notice, Object, Plan, Step};
 pub use planner::plan;
 pub use revisions::{encode_template, hash as revision_hash};
-pub use text::explain;
 pub use view::{
     Claim, Controller, Kind, NormalForm, Pod, PodPhase, Refusal, Revision, Set, TemplateCheck,
     Verdict, View,

@@ -61,9 +61,9 @@ pub(super) fn read(set: &NativeSet) -> OrdinalSetStatus {
 /// that others put there as they are. `None` when `set` has it already.
 pub fn native_status(set: &NativeSet, status: &OrdinalSetStatus, now: Timestamp) -> Option<Value> {
     // As read, not as written: the API server leaves zeros out.
-    let mut told = status.clone();
-    (told.ready, told.waiting, told.selector) = (None, None, None);
-    if read(set) == told {
+    let mut published = status.clone();
+    (published.ready, published.waiting, published.selector) = (None, None, None);
+    if read(set) == published {
         return None;
     }
     let all = serde_json::to_value(status).unwrap_or_default();

@@ -111,8 +111,11 @@ fn template_refused(view: &View, message: &str) -> Wait {
     let mut wait = Wait::new(
         0,
         WaitReason::TemplateRefused,
-        format!("{set}: template refused ({})", waits::essence(message)),
-        "so says the API server; no pod was taken down for it; correct spec.template",
+        format!(
+            "{set}: template refused (API server: {})",
+            waits::essence(message)
+        ),
+        "no pod was taken down for it; correct spec.template",
     );
     wait.ordinal = None;
     wait
@@ -130,7 +133,7 @@ pub fn plan(view: &View) -> Plan {
         check_asked: false,
         created: 0,
     };
-    let members = members::sort(&mut round);
+    let members = members::classify_pods(&mut round);
     let revisions = revisions::resolve(&mut round, &members);
     let mut disrupting = view.set.status.disrupting.clone();
     if !view.set.deleting && members.settled && revisions.settled {
@@ -144,7 +147,7 @@ pub fn plan(view: &View) -> Plan {
     status::finish(round, &members, &revisions, disrupting)
 }
 
-/// Make and mend the wanted replicas. `false` stops the round.
+/// Creates and repairs the wanted replicas. `false` stops the round.
 fn replicas(round: &mut Round<'_>, members: &Members, revisions: &Revisions<'_>) -> bool {
     let ordered = round.view.set.ordered();
     for ordinal in round.view.set.wanted() {
@@ -170,9 +173,9 @@ fn missing(round: &mut Round<'_>, members: &Members, revisions: &Revisions<'_>, 
     let view = round.view;
     let set = &view.set;
     let name = set.pod_name(ordinal);
-    if let Some(stranger) = members.strangers.get(&ordinal) {
+    if let Some(owner) = members.foreign_pods.get(&ordinal) {
         let what_to_do = format!(
-            "{stranger}; delete or rename pod {name} of namespace {}, or give it the set's labels and no other owner",
+            "{owner}; delete or rename pod {name} of namespace {}, or give it the set's labels and no other owner",
             set.namespace
         );
         let short = format!("{name}: a foreign pod has this name (NameConflict)");
@@ -204,15 +207,15 @@ fn missing(round: &mut Round<'_>, members: &Members, revisions: &Revisions<'_>, 
         let (reason, what_to_do) = if refusal.template {
             (
                 WaitReason::TemplateRefused,
-                "so says the API server; correct spec.template or volumeClaimTemplates",
+                "correct spec.template or volumeClaimTemplates",
             )
         } else {
-            (
-                WaitReason::CreateRefused,
-                "so says the API server; it is tried again",
-            )
+            (WaitReason::CreateRefused, "it is tried again")
         };
-        let short = format!("{name}: refused ({})", waits::essence(&refusal.message));
+        let short = format!(
+            "{name}: refused (API server: {})",
+            waits::essence(&refusal.message)
+        );
         round
             .waits
             .push(Wait::new(ordinal, reason, short, what_to_do));
@@ -318,7 +321,7 @@ fn wrong_claims(round: &mut Round<'_>, ordinal: i32, pod: &Pod) {
     }
 }
 
-/// Carry out the retention policy on an ordinal's claims. Whether it was so already.
+/// Applies the retention policy to an ordinal's claims. Whether they already complied.
 fn keep_claims(round: &mut Round<'_>, ordinal: i32, pod: &Pod, condemned: bool) -> bool {
     let view = round.view;
     for (_, name) in view.set.claim_names(ordinal) {
@@ -354,7 +357,7 @@ fn keep_claims(round: &mut Round<'_>, ordinal: i32, pod: &Pod, condemned: bool) 
     right
 }
 
-/// Scale away the pods outside the wanted range, from the top. `false` stops the round.
+/// Deletes the pods outside the wanted range, from the top. `false` stops the round.
 fn condemned(round: &mut Round<'_>, members: &Members) -> bool {
     let view = round.view;
     let wanted = view.set.wanted();
@@ -387,7 +390,7 @@ fn condemned(round: &mut Round<'_>, members: &Members) -> bool {
         round.waits.push(waits::terminating(ordinal, pod));
         return false;
     }
-    // An ended pod never recovers: to wait for it would be to wait for ever.
+    // An ended pod never recovers, so waiting for it would never end.
     let is_sick = |p: &Pod| !p.available(view) && !p.ended();
     let sick = pods.iter().rev().find(|(_, p)| is_sick(p));
     match sick {
@@ -397,7 +400,7 @@ fn condemned(round: &mut Round<'_>, members: &Members) -> bool {
                 pod.name, other.name
             );
             let what_to_do = format!(
-                "an ordered set does not scale down while more than one of its pods is unavailable; mend or delete {}",
+                "an ordered set does not scale down while more than one of its pods is unavailable; repair or delete {}",
                 other.name
             );
             round.waits.push(Wait::new(

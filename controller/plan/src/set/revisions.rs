@@ -206,7 +206,7 @@ pub(super) fn resolve<'a>(round: &mut Round<'a>, members: &Members) -> Revisions
             round.act_on_set(action, reason);
             return found;
         }
-        None => match newest.map(|newest| (says_the_same(view, &newest, &data), newest)) {
+        None => match newest.map(|newest| (semantically_equal(view, &newest, &data), newest)) {
             Some((Some(true), newest)) => found.update = Some(newest.name.clone()),
             Some((None, newest)) => {
                 normalize(round, &newest);
@@ -286,7 +286,7 @@ fn wanted_template(round: &mut Round<'_>, found: &mut Revisions<'_>) -> bool {
 /// nothing (semantic revision comparison upstream). `None`: to be asked.
 ///
 /// The template of an OrdinalSet has no defaults that the API server could add.
-fn says_the_same(view: &View, newest: &Revision, data: &str) -> Option<bool> {
+fn semantically_equal(view: &View, newest: &Revision, data: &str) -> Option<bool> {
     if view.set.kind != Kind::StatefulSet {
         return Some(false);
     }

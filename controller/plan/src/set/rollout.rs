@@ -19,7 +19,7 @@ pub(super) fn still_there(members: &Members, victim: &Disruption) -> bool {
     pods.any(|p| p.uid == victim.uid && !p.terminating())
 }
 
-/// An outdated pod that is not ready, for which waiting could last for ever: it is
+/// An outdated pod that is not ready, for which waiting might never end: it is
 /// replaced at once, outside the budget, since it serves nobody. Without this a
 /// bad template could never be corrected.
 ///

@@ -15,9 +15,9 @@ use super::{
 };
 
 /// Waits that the condition's message spells out.
-const TOLD_WAITS: usize = 5;
+const LISTED_WAITS: usize = 5;
 
-/// Close the round: order the waits, count, and say it.
+/// Completes the plan: orders the waits, counts, and writes the status.
 pub(super) fn finish(
     mut round: Round<'_>,
     members: &Members,
@@ -175,7 +175,7 @@ fn conditions(round: &Round<'_>, status: &OrdinalSetStatus, done: bool) -> Vec<C
             condition::WAITING,
             "True",
             first.reason.as_str(),
-            tell(&round.waits),
+            listed(&round.waits),
         ),
         None => set(
             condition::WAITING,
@@ -233,15 +233,15 @@ fn conditions(round: &Round<'_>, status: &OrdinalSetStatus, done: bool) -> Vec<C
     conditions
 }
 
-fn tell(waits: &[Wait]) -> String {
-    let told: Vec<&str> = waits
+fn listed(waits: &[Wait]) -> String {
+    let messages: Vec<&str> = waits
         .iter()
-        .take(TOLD_WAITS)
+        .take(LISTED_WAITS)
         .map(|w| w.message.as_str())
         .collect();
-    let mut text = told.join("\n");
-    if waits.len() > TOLD_WAITS {
-        text.push_str(&format!("\nand {} more", waits.len() - TOLD_WAITS));
+    let mut text = messages.join("\n");
+    if waits.len() > LISTED_WAITS {
+        text.push_str(&format!("\nand {} more", waits.len() - LISTED_WAITS));
     }
     text
 }

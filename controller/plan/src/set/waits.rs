@@ -72,7 +72,7 @@ impl WaitReason {
         self < WaitReason::ClaimDeleting
     }
 
-    /// What blocks is told before what merely takes time; what waits for a
+    /// What blocks comes before what merely takes time; what waits for a
     /// person's own decision comes last.
     pub(super) fn rank(self) -> u8 {
         match self {

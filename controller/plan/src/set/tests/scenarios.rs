@@ -96,7 +96,7 @@ fn scaling_down_halts_while_two_are_sick() {
         OrdinalSet ns/web: 0 wanted, 3 exist, 0 ready, 0 available, 3 updated
         policy: OrderedReady; RollingUpdate from the top down to ordinal 0, at most 1 unavailable; claims are kept on scale-down, kept with the set
         nothing to do
-        wait: web-2: not deleted while web-0 is unavailable too; an ordered set does not scale down while more than one of its pods is unavailable; mend or delete web-0 (ScaleDownHalted)
+        wait: web-2: not deleted while web-0 is unavailable too; an ordered set does not scale down while more than one of its pods is unavailable; repair or delete web-0 (ScaleDownHalted)
     "#]].assert_eq(&world.explain());
     world.run(0);
     world.run(1);
@@ -275,7 +275,7 @@ fn a_refused_pod_quotes_the_api_server() {
         policy: OrderedReady; RollingUpdate from the top down to ordinal 0, at most 1 unavailable; claims are kept on scale-down, kept with the set
         do: create claim data-web-0, then pod web-0 at web-76b697b479
             because web-0 is wanted and does not exist
-        wait: web-0: refused (spec.containers[0].image: Required value); so says the API server; correct spec.template or volumeClaimTemplates (TemplateRefused)
+        wait: web-0: refused (API server: spec.containers[0].image: Required value); correct spec.template or volumeClaimTemplates (TemplateRefused)
     "#]].assert_eq(&world.explain());
     let status = plan(&world.view).status;
     let refused = status
