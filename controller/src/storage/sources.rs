@@ -3,7 +3,10 @@
 use berth_api::VolumeSource;
 use berth_plan::{
     snapshots::restore::{self, Chain, Origin},
-    volumes::claim::{self, Source},
+    volumes::{
+        ClaimWait,
+        claim::{self, Source},
+    },
 };
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use kube::ResourceExt;
@@ -15,7 +18,7 @@ impl World {
     pub(super) fn source_of(
         &self,
         claim: &PersistentVolumeClaim,
-    ) -> Result<Option<Origin>, String> {
+    ) -> Result<Option<Origin>, ClaimWait> {
         let namespace = claim.namespace().unwrap_or_default();
         match claim::source(claim)? {
             None => Ok(None),
@@ -23,9 +26,9 @@ impl World {
             Some(Source::Snapshot(name)) => {
                 let snaps = &self.snaps;
                 if !snaps.is_ready() {
-                    return Err(format!(
+                    return Err(ClaimWait::in_progress(format!(
                         "waiting for its data source, VolumeSnapshot {name}, to be looked up"
-                    ));
+                    )));
                 }
                 let request = snaps.requests.get(&namespace, name).map(|r| &**r);
                 let content = request
@@ -51,23 +54,21 @@ impl World {
         claim: &PersistentVolumeClaim,
         namespace: &str,
         name: &str,
-    ) -> Result<Origin, String> {
+    ) -> Result<Origin, ClaimWait> {
         let Some(source) = self.claims.get(namespace, name) else {
-            return Err(format!(
-                "waiting for its data source, claim {name}: make it"
-            ));
+            return Err(format!("waiting for its data source, claim {name}: make it").into());
         };
         let Some(volume) = claim::volume_name(source) else {
-            return Err(format!(
+            return Err(ClaimWait::in_progress(format!(
                 "waiting for its data source, claim {name}, to be bound"
-            ));
+            )));
         };
         let Some(volume) = self.volumes.get("", volume) else {
-            return Err(format!("its data source {name} is no volume of Berth's"));
+            return Err(format!("its data source {name} is no volume of Berth's").into());
         };
         let spec = &volume.spec;
         match claim::unlike(claim, &spec.claim.name, spec.mode, spec.size) {
-            Some(text) => Err(text),
+            Some(text) => Err(text.into()),
             None => Ok(Origin {
                 pool: spec.pool.clone(),
                 node: spec.node.clone(),

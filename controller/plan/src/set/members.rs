@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use super::{manifest, plan::Action, planner::Round, selector, view::Pod};
+use super::{draft::Draft, manifest, plan::Action, selector, view::Pod};
 
 /// The set's pods by ordinal.
 pub(super) struct Members {
@@ -16,8 +16,8 @@ pub(super) struct Members {
 
 /// Sorts the pods of the view into the set's own and foreign ones, and plans adoption and
 /// release.
-pub(super) fn classify_pods(round: &mut Round<'_>) -> Members {
-    let view = round.view;
+pub(super) fn classify_pods(draft: &mut Draft<'_>) -> Members {
+    let view = draft.view;
     let set = &view.set;
     let mut members = Members {
         pods: BTreeMap::new(),
@@ -41,7 +41,7 @@ pub(super) fn classify_pods(round: &mut Round<'_>) -> Members {
                     owner_uid: set.uid.clone(),
                 };
                 let reason = "its labels no longer match the selector".to_owned();
-                round.act(ordinal, action, reason);
+                draft.act(ordinal, action, reason);
             }
             Some(owner) => {
                 let owner = format!("it belongs to {} {}", owner.kind, owner.name);
@@ -55,7 +55,7 @@ pub(super) fn classify_pods(round: &mut Round<'_>) -> Members {
                     owner: manifest::owner(set),
                 };
                 let reason = "an orphan that the selector matches".to_owned();
-                round.act(ordinal, action, reason);
+                draft.act(ordinal, action, reason);
             }
             None => {
                 let why = if matches {

@@ -4,7 +4,7 @@
 use berth_api::{Bytes, Volume, VolumeStatus};
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
 
-use super::{Decision, Step, View, claim, pv};
+use super::{ClaimWait, Decision, Step, View, claim, pv};
 
 /// The next write of a claim that is bound to a ready volume.
 pub(super) fn decide(
@@ -38,7 +38,10 @@ pub(super) fn decide(
         let answered = status.observed_generation == volume.metadata.generation;
         return match status.message.clone().filter(|_| answered) {
             Some(text) => Decision::wait(text.clone()).warn("VolumeResizeFailed", text),
-            None => Decision::wait(format!("growing on {}", volume.spec.node)),
+            None => Decision::wait(ClaimWait::in_progress(format!(
+                "growing on {}",
+                volume.spec.node
+            ))),
         };
     }
     let free = view.rooms.get(&volume.spec.pool).map_or(0, |room| {

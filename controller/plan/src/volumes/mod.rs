@@ -10,8 +10,10 @@ pub mod class;
 mod grow;
 mod health;
 pub mod pv;
+mod wait;
 
 pub use class::{Class, backend_name};
+pub use wait::{ClaimWait, ClaimWaitKind};
 
 use std::collections::BTreeMap;
 
@@ -151,7 +153,7 @@ pub struct Decision {
     /// An event.
     pub notice: Option<Notice>,
     /// Why the claim waits, short; for the WAITING column of its set.
-    pub wait: Option<String>,
+    pub wait: Option<ClaimWait>,
 }
 
 impl From<Step> for Decision {
@@ -165,11 +167,11 @@ impl From<Step> for Decision {
 }
 
 impl Decision {
-    fn wait(text: impl Into<String>) -> Self {
+    fn wait(why: impl Into<ClaimWait>) -> Self {
         Self {
             step: Step::Nothing,
             notice: None,
-            wait: Some(text.into()),
+            wait: Some(why.into()),
         }
     }
 
@@ -289,7 +291,9 @@ fn with_claim(view: &View, volume: &Volume, claim: &PersistentVolumeClaim) -> De
                 format!("node {node} went away before it made the volume"),
             )
         }
-        VolumePhase::Pending => Decision::wait(format!("waiting for the agent on {node}")),
+        VolumePhase::Pending => Decision::wait(ClaimWait::in_progress(format!(
+            "waiting for the agent on {node}"
+        ))),
     }
 }
 
@@ -298,13 +302,17 @@ fn expose(view: &View, volume: &Volume, claim: &PersistentVolumeClaim, exposed: 
         return Decision::wait("its StorageClass is gone; make it again");
     };
     if let Peers::Waiting(peer) = view.peers {
-        return Decision::wait(format!("waiting for the pod's other claim {peer}"));
+        return Decision::wait(ClaimWait::in_progress(format!(
+            "waiting for the pod's other claim {peer}"
+        )));
     }
     let label = names::pool_label(&volume.spec.pool);
     let node = &volume.spec.node;
     let labels = view.nodes.get(node);
     if labels.and_then(|l| l.get(&label)).map(String::as_str) != Some(names::POOL_LABEL_VALUE) {
-        return Decision::wait(format!("waiting for the label {label} on node {node}"));
+        return Decision::wait(ClaimWait::in_progress(format!(
+            "waiting for the label {label} on node {node}"
+        )));
     }
     let pv = Box::new(pv::manifest(volume, claim, class));
     Decision::from(Step::Expose { mark: !exposed, pv }).tell(
@@ -463,18 +471,22 @@ fn moved(view: &View, volume: &Volume) -> Option<String> {
 }
 
 /// Why a volume is not erased yet.
-fn erasing(view: &View, volume: &Volume) -> String {
+fn erasing(view: &View, volume: &Volume) -> ClaimWait {
     let (pool, node) = (&volume.spec.pool, &volume.spec.node);
     let says = volume.status.as_ref().and_then(|s| s.message.clone());
     match view.grants.get(pool).map(|g| g.standing) {
         Some(Standing::Granted | Standing::Cordoned | Standing::Unhealthy) => {
-            says.unwrap_or_else(|| format!("waiting for the agent on {node} to erase the data"))
+            let waiting = || format!("waiting for the agent on {node} to erase the data");
+            ClaimWait::in_progress(says.unwrap_or_else(waiting))
         }
         Some(standing) => format!(
             "the data cannot be erased: pool {pool} is {}; bring it back, or set spec.lost on the Pool",
             standing.reason()
-        ),
-        None => format!("the data cannot be erased: pool {pool} is not known; bring it back"),
+        )
+        .into(),
+        None => {
+            format!("the data cannot be erased: pool {pool} is not known; bring it back").into()
+        }
     }
 }
 
