@@ -78,8 +78,8 @@ async fn of_kind<K: SetObject>(
         set,
     };
     let mut text = String::new();
-    if let Some(rival) = object.rival() {
-        let (manager, at) = (rival.manager, rival.at);
+    if let Some(other) = object.competing() {
+        let (manager, at) = (other.manager, other.at);
         writeln!(
             text,
             "note: {manager} last wrote the status at {at}; where that is no controller of the past, a running Berth stands down"

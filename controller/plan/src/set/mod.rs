@@ -55,7 +55,7 @@ mod waits;
 mod tests;
 
 pub use explain::explain;
-pub use native::{Rival, native_status, rival, stands_down};
+pub use native::{CompetingController, competing_controller, native_status, stands_down};
 pub use plan::{Action, ClaimOwners, Notice, Object, Plan, Step};
 pub use planner::plan;
 pub use revisions::{encode_template, hash as revision_hash};
