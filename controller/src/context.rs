@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use berth_plan::volumes::ClaimWait;
 use kube::Client;
 use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
@@ -120,18 +121,17 @@ pub async fn bounded<T>(
     }
 }
 
-/// Why claims wait for their volume, as short texts for people
-/// (`largest free pool 7.2Gi < 10Gi`). Only the storage loop writes.
+/// Why claims wait for their volume. Only the storage loop writes.
 #[derive(Clone)]
 pub struct ClaimWaits {
-    texts: Arc<RwLock<BTreeMap<(String, String), String>>>,
+    waits: Arc<RwLock<BTreeMap<(String, String), ClaimWait>>>,
     changed: broadcast::Sender<(String, String)>,
 }
 
 impl Default for ClaimWaits {
     fn default() -> Self {
         Self {
-            texts: Arc::default(),
+            waits: Arc::default(),
             changed: broadcast::channel(1024).0,
         }
     }
@@ -139,29 +139,29 @@ impl Default for ClaimWaits {
 
 impl ClaimWaits {
     /// Why the claim `namespace/name` waits, if it does.
-    pub fn get(&self, namespace: &str, name: &str) -> Option<String> {
-        let texts = self.texts.read().unwrap_or_else(|e| e.into_inner());
-        texts.get(&(namespace.to_owned(), name.to_owned())).cloned()
+    pub fn get(&self, namespace: &str, name: &str) -> Option<ClaimWait> {
+        let waits = self.waits.read().unwrap_or_else(|e| e.into_inner());
+        waits.get(&(namespace.to_owned(), name.to_owned())).cloned()
     }
 
-    /// Receives the namespace and name of each claim whose text changed.
+    /// Receives the namespace and name of each claim whose wait changed.
     pub fn subscribe(&self) -> broadcast::Receiver<(String, String)> {
         self.changed.subscribe()
     }
 
-    /// Sets the text of a claim, or takes it away.
-    pub fn set(&self, namespace: &str, name: &str, text: Option<String>) {
+    /// Sets why a claim waits; `None` ends the wait.
+    pub fn set(&self, namespace: &str, name: &str, why: Option<ClaimWait>) {
         let key = (namespace.to_owned(), name.to_owned());
-        let mut texts = self.texts.write().unwrap_or_else(|e| e.into_inner());
-        if texts.get(&key) == text.as_ref() {
+        let mut waits = self.waits.write().unwrap_or_else(|e| e.into_inner());
+        if waits.get(&key) == why.as_ref() {
             return;
         }
-        match text {
-            Some(text) => texts.insert(key.clone(), text),
-            None => texts.remove(&key),
+        match why {
+            Some(why) => waits.insert(key.clone(), why),
+            None => waits.remove(&key),
         };
-        drop(texts);
-        // Nobody listening is fine: the text stays for the next reader.
+        drop(waits);
+        // Nobody listening is fine: the wait stays for the next reader.
         let _ = self.changed.send(key);
     }
 }
@@ -177,7 +177,7 @@ mod tests {
         waits.set("a", "data-web-0", Some("full".into()));
         waits.set("a", "data-web-0", Some("full".into()));
         waits.set("a", "data-web-1", None);
-        assert_eq!(waits.get("a", "data-web-0").as_deref(), Some("full"));
+        assert_eq!(waits.get("a", "data-web-0"), Some("full".into()));
         waits.set("a", "data-web-0", None);
         assert_eq!(waits.get("a", "data-web-0"), None);
         let key = ("a".to_owned(), "data-web-0".to_owned());

@@ -1,4 +1,4 @@
-//! Carrying out one action of a plan, and reading the answer.
+//! Executing one action of a plan, and reading the answer.
 
 use std::collections::BTreeMap;
 
@@ -15,20 +15,20 @@ use serde_json::json;
 
 use super::{
     calls::{self, Condition},
-    memory::Wrote,
+    state::WriteWatermarks,
 };
 use crate::{
     context::{CallError, bounded},
     events::Kind,
 };
 
-/// What carrying out an action came to.
+/// The outcome of an action.
 #[derive(Default)]
 pub(super) struct Done {
-    /// Events to tell, in order.
+    /// Events to publish, in order.
     pub(super) events: Vec<(Kind, &'static str, String)>,
     /// Versions of what was written.
-    pub(super) wrote: Wrote,
+    pub(super) wrote: WriteWatermarks,
     /// The pod whose creation this was, with the refusal, if it was one.
     pub(super) created: Option<(String, Option<Refusal>)>,
     /// The dry run's answer.
@@ -37,27 +37,27 @@ pub(super) struct Done {
     pub(super) normal_form: Option<NormalForm>,
     /// What went wrong.
     pub(super) error: Option<CallError>,
-    /// Another was faster; nothing is wrong.
-    pub(super) outrun: bool,
+    /// Another writer came first; nothing is wrong.
+    pub(super) superseded: bool,
 }
 
 impl Done {
     /// Somebody else's write came first, or nothing is wrong at all.
     fn fail(&mut self, error: CallError) {
-        self.outrun = error.is_conflict() || error.is_already_exists();
+        self.superseded = error.is_conflict() || error.is_already_exists();
         self.error = Some(error);
     }
 }
 
-/// Carries actions out for one set.
-pub(super) struct Hand<'a> {
+/// Executes actions for one set.
+pub(super) struct Executor<'a> {
     pub(super) client: &'a Client,
     pub(super) set: &'a Set,
 }
 
-impl Hand<'_> {
-    /// Carries one action out.
-    pub(super) async fn carry_out(&self, action: Action) -> Done {
+impl Executor<'_> {
+    /// Executes one action.
+    pub(super) async fn execute(&self, action: Action) -> Done {
         let mut done = Done::default();
         match action {
             Action::CreatePod { claims, pod } => self.create_pod(claims, pod, &mut done).await,
@@ -238,7 +238,7 @@ impl Hand<'_> {
             Ok(live) => {
                 let same = live.uid.as_ref() == Some(&set.uid);
                 let ours = same && live.deletion_timestamp.is_none();
-                done.outrun = !ours;
+                done.superseded = !ours;
                 ours
             }
             Err(error) => {
@@ -261,12 +261,12 @@ impl Hand<'_> {
                 done.created = Some((pod.name, None));
             }
             Err(error) if error.is_already_exists() => {
-                // Ours, made by an earlier round that was not heard; or a
-                // stranger's, which the next view shows.
-                if let Err(error) = self.meet_stranger(&pod.name, done).await {
+                // Ours, made by an earlier reconcile whose answer was lost; or a
+                // foreign one, which the next view shows.
+                if let Err(error) = self.report_foreign_pod(&pod.name, done).await {
                     done.fail(error);
                 }
-                done.outrun = true;
+                done.superseded = true;
             }
             Err(error) => {
                 done.created = Some((pod.name, refusal(&error)));
@@ -275,7 +275,7 @@ impl Hand<'_> {
         }
     }
 
-    async fn meet_stranger(&self, name: &str, done: &mut Done) -> Result<(), CallError> {
+    async fn report_foreign_pod(&self, name: &str, done: &mut Done) -> Result<(), CallError> {
         let found = calls::pod(self.client, &self.set.namespace, name).await?;
         let ours = found
             .owner_references()
@@ -310,7 +310,7 @@ impl Hand<'_> {
                     match calls::claim(self.client, &self.set.namespace, &name).await {
                         Ok(found) if found.metadata.deletion_timestamp.is_none() => {}
                         Ok(_) => {
-                            done.outrun = true;
+                            done.superseded = true;
                             return false;
                         }
                         Err(error) => {
@@ -385,7 +385,7 @@ impl Hand<'_> {
 
     fn failure(&self, verb: &str, what: &str, error: CallError, done: &mut Done) {
         done.fail(error);
-        let Some(error) = done.error.as_ref().filter(|_| !done.outrun) else {
+        let Some(error) = done.error.as_ref().filter(|_| !done.superseded) else {
             return;
         };
         let reason = match verb {
@@ -426,7 +426,7 @@ fn verdict(error: &CallError) -> Option<Verdict> {
     })
 }
 
-/// Refusals of a round: those that were answered replace what was known.
+/// Remembers refusals: each answer replaces what was known.
 pub(super) fn note_refusals(known: &mut BTreeMap<String, Refusal>, done: &Done) {
     if let Some((pod, refusal)) = &done.created {
         match refusal {

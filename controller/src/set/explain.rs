@@ -4,7 +4,10 @@ use std::{collections::BTreeMap, fmt::Write as _, sync::Arc};
 
 use anyhow::Context as _;
 use berth_api::{NativeSet, OrdinalSet, Volume, VolumePhase};
-use berth_plan::set::{Claim, Kind, Pod, Revision, View, explain as tell, plan};
+use berth_plan::{
+    set::{Claim, Kind, Pod, Revision, View, explain as describe, plan},
+    volumes::ClaimWait,
+};
 use jiff::Timestamp;
 use k8s_openapi::api::{
     apps::v1::ControllerRevision,
@@ -75,14 +78,14 @@ async fn of_kind<K: SetObject>(
         set,
     };
     let mut text = String::new();
-    if let Some(rival) = object.rival() {
-        let (manager, at) = (rival.manager, rival.at);
+    if let Some(other) = object.competing() {
+        let (manager, at) = (other.manager, other.at);
         writeln!(
             text,
             "note: {manager} last wrote the status at {at}; where that is no controller of the past, a running Berth stands down"
         )?;
     }
-    text.push_str(&tell(&view, &plan(&view)));
+    text.push_str(&describe(&view, &plan(&view)));
     // What only the running controller knows (refusals, claims without a place)
     // stands in what it last published.
     for condition in &view.set.status.conditions {
@@ -97,7 +100,7 @@ async fn of_kind<K: SetObject>(
 }
 
 /// Why claims of a namespace wait, from their volumes.
-fn volume_waits(volumes: &[Volume], namespace: &str) -> BTreeMap<String, String> {
+fn volume_waits(volumes: &[Volume], namespace: &str) -> BTreeMap<String, ClaimWait> {
     let here = volumes
         .iter()
         .filter(|v| v.spec.claim.namespace == namespace);
@@ -108,7 +111,11 @@ fn volume_waits(volumes: &[Volume], namespace: &str) -> BTreeMap<String, String>
             VolumePhase::NoRoom | VolumePhase::Failed | VolumePhase::Lost
         );
         let message = status.message.clone().filter(|_| stuck)?;
-        Some((volume.spec.claim.name.clone(), message))
+        let why = match status.phase {
+            VolumePhase::NoRoom => ClaimWait::no_room(message),
+            _ => message.into(),
+        };
+        Some((volume.spec.claim.name.clone(), why))
     })
     .collect()
 }

@@ -1,19 +1,19 @@
 //! Sets: the loop that makes pods and claims as the planner says.
 //!
 //! One reflector per kind keeps what decisions need ([`cache`]); a change of any
-//! object asks for a round of its set; a round builds a View, asks
-//! `berth_plan::set`, and carries the answer out ([`round`], [`apply`]). Nothing
-//! is decided here. What a round must remember for the next one (refusals, its
-//! own writes, backoff) is in [`memory`]; all of it can be lost at any time.
+//! object requests a reconcile of its set, which builds a View, asks
+//! `berth_plan::set`, and executes the plan ([`reconcile`], [`apply`]). What one
+//! reconcile leaves for the next (refusals, its own writes, backoff) is in [`state`];
+//! all of it can be lost at any time.
 
 mod apply;
 mod cache;
 mod calls;
+mod competing;
 mod explain;
-mod memory;
 mod object;
-mod rivals;
-mod round;
+mod reconcile;
+mod state;
 mod triggers;
 mod view;
 
@@ -32,22 +32,22 @@ pub use explain::explain;
 use self::object::SetObject;
 use crate::context::Ctx;
 
-/// Rounds that run at once.
+/// Sets that are reconciled at once.
 const CONCURRENCY: u16 = 16;
 
-/// What every round shares.
-pub(crate) struct Shell {
+/// What every reconcile shares.
+pub(crate) struct Context {
     ctx: Arc<Ctx>,
     caches: cache::Caches,
-    memories: memory::Memories,
-    rivals: rivals::Rivals,
+    states: state::SetStates,
+    competing: competing::CompetingControllers,
 }
 
-/// Why a round gave no answer.
+/// Why a reconcile gave no answer.
 #[derive(Debug, thiserror::Error)]
-enum RoundError {
-    /// The round panicked.
-    #[error("the round did not end")]
+enum ReconcileError {
+    /// It panicked.
+    #[error("the reconcile did not end")]
     Task(#[source] tokio::task::JoinError),
 }
 
@@ -56,78 +56,78 @@ enum RoundError {
 /// # Errors
 /// A watch ended although nobody stopped it.
 pub async fn run(ctx: Arc<Ctx>, native: bool) -> anyhow::Result<()> {
-    let shell = Arc::new(Shell {
+    let context = Arc::new(Context {
         ctx: ctx.clone(),
         caches: cache::Caches::default(),
-        memories: memory::Memories::default(),
-        rivals: rivals::Rivals::default(),
+        states: state::SetStates::default(),
+        competing: competing::CompetingControllers::default(),
     });
     let mut watches = JoinSet::new();
     let mut kinds: Vec<Box<dyn triggers::Ask>> = Vec::new();
     let mut loops: Vec<BoxFuture<'static, ()>> = Vec::new();
-    let (kind, rounds) = kind::<OrdinalSet>(&shell, &mut watches);
+    let (kind, reconciles) = kind::<OrdinalSet>(&context, &mut watches);
     kinds.push(kind);
-    loops.push(rounds);
+    loops.push(reconciles);
     if native {
-        let (kind, rounds) = self::kind::<NativeSet>(&shell, &mut watches);
+        let (kind, reconciles) = self::kind::<NativeSet>(&context, &mut watches);
         kinds.push(kind);
-        loops.push(rounds);
+        loops.push(reconciles);
     }
-    triggers::spawn(&mut watches, &shell, &Arc::new(kinds));
-    // The watches end at shutdown, and with them the queues; rounds that have
-    // begun are ended first.
+    triggers::spawn(&mut watches, &context, &Arc::new(kinds));
+    // The watches end at shutdown, and with them the queues; reconciles that have
+    // begun finish first.
     tokio::select! {
         _ = futures::future::join_all(loops) => Ok(()),
         error = broken_watch(&ctx, &mut watches) => Err(error),
     }
 }
 
-/// The watch, the queue and the rounds of one kind.
+/// The watch, the queue and the reconciles of one kind.
 fn kind<K: SetObject>(
-    shell: &Arc<Shell>,
+    context: &Arc<Context>,
     watches: &mut JoinSet<()>,
 ) -> (Box<dyn triggers::Ask>, BoxFuture<'static, ()>) {
     let (sets, writer) = reflector::store::<K>();
     let (queue, requests) = futures::channel::mpsc::unbounded::<ObjectRef<K>>();
-    watches.spawn(triggers::watch_sets(shell.clone(), writer, queue.clone()));
+    watches.spawn(triggers::watch_sets(context.clone(), writer, queue.clone()));
     let ask = Box::new(triggers::Queue {
         sets: sets.clone(),
         requests: queue,
     });
-    let shell = shell.clone();
-    let rounds = async move {
+    let context = context.clone();
+    let reconciles = async move {
         tokio::select! {
-            () = ready(&shell, &sets) => {}
-            () = shell.ctx.shutdown.cancelled() => return,
+            () = ready(&context, &sets) => {}
+            () = context.ctx.shutdown.cancelled() => return,
         }
         tracing::info!(
             kind = K::KIND.name(),
             sets = sets.state().len(),
             "sets are known"
         );
-        let rounds = applier(
-            |set: Arc<K>, shell: Arc<Shell>| {
-                // In a task of its own: rounds run side by side, not interleaved in one.
-                let round = tokio::spawn(async move { round::run(&shell, &*set).await });
-                Box::pin(async move { round.await.map_err(RoundError::Task) })
+        let reconciles = applier(
+            |set: Arc<K>, context: Arc<Context>| {
+                // In a task of its own: reconciles run side by side, not interleaved in one.
+                let task = tokio::spawn(async move { reconcile::run(&context, &*set).await });
+                Box::pin(async move { task.await.map_err(ReconcileError::Task) })
             },
-            |_, _, _| Action::requeue(round::RESYNC),
-            shell,
+            |_, _, _| Action::requeue(reconcile::RESYNC),
+            context,
             sets,
             requests.map(Ok::<_, std::convert::Infallible>),
             Config::default().concurrency(CONCURRENCY),
         );
-        let rounds = rounds.for_each(|result| async move {
+        let reconciles = reconciles.for_each(|result| async move {
             if let Err(kube::runtime::controller::Error::ReconcilerFailed(error, set)) = result {
-                tracing::error!(%set, %error, "round failed");
+                tracing::error!(%set, %error, "reconcile failed");
             }
         });
-        rounds.await;
+        reconciles.await;
     };
-    (ask, rounds.boxed())
+    (ask, reconciles.boxed())
 }
 
-/// Without one of its watches the loop would work on old news: better to end.
+/// Without one of its watches the loop would work on stale data: better to end.
 async fn broken_watch(ctx: &Ctx, watches: &mut JoinSet<()>) -> anyhow::Error {
     while let Some(ended) = watches.join_next().await {
         match ended {
@@ -139,8 +139,8 @@ async fn broken_watch(ctx: &Ctx, watches: &mut JoinSet<()>) -> anyhow::Error {
     std::future::pending().await
 }
 
-async fn ready<K: SetObject>(shell: &Shell, sets: &Store<K>) {
+async fn ready<K: SetObject>(context: &Context, sets: &Store<K>) {
     // An error means that the writer is gone: the process is stopping.
     let _ = sets.wait_until_ready().await;
-    shell.caches.ready().await;
+    context.caches.ready().await;
 }

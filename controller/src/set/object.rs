@@ -4,7 +4,7 @@
 use std::fmt::Debug;
 
 use berth_api::{NativeSet, OrdinalSet, OrdinalSetStatus};
-use berth_plan::set::{Kind, Rival, Set, native_status, rival};
+use berth_plan::set::{CompetingController, Kind, Set, competing_controller, native_status};
 use jiff::Timestamp;
 use k8s_openapi::NamespaceResourceScope;
 use kube::{Resource, ResourceExt};
@@ -34,7 +34,7 @@ pub(super) trait SetObject:
     fn status_patch(&self, status: &OrdinalSetStatus, now: Timestamp) -> Option<Value>;
 
     /// Another controller that writes its status.
-    fn rival(&self) -> Option<Rival> {
+    fn competing(&self) -> Option<CompetingController> {
         None
     }
 }
@@ -67,8 +67,8 @@ impl SetObject for NativeSet {
         Some(replacing(&self.status, new))
     }
 
-    fn rival(&self) -> Option<Rival> {
-        rival(self.managed_fields(), FIELD_MANAGER)
+    fn competing(&self) -> Option<CompetingController> {
+        competing_controller(self.managed_fields(), FIELD_MANAGER)
     }
 }
 

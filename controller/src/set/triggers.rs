@@ -13,7 +13,7 @@ use kube::{
 };
 use tokio::{sync::broadcast::error::RecvError, task::JoinSet};
 
-use super::{Shell, cache::Cached, object::SetObject};
+use super::{Context as Shell, cache::Cached, object::SetObject};
 
 /// Seconds after which a watch is begun anew, so that a dead connection is
 /// noticed in about a minute.
@@ -134,8 +134,8 @@ pub(super) async fn watch_sets<K: SetObject>(
             let namespace = set.namespace().unwrap_or_default();
             let uid = set.uid().unwrap_or_default();
             shell
-                .rivals
-                .note(&namespace, &set.name_any(), &uid, set.rival());
+                .competing
+                .note(&namespace, &set.name_any(), &uid, set.competing());
             // Not read beyond this, and as large as the rest of the object.
             set.managed_fields_mut().clear();
         }
@@ -146,8 +146,8 @@ pub(super) async fn watch_sets<K: SetObject>(
             }
             Event::Delete(set) => {
                 let namespace = set.namespace().unwrap_or_default();
-                shell.memories.forget(K::KIND, &namespace, &set.name_any());
-                shell.rivals.forget(&namespace, &set.name_any());
+                shell.states.forget(K::KIND, &namespace, &set.name_any());
+                shell.competing.forget(&namespace, &set.name_any());
             }
             Event::Init | Event::InitDone => {}
         }

@@ -8,17 +8,17 @@ use std::{
 use berth_plan::set::{Set, View};
 use jiff::Timestamp;
 
-use super::{Shell, memory::Memory};
+use super::{Context, state::SetState};
 
-/// Ordinals without a pod that one round looks at: some more than it creates. A
+/// Ordinals without a pod that one reconcile looks at: some more than it creates. A
 /// claim beyond it would be created in vain, which does no harm.
 const NEXT_ORDINALS: usize = 1000;
 
 /// The view of one set.
-pub(super) fn build(shell: &Shell, set: Set, memory: &Memory) -> View {
+pub(super) fn build(context: &Context, set: Set, state: &SetState) -> View {
     let namespace = set.namespace.clone();
     let prefix = format!("{}-", set.name);
-    let mut pods = shell.caches.pods.with_prefix(&namespace, &prefix);
+    let mut pods = context.caches.pods.with_prefix(&namespace, &prefix);
     pods.retain(|pod| set.ordinal(&pod.name).is_some());
     // Claims of the ordinals that have a pod, and of those that get one next.
     let mut ordinals: BTreeSet<i32> = (pods.iter())
@@ -31,9 +31,9 @@ pub(super) fn build(shell: &Shell, set: Set, memory: &Memory) -> View {
     let mut claim_waits = BTreeMap::new();
     if !set.spec.volume_claim_templates.is_empty() {
         for name in ordinals.into_iter().flat_map(|o| claim_names(&set, o)) {
-            if let Some(claim) = shell.caches.claims.get(&namespace, &name) {
+            if let Some(claim) = context.caches.claims.get(&namespace, &name) {
                 if !claim.bound {
-                    let why = shell.ctx.waits.get(&namespace, &name);
+                    let why = context.ctx.waits.get(&namespace, &name);
                     claim_waits.extend(why.map(|why| (name.clone(), why)));
                 }
                 claims.insert(name, claim);
@@ -44,10 +44,10 @@ pub(super) fn build(shell: &Shell, set: Set, memory: &Memory) -> View {
         pods,
         claims,
         claim_waits,
-        revisions: shell.caches.revisions.with_prefix(&namespace, &prefix),
-        refusals: memory.refusals.clone(),
-        template_check: memory.check(Instant::now()),
-        normal_form: memory.normal_form.clone(),
+        revisions: context.caches.revisions.with_prefix(&namespace, &prefix),
+        refusals: state.refusals.clone(),
+        template_check: state.check(Instant::now()),
+        normal_form: state.normal_form.clone(),
         now: Timestamp::now(),
         set,
     }

@@ -11,7 +11,7 @@ use berth_plan::{
     place::{self, Placement, Request, Want},
     room::SetKey,
     target::Target,
-    volumes::{self, Action, Class, Decision, Notice, Peers, Refused, Step, claim, pv},
+    volumes::{self, Action, ClaimWait, Class, Decision, Notice, Peers, Refused, Step, claim, pv},
 };
 use k8s_openapi::api::core::v1::{ObjectReference, PersistentVolumeClaim};
 use kube::{Resource, ResourceExt};
@@ -54,7 +54,7 @@ impl World {
             let text = format!("{} name one volume; delete all but one", all.join(" and "));
             let decision = Decision {
                 step: Step::Nothing,
-                wait: Some(text.clone()),
+                wait: Some(text.clone().into()),
                 notice: Some(Notice {
                     warning: true,
                     reason: reason::NAME_CONFLICT,
@@ -88,7 +88,7 @@ impl World {
         first: &Arc<PersistentVolumeClaim>,
         class: &Class,
         asked_node: Option<&str>,
-    ) -> Result<Group, String> {
+    ) -> Result<Group, ClaimWait> {
         let namespace = first.namespace().unwrap_or_default();
         let pod = self
             .pods_of(&namespace, &first.name_any())
@@ -105,27 +105,27 @@ impl World {
             let volume = self.volumes.get("", &name).map(|v| &**v);
             match volume.or_else(|| self.assumed.get(&name)) {
                 Some(volume) if volume.spec.state == VolumeState::Deleted => {
-                    return Err(format!(
+                    return Err(ClaimWait::in_progress(format!(
                         "waiting for the old volume of {} to go",
                         peer.name_any()
-                    ));
+                    )));
                 }
                 // What is bound, or on its way, holds the pod to its node.
                 Some(volume) => node = node.or_else(|| Some(volume.spec.node.clone())),
                 None if claim::volume_name(&peer).is_some() => {}
                 None if asked_node.is_none() && !class.immediate => members.push(peer),
                 None if claim::refusal(&peer).is_some() => {
-                    return Err(format!(
+                    return Err(ClaimWait::in_progress(format!(
                         "waiting for the pod's other claim {}",
                         peer.name_any()
-                    ));
+                    )));
                 }
                 None if claim::is_due(&peer, class_of_peer) => members.push(peer),
                 None => {
-                    return Err(format!(
+                    return Err(ClaimWait::in_progress(format!(
                         "waiting for the pod's other claim {}",
                         peer.name_any()
-                    ));
+                    )));
                 }
             }
         }
@@ -240,7 +240,7 @@ impl Loop {
         }
         // Without a volume, the text comes from looking for room, below.
         if let Some(claim) = claim.as_ref().filter(|_| volume.is_some() || pv.is_some()) {
-            self.wait(claim, decision.wait.as_deref());
+            self.wait(claim, decision.wait.clone());
         }
         if let Some(notice) = &decision.notice {
             self.tell(claim.as_deref(), volume.as_deref(), notice);
@@ -255,7 +255,7 @@ impl Loop {
             Step::Nothing => {
                 if let Some(claim) = claim.filter(|_| volume.is_none() && pv.is_none()) {
                     let found = self.undecided(name, &claim);
-                    self.wait(&claim, decision.wait.or(found).as_deref());
+                    self.wait(&claim, decision.wait.or(found));
                 }
                 return;
             }
@@ -294,13 +294,13 @@ impl Loop {
 
     /// An open claim that is not due: why it waits, and why a scheduler finds no
     /// node for it.
-    fn undecided(&mut self, name: &str, claim: &Arc<PersistentVolumeClaim>) -> Option<String> {
+    fn undecided(&mut self, name: &str, claim: &Arc<PersistentVolumeClaim>) -> Option<ClaimWait> {
         if claim::volume_name(claim).is_some() {
             return None;
         }
         if let Some(error) = self.world.class_error(claim).map(str::to_owned) {
             self.warn(claim, reason::PROVISIONING_FAILED, error.clone());
-            return Some(error);
+            return Some(error.into());
         }
         let class = self.world.class_of(claim).cloned()?;
         let namespace = claim.namespace().unwrap_or_default();
@@ -314,7 +314,7 @@ impl Loop {
             Placement::Placed { .. } => None,
             Placement::NoRoom { text, .. } => {
                 self.warn(claim, reason::NO_ROOM, format!("no node has room: {text}"));
-                Some(text)
+                Some(ClaimWait::no_room(text))
             }
         }
     }
@@ -323,7 +323,8 @@ impl Loop {
     /// or the scheduler could choose no other node. It is given a moment, since
     /// a scheduler that chooses again writes one claim after the other.
     fn split(&mut self, name: &str, claim: &Arc<PersistentVolumeClaim>) {
-        self.wait(claim, Some("waiting for the pod's other claims"));
+        let why = ClaimWait::in_progress("waiting for the pod's other claims");
+        self.wait(claim, Some(why));
         let now = Instant::now();
         let due = *self.split.entry(name.to_owned()).or_insert(now) + SPLIT;
         if now < due {
@@ -342,9 +343,9 @@ impl Loop {
             Ok(group) => group,
             Err(wait) => {
                 if claim::source(claim).is_ok_and(|source| source.is_some()) {
-                    self.warn(claim, reason::PROVISIONING_FAILED, wait.clone());
+                    self.warn(claim, reason::PROVISIONING_FAILED, wait.text.clone());
                 }
-                return self.wait(claim, Some(&wait));
+                return self.wait(claim, Some(wait));
             }
         };
         let mut members = group.members.iter();
@@ -370,7 +371,8 @@ impl Loop {
         let name = volume.name_any();
         self.waiting.remove(&name);
         self.world.assume(volume.clone());
-        self.wait(member, Some(&format!("waiting for the agent on {node}")));
+        let why = ClaimWait::in_progress(format!("waiting for the agent on {node}"));
+        self.wait(member, Some(why));
         let notice = Notice {
             warning: false,
             reason: reason::PROVISIONING,
@@ -394,7 +396,7 @@ impl Loop {
         let now = Instant::now();
         for member in &group.members {
             let name = names::volume_name(claim::uid(member));
-            self.wait(member, Some(text));
+            self.wait(member, Some(ClaimWait::no_room(text)));
             self.waiting.insert(name.clone());
             let Some(node) = claim::selected_node(member).map(str::to_owned) else {
                 self.warn(member, reason::NO_ROOM, format!("no node has room: {text}"));
@@ -418,10 +420,9 @@ impl Loop {
         }
     }
 
-    fn wait(&self, claim: &PersistentVolumeClaim, text: Option<&str>) {
+    fn wait(&self, claim: &PersistentVolumeClaim, why: Option<ClaimWait>) {
         let namespace = claim.namespace().unwrap_or_default();
-        let text = text.map(str::to_owned);
-        self.ctx.waits.set(&namespace, &claim.name_any(), text);
+        self.ctx.waits.set(&namespace, &claim.name_any(), why);
     }
 
     fn warn(&self, claim: &PersistentVolumeClaim, reason: &'static str, text: String) {

@@ -11,6 +11,7 @@ use berth_api::{Snapshot, Volume, VolumeSnapshot, VolumeSnapshotContent};
 use berth_plan::{
     snapshots::restore::{self, Origin},
     volumes::{
+        ClaimWait,
         claim::{self, Source},
         clone, pv,
     },
@@ -36,7 +37,7 @@ impl World {
     pub(super) fn source_of(
         &self,
         claim: &PersistentVolumeClaim,
-    ) -> Result<Option<Origin>, String> {
+    ) -> Result<Option<Origin>, ClaimWait> {
         let namespace = claim.namespace().unwrap_or_default();
         match claim::source(claim)? {
             None => Ok(None),
@@ -60,9 +61,9 @@ impl World {
             Some(Source::Snapshot(name)) => {
                 let snaps = &self.snaps;
                 if !snaps.is_ready() {
-                    return Err(format!(
+                    return Err(ClaimWait::in_progress(format!(
                         "waiting for its data source, VolumeSnapshot {name}, to be looked up"
-                    ));
+                    )));
                 }
                 let request = snaps.requests.get(&namespace, name).map(|r| &**r);
                 let content = request
@@ -169,7 +170,7 @@ pub(super) async fn prove(ctx: &Ctx, volume: &Volume) -> Result<(), Failure> {
                 pv: pv.as_ref(),
                 volume: volume.as_ref(),
             };
-            Some(clone::origin(&claim, name, &chain).map_err(Failure::Stale)?)
+            Some(clone::origin(&claim, name, &chain).map_err(stale)?)
         }
         Some(Source::Snapshot(name)) => {
             let requests: Api<VolumeSnapshot> =
@@ -185,7 +186,7 @@ pub(super) async fn prove(ctx: &Ctx, volume: &Volume) -> Result<(), Failure> {
                 content: content.as_ref(),
                 snapshot: snapshot.as_ref(),
             };
-            Some(restore::origin(&claim, name, &chain).map_err(Failure::Stale)?)
+            Some(restore::origin(&claim, name, &chain).map_err(stale)?)
         }
     };
     let same = origin.as_ref().is_some_and(|origin| {
@@ -197,6 +198,10 @@ pub(super) async fn prove(ctx: &Ctx, volume: &Volume) -> Result<(), Failure> {
     Err(Failure::Stale(format!(
         "the data source of {of} is not what it was"
     )))
+}
+
+fn stale(wait: ClaimWait) -> Failure {
+    Failure::Stale(wait.text)
 }
 
 /// An object as the API server has it now, where one is named at all.

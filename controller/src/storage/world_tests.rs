@@ -113,7 +113,7 @@ fn a_claim_that_names_a_foreign_volume_is_no_source() {
     }
     world.take(News::Volume(Event::Apply(volume)));
     let waits = world.source_of(&honest).expect_err("not bound yet");
-    assert!(waits.contains("to be bound"), "{waits}");
+    assert!(waits.text.contains("to be bound"), "{waits:?}");
 
     // The binding is news for the copies of the claim that is bound.
     world.dirty.clear();
@@ -124,7 +124,7 @@ fn a_claim_that_names_a_foreign_volume_is_no_source() {
     assert_eq!(origin.source.volume.as_deref(), Some(handle));
     let refused = world.source_of(&loot).expect_err("the thief has nothing");
     assert_eq!(
-        refused,
+        refused.text,
         "waiting for its data source, claim thief, to be bound"
     );
 }

@@ -1,26 +1,27 @@
-//! Which pods are the set's: adoption, release, and strangers on its names.
+//! Which pods are the set's: adoption, release, and foreign pods that have its names.
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use super::{manifest, plan::Action, planner::Round, selector, view::Pod};
+use super::{draft::Draft, manifest, plan::Action, selector, view::Pod};
 
 /// The set's pods by ordinal.
 pub(super) struct Members {
     /// Pods that the set controls.
     pub(super) pods: BTreeMap<i32, Arc<Pod>>,
     /// Ordinals whose name a foreign pod has, and who that is.
-    pub(super) strangers: BTreeMap<i32, String>,
+    pub(super) foreign_pods: BTreeMap<i32, String>,
     /// Nothing is to be adopted or released first.
     pub(super) settled: bool,
 }
 
-/// Sort the pods that the view has.
-pub(super) fn sort(round: &mut Round<'_>) -> Members {
-    let view = round.view;
+/// Sorts the pods of the view into the set's own and foreign ones, and plans adoption and
+/// release.
+pub(super) fn classify_pods(draft: &mut Draft<'_>) -> Members {
+    let view = draft.view;
     let set = &view.set;
     let mut members = Members {
         pods: BTreeMap::new(),
-        strangers: BTreeMap::new(),
+        foreign_pods: BTreeMap::new(),
         settled: true,
     };
     for pod in &view.pods {
@@ -40,11 +41,11 @@ pub(super) fn sort(round: &mut Round<'_>) -> Members {
                     owner_uid: set.uid.clone(),
                 };
                 let reason = "its labels no longer match the selector".to_owned();
-                round.act(ordinal, action, reason);
+                draft.act(ordinal, action, reason);
             }
             Some(owner) => {
-                let stranger = format!("it belongs to {} {}", owner.kind, owner.name);
-                members.strangers.insert(ordinal, stranger);
+                let owner = format!("it belongs to {} {}", owner.kind, owner.name);
+                members.foreign_pods.insert(ordinal, owner);
             }
             None if matches && !pod.terminating() && !set.deleting => {
                 members.settled = false;
@@ -54,15 +55,15 @@ pub(super) fn sort(round: &mut Round<'_>) -> Members {
                     owner: manifest::owner(set),
                 };
                 let reason = "an orphan that the selector matches".to_owned();
-                round.act(ordinal, action, reason);
+                draft.act(ordinal, action, reason);
             }
             None => {
                 let why = if matches {
-                    "it is an orphan that terminates"
+                    "it is a terminating orphan"
                 } else {
                     "it belongs to nobody, and the selector does not match its labels"
                 };
-                members.strangers.insert(ordinal, why.to_owned());
+                members.foreign_pods.insert(ordinal, why.to_owned());
             }
         }
     }

@@ -9,7 +9,7 @@
 //! * deletions and updates carry the UID and resourceVersion that the decision
 //!   was made from, so they miss an object that changed since;
 //! * no action can express a forced deletion;
-//! * a set gets at most one mutating action per ordinal and round;
+//! * a set gets at most one mutating action per ordinal and plan;
 //! * an available pod is deleted by a rollout only after the set's status names
 //!   it as a victim, and that status is written with the resourceVersion of the
 //!   set that was seen: two planners cannot spend one budget twice.
@@ -34,28 +34,31 @@
 //! own could order it, but would leave sets undeletable where Berth was removed.
 
 mod claims;
+mod conditions;
+mod convert;
+mod draft;
+mod explain;
+mod go_json;
 mod manifest;
 mod members;
 mod native;
 mod plan;
 mod planner;
-mod read;
 mod revisions;
 mod rollout;
 mod selector;
 mod status;
-mod text;
 mod view;
 mod waits;
 
 #[cfg(test)]
 mod tests;
 
-pub use native::{Rival, native_status, rival, stands_down};
+pub use explain::explain;
+pub use native::{CompetingController, competing_controller, native_status, stands_down};
 pub use plan::{Action, ClaimOwners, Notice, Object, Plan, Step};
 pub use planner::plan;
 pub use revisions::{encode_template, hash as revision_hash};
-pub use text::explain;
 pub use view::{
     Claim, Controller, Kind, NormalForm, Pod, PodPhase, Refusal, Revision, Set, TemplateCheck,
     Verdict, View,

@@ -31,7 +31,7 @@ const OURS: [&str; 6] = [
 ];
 
 /// How long a set is left alone after another controller has last written its status.
-const RIVAL_QUIET: SignedDuration = SignedDuration::from_mins(10);
+const COMPETING_QUIET: SignedDuration = SignedDuration::from_mins(10);
 
 /// The status as the planner reads it.
 pub(super) fn read(set: &NativeSet) -> OrdinalSetStatus {
@@ -61,9 +61,9 @@ pub(super) fn read(set: &NativeSet) -> OrdinalSetStatus {
 /// that others put there as they are. `None` when `set` has it already.
 pub fn native_status(set: &NativeSet, status: &OrdinalSetStatus, now: Timestamp) -> Option<Value> {
     // As read, not as written: the API server leaves zeros out.
-    let mut told = status.clone();
-    (told.ready, told.waiting, told.selector) = (None, None, None);
-    if read(set) == told {
+    let mut published = status.clone();
+    (published.ready, published.waiting, published.selector) = (None, None, None);
+    if read(set) == published {
         return None;
     }
     let all = serde_json::to_value(status).unwrap_or_default();
@@ -124,7 +124,7 @@ fn victims(text: &str) -> Vec<Disruption> {
 
 /// Somebody else who writes the status of a set.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Rival {
+pub struct CompetingController {
     /// Its name, as the API server recorded it.
     pub manager: String,
     /// When it last changed something there.
@@ -132,8 +132,11 @@ pub struct Rival {
 }
 
 /// Who, other than `me`, last wrote counters of the status.
-pub fn rival(fields: &[ManagedFieldsEntry], me: &str) -> Option<Rival> {
-    let others = fields.iter().filter(|entry| {
+pub fn competing_controller(
+    fields: &[ManagedFieldsEntry],
+    me: &str,
+) -> Option<CompetingController> {
+    let foreign = fields.iter().filter(|entry| {
         let written = entry.fields_v1.as_ref().map(|f| &f.0["f:status"]);
         let counts = |status: &Value| {
             FIELDS
@@ -144,13 +147,13 @@ pub fn rival(fields: &[ManagedFieldsEntry], me: &str) -> Option<Rival> {
             && entry.manager.as_deref() != Some(me)
             && written.is_some_and(counts)
     });
-    let rivals = others.filter_map(|entry| {
-        Some(Rival {
+    let others = foreign.filter_map(|entry| {
+        Some(CompetingController {
             manager: entry.manager.clone()?,
             at: entry.time.as_ref()?.0,
         })
     });
-    rivals.max_by_key(|r| r.at)
+    others.max_by_key(|r| r.at)
 }
 
 /// Until when a set is left alone, where another controller runs it: one that has
@@ -161,12 +164,12 @@ pub fn rival(fields: &[ManagedFieldsEntry], me: &str) -> Option<Rival> {
 /// might count one budget twice.
 pub fn stands_down(
     first: Option<Timestamp>,
-    latest: Option<&Rival>,
+    latest: Option<&CompetingController>,
     now: Timestamp,
 ) -> Option<Timestamp> {
     let latest = latest?;
-    // The first look found no rival at all: this one is new.
+    // The first look found no other controller at all: this one is new.
     let since = first.unwrap_or(Timestamp::MIN);
-    let until = latest.at.checked_add(RIVAL_QUIET).ok()?;
+    let until = latest.at.checked_add(COMPETING_QUIET).ok()?;
     (latest.at > since && now < until).then_some(until)
 }

@@ -1,126 +1,27 @@
-//! One round: replicas in ascending order, then what is to be scaled away in
+//! One pass: replicas in ascending order, then what is to be scaled away in
 //! descending order, then the rollout. Each part runs only when the parts before
 //! it did not stop (`updateStatefulSet` upstream).
 
 use std::{collections::BTreeSet, sync::Arc};
 
 use super::{
-    claims, manifest,
+    claims,
+    draft::Draft,
+    manifest,
     members::{self, Members},
-    plan::{Action, Notice, Object, Plan, Step},
+    plan::{Action, Notice, Object, Plan},
     revisions::{self, Revisions},
     rollout, status,
-    view::{Pod, PodPhase, TemplateCheck, Verdict, View},
+    view::{Pod, PodPhase, View},
     waits::{self, Wait, WaitReason},
 };
 
-/// Most pods created in one round; the next round makes more.
+/// Most pods that one plan creates; the next one makes more.
 const CREATE_LIMIT: usize = 500;
-
-/// What a round has decided so far.
-pub(super) struct Round<'a> {
-    pub(super) view: &'a View,
-    pub(super) steps: Vec<Step>,
-    pub(super) waits: Vec<Wait>,
-    pub(super) notices: Vec<Notice>,
-    /// Ordinals that have their one action of this round.
-    acted: BTreeSet<i32>,
-    pub(super) status_first: bool,
-    /// The dry run of this round has been asked for.
-    check_asked: bool,
-    created: usize,
-}
-
-impl Round<'_> {
-    /// Plan an action on an ordinal, unless it has one already.
-    pub(super) fn act(&mut self, ordinal: i32, action: Action, reason: String) {
-        if self.acted.insert(ordinal) {
-            self.steps.push(Step {
-                ordinal: Some(ordinal),
-                action,
-                reason,
-            });
-        }
-    }
-
-    /// Plan an action that concerns no ordinal.
-    pub(super) fn act_on_set(&mut self, action: Action, reason: String) {
-        self.steps.push(Step {
-            ordinal: None,
-            action,
-            reason,
-        });
-    }
-
-    /// Delete a pod with its own grace, or one second where that is 0.
-    pub(super) fn delete(&mut self, ordinal: i32, pod: &Pod, reason: String) {
-        let own_grace = pod.grace_seconds >= 1;
-        let action = Action::DeletePod {
-            name: pod.name.clone(),
-            uid: pod.uid.clone(),
-            resource_version: pod.resource_version.clone(),
-            grace_seconds: (!own_grace).then_some(std::num::NonZeroU32::MIN),
-        };
-        self.act(ordinal, action, reason);
-    }
-
-    pub(super) fn has_acted(&self, ordinal: i32) -> bool {
-        self.acted.contains(&ordinal)
-    }
-
-    /// Whether pods may go down for the update revision: only after a dry run
-    /// of it. Asks for one where none was made.
-    pub(super) fn may_update(&mut self, revisions: &Revisions<'_>, ordinal: i32) -> bool {
-        let view = self.view;
-        let update = revisions.update.as_deref().unwrap_or_default();
-        match view
-            .template_check
-            .as_ref()
-            .filter(|c| c.revision == update)
-        {
-            Some(TemplateCheck { verdict, .. }) => match verdict {
-                Verdict::Passed | Verdict::Unknown(_) => true,
-                Verdict::Refused(message) => {
-                    if !self.waits.iter().any(|w| w.ordinal.is_none()) {
-                        self.waits.push(template_refused(view, message));
-                    }
-                    false
-                }
-            },
-            None => {
-                if !self.check_asked {
-                    self.check_asked = true;
-                    let pod = manifest::pod(&view.set, ordinal, update, &revisions.update_template);
-                    let action = Action::CheckTemplate {
-                        revision: update.to_owned(),
-                        pod,
-                    };
-                    let reason = format!(
-                        "no pod goes down for {update} before the API server has said that it would take its pods"
-                    );
-                    self.act_on_set(action, reason);
-                }
-                false
-            }
-        }
-    }
-}
-
-fn template_refused(view: &View, message: &str) -> Wait {
-    let set = &view.set.name;
-    let mut wait = Wait::new(
-        0,
-        WaitReason::TemplateRefused,
-        format!("{set}: template refused ({})", waits::essence(message)),
-        "so says the API server; no pod was taken down for it; correct spec.template",
-    );
-    wait.ordinal = None;
-    wait
-}
 
 /// What to do next for the set of `view`.
 pub fn plan(view: &View) -> Plan {
-    let mut round = Round {
+    let mut draft = Draft {
         view,
         steps: Vec::new(),
         waits: Vec::new(),
@@ -130,35 +31,35 @@ pub fn plan(view: &View) -> Plan {
         check_asked: false,
         created: 0,
     };
-    let members = members::sort(&mut round);
-    let revisions = revisions::resolve(&mut round, &members);
+    let members = members::classify_pods(&mut draft);
+    let revisions = revisions::resolve(&mut draft, &members);
     let mut disrupting = view.set.status.disrupting.clone();
     if !view.set.deleting && members.settled && revisions.settled {
-        if replicas(&mut round, &members, &revisions) && condemned(&mut round, &members) {
-            disrupting = rollout::run(&mut round, &members, &revisions);
+        if replicas(&mut draft, &members, &revisions) && condemned(&mut draft, &members) {
+            disrupting = rollout::run(&mut draft, &members, &revisions);
         } else {
             disrupting.retain(|d| rollout::still_there(&members, d));
         }
-        revisions::truncate(&mut round, &revisions, &members);
+        revisions::truncate(&mut draft, &revisions, &members);
     }
-    status::finish(round, &members, &revisions, disrupting)
+    status::finish(draft, &members, &revisions, disrupting)
 }
 
-/// Make and mend the wanted replicas. `false` stops the round.
-fn replicas(round: &mut Round<'_>, members: &Members, revisions: &Revisions<'_>) -> bool {
-    let ordered = round.view.set.ordered();
-    for ordinal in round.view.set.wanted() {
+/// Creates and repairs the wanted replicas. `false` ends the pass.
+fn replicas(draft: &mut Draft<'_>, members: &Members, revisions: &Revisions<'_>) -> bool {
+    let ordered = draft.view.set.ordered();
+    for ordinal in draft.view.set.wanted() {
         let healthy = match members.pods.get(&ordinal) {
-            Some(pod) => replica(round, members, revisions, ordinal, pod),
+            Some(pod) => replica(draft, members, revisions, ordinal, pod),
             None => {
-                missing(round, members, revisions, ordinal);
+                missing(draft, members, revisions, ordinal);
                 false
             }
         };
         if ordered && !healthy {
             return false;
         }
-        if round.created >= CREATE_LIMIT {
+        if draft.created >= CREATE_LIMIT {
             return false;
         }
     }
@@ -166,17 +67,17 @@ fn replicas(round: &mut Round<'_>, members: &Members, revisions: &Revisions<'_>)
 }
 
 /// A wanted replica without a pod.
-fn missing(round: &mut Round<'_>, members: &Members, revisions: &Revisions<'_>, ordinal: i32) {
-    let view = round.view;
+fn missing(draft: &mut Draft<'_>, members: &Members, revisions: &Revisions<'_>, ordinal: i32) {
+    let view = draft.view;
     let set = &view.set;
     let name = set.pod_name(ordinal);
-    if let Some(stranger) = members.strangers.get(&ordinal) {
+    if let Some(owner) = members.foreign_pods.get(&ordinal) {
         let what_to_do = format!(
-            "{stranger}; delete or rename pod {name} of namespace {}, or give it the set's labels and no other owner",
+            "{owner}; delete or rename pod {name} of namespace {}, or give it the set's labels and no other owner",
             set.namespace
         );
         let short = format!("{name}: a foreign pod has this name (NameConflict)");
-        round.waits.push(Wait::new(
+        draft.waits.push(Wait::of_ordinal(
             ordinal,
             WaitReason::NameConflict,
             short,
@@ -191,7 +92,7 @@ fn missing(round: &mut Round<'_>, members: &Members, revisions: &Revisions<'_>, 
         if found.deleting || claims::belongs_to_old_pod(set, found, ordinal) {
             let short = format!("{claim}: being deleted");
             let what_to_do = format!("pod {name} and a new claim are made when it is gone");
-            round.waits.push(Wait::new(
+            draft.waits.push(Wait::of_ordinal(
                 ordinal,
                 WaitReason::ClaimDeleting,
                 short,
@@ -204,26 +105,26 @@ fn missing(round: &mut Round<'_>, members: &Members, revisions: &Revisions<'_>, 
         let (reason, what_to_do) = if refusal.template {
             (
                 WaitReason::TemplateRefused,
-                "so says the API server; correct spec.template or volumeClaimTemplates",
+                "correct spec.template or volumeClaimTemplates",
             )
         } else {
-            (
-                WaitReason::CreateRefused,
-                "so says the API server; it is tried again",
-            )
+            (WaitReason::CreateRefused, "it is tried again")
         };
-        let short = format!("{name}: refused ({})", waits::essence(&refusal.message));
-        round
+        let short = format!(
+            "{name}: refused (API server: {})",
+            waits::essence(&refusal.message)
+        );
+        draft
             .waits
-            .push(Wait::new(ordinal, reason, short, what_to_do));
+            .push(Wait::of_ordinal(ordinal, reason, short, what_to_do));
     }
     let (revision, template) = revisions.target(view, ordinal);
     let action = Action::CreatePod {
         claims: missing_claims(view, ordinal),
         pod: manifest::pod(set, ordinal, revision, template),
     };
-    round.created += 1;
-    round.act(
+    draft.created += 1;
+    draft.act(
         ordinal,
         action,
         format!("{name} is wanted and does not exist"),
@@ -238,16 +139,16 @@ fn missing_claims(view: &View, ordinal: i32) -> Vec<Object> {
 
 /// A wanted replica with a pod. Whether the next ones may go on.
 fn replica(
-    round: &mut Round<'_>,
+    draft: &mut Draft<'_>,
     members: &Members,
     revisions: &Revisions<'_>,
     ordinal: i32,
     pod: &Arc<Pod>,
 ) -> bool {
-    let view = round.view;
+    let view = draft.view;
     if pod.terminating() {
-        keep_claims(round, ordinal, pod, false);
-        round.waits.push(waits::terminating(ordinal, pod));
+        keep_claims(draft, ordinal, pod, false);
+        draft.waits.push(waits::terminating(ordinal, pod));
         return false;
     }
     if pod.ended() {
@@ -256,17 +157,17 @@ fn replica(
             _ => "failed",
         };
         let short = format!("{}: {how}, it is being replaced", pod.name);
-        round
+        draft
             .waits
-            .push(Wait::new(ordinal, WaitReason::PodEnded, short, ""));
-        round.delete(ordinal, pod, format!("{} has {how}", pod.name));
+            .push(Wait::of_ordinal(ordinal, WaitReason::PodEnded, short, ""));
+        draft.delete(ordinal, pod, format!("{} has {how}", pod.name));
         return false;
     }
     if !matches!(pod.phase, Some(PodPhase::Running)) {
         let claims = missing_claims(view, ordinal);
         if !claims.is_empty() {
             let reason = format!("{} is pending, and its claim is missing", pod.name);
-            round.act(ordinal, Action::CreateClaims { claims }, reason);
+            draft.act(ordinal, Action::CreateClaims { claims }, reason);
         }
     }
     let wanted = manifest::identity_labels(&pod.name, ordinal);
@@ -278,37 +179,37 @@ fn replica(
             resource_version: pod.resource_version.clone(),
             labels: wanted,
         };
-        round.act(
+        draft.act(
             ordinal,
             action,
             format!("{} lacks the labels of its identity", pod.name),
         );
     }
-    wrong_claims(round, ordinal, pod);
-    keep_claims(round, ordinal, pod, false);
+    wrong_claims(draft, ordinal, pod);
+    keep_claims(draft, ordinal, pod, false);
     if pod.available(view) {
         return true;
     }
     if rollout::is_hopeless(view, members, revisions, ordinal, pod)
-        && round.may_update(revisions, ordinal)
+        && rollout::may_update(draft, revisions, ordinal)
     {
         let reason = format!("{} is not ready and {}", pod.name, revisions.age(view, pod));
-        round.delete(ordinal, pod, reason);
+        draft.delete(ordinal, pod, reason);
     }
-    round.waits.push(waits::unavailable(view, ordinal, pod));
+    draft.waits.push(waits::unavailable(view, ordinal, pod));
     false
 }
 
 /// A pod that mounts another claim than its identity demands. Volumes of a pod
 /// cannot be changed, so a person decides about the pod.
-fn wrong_claims(round: &mut Round<'_>, ordinal: i32, pod: &Pod) {
-    for (volume, claim) in round.view.set.claim_names(ordinal) {
+fn wrong_claims(draft: &mut Draft<'_>, ordinal: i32, pod: &Pod) {
+    for (volume, claim) in draft.view.set.claim_names(ordinal) {
         let mounted = pod.claims.get(volume).map(String::as_str);
         if mounted != Some(claim.as_str()) {
             let mounted = mounted.unwrap_or("no claim");
             let short = format!("{}: volume {volume} is {mounted}, not {claim}", pod.name);
             let what_to_do = "delete the pod, and the set makes it with the right claim";
-            round.waits.push(Wait::new(
+            draft.waits.push(Wait::of_ordinal(
                 ordinal,
                 WaitReason::WrongClaim,
                 short,
@@ -318,16 +219,16 @@ fn wrong_claims(round: &mut Round<'_>, ordinal: i32, pod: &Pod) {
     }
 }
 
-/// Carry out the retention policy on an ordinal's claims. Whether it was so already.
-fn keep_claims(round: &mut Round<'_>, ordinal: i32, pod: &Pod, condemned: bool) -> bool {
-    let view = round.view;
+/// Applies the retention policy to an ordinal's claims. Whether they already complied.
+fn keep_claims(draft: &mut Draft<'_>, ordinal: i32, pod: &Pod, condemned: bool) -> bool {
+    let view = draft.view;
     for (_, name) in view.set.claim_names(ordinal) {
         if view
             .claims
             .get(&name)
             .is_some_and(|c| claims::conflicting(&view.set, c, pod))
         {
-            round.notices.push(Notice {
+            draft.notices.push(Notice {
                 reason: "ConflictingController",
                 message: format!(
                     "claim {name} is controlled by another owner, so the retention policy of the set does not apply to it"
@@ -349,14 +250,14 @@ fn keep_claims(round: &mut Round<'_>, ordinal: i32, pod: &Pod, condemned: bool) 
                 pod.name
             )
         };
-        round.act(ordinal, Action::UpdateClaimOwners { claims }, reason);
+        draft.act(ordinal, Action::UpdateClaimOwners { claims }, reason);
     }
     right
 }
 
-/// Scale away the pods outside the wanted range, from the top. `false` stops the round.
-fn condemned(round: &mut Round<'_>, members: &Members) -> bool {
-    let view = round.view;
+/// Deletes the pods outside the wanted range, from the top. `false` ends the pass.
+fn condemned(draft: &mut Draft<'_>, members: &Members) -> bool {
+    let view = draft.view;
     let wanted = view.set.wanted();
     let pods: Vec<(i32, &Arc<Pod>)> = (members.pods.iter().rev())
         .filter(|(ordinal, _)| !wanted.contains(ordinal))
@@ -365,7 +266,7 @@ fn condemned(round: &mut Round<'_>, members: &Members) -> bool {
     // Claims first, all of them: a pod that is gone can own nothing.
     let mut claims_right = true;
     for (ordinal, pod) in &pods {
-        claims_right &= keep_claims(round, *ordinal, pod, true);
+        claims_right &= keep_claims(draft, *ordinal, pod, true);
     }
     if !claims_right {
         return false;
@@ -373,9 +274,9 @@ fn condemned(round: &mut Round<'_>, members: &Members) -> bool {
     if !view.set.ordered() {
         for (ordinal, pod) in pods {
             if pod.terminating() {
-                round.waits.push(waits::terminating(ordinal, pod));
+                draft.waits.push(waits::terminating(ordinal, pod));
             } else {
-                round.delete(ordinal, pod, format!("{} is scaled away", pod.name));
+                draft.delete(ordinal, pod, format!("{} is scaled away", pod.name));
             }
         }
         return true;
@@ -384,10 +285,10 @@ fn condemned(round: &mut Round<'_>, members: &Members) -> bool {
         return true;
     };
     if pod.terminating() {
-        round.waits.push(waits::terminating(ordinal, pod));
+        draft.waits.push(waits::terminating(ordinal, pod));
         return false;
     }
-    // An ended pod never recovers: to wait for it would be to wait for ever.
+    // An ended pod never recovers, so waiting for it would never end.
     let is_sick = |p: &Pod| !p.available(view) && !p.ended();
     let sick = pods.iter().rev().find(|(_, p)| is_sick(p));
     match sick {
@@ -397,17 +298,17 @@ fn condemned(round: &mut Round<'_>, members: &Members) -> bool {
                 pod.name, other.name
             );
             let what_to_do = format!(
-                "an ordered set does not scale down while more than one of its pods is unavailable; mend or delete {}",
+                "an ordered set does not scale down while more than one of its pods is unavailable; repair or delete {}",
                 other.name
             );
-            round.waits.push(Wait::new(
+            draft.waits.push(Wait::of_ordinal(
                 ordinal,
                 WaitReason::ScaleDownHalted,
                 short,
                 &what_to_do,
             ));
         }
-        _ => round.delete(ordinal, pod, format!("{} is scaled away", pod.name)),
+        _ => draft.delete(ordinal, pod, format!("{} is scaled away", pod.name)),
     }
     false
 }

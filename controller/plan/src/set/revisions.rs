@@ -10,10 +10,10 @@ use berth_api::names::pod::REVISION_HASH;
 use serde_json::{Value, json};
 
 use super::{
-    manifest,
+    draft::Draft,
+    go_json, manifest,
     members::Members,
     plan::Action,
-    planner::Round,
     selector,
     view::{Kind, Pod, Revision, View},
     waits::{Wait, WaitReason},
@@ -35,9 +35,7 @@ pub fn encode_template(template: &Value) -> String {
     if let Value::Object(fields) = &mut template {
         fields.insert("$patch".to_owned(), json!("replace"));
     }
-    let mut out = String::new();
-    encode(&json!({"spec": {"template": template}}), &mut out);
-    out
+    go_json::encode(&json!({"spec": {"template": template}}))
 }
 
 /// Hash of a revision's data: FNV-1 (32 bits) over the data and the decimal
@@ -56,78 +54,6 @@ pub fn hash(data: &str, collisions: i32) -> String {
 fn name(set: &str, hash: &str) -> String {
     let end = set.len().min(PREFIX_LIMIT);
     format!("{}-{hash}", &set[..end])
-}
-
-/// JSON as Go's encoding/json writes a generic map.
-fn encode(value: &Value, out: &mut String) {
-    match value {
-        Value::Object(fields) => {
-            // Sorted here, not left to the map: a crate feature could change its order.
-            let mut keys: Vec<&String> = fields.keys().collect();
-            keys.sort_unstable();
-            out.push('{');
-            for (index, key) in keys.into_iter().enumerate() {
-                if index > 0 {
-                    out.push(',');
-                }
-                encode_text(key, out);
-                out.push(':');
-                encode(&fields[key], out);
-            }
-            out.push('}');
-        }
-        Value::Array(items) => {
-            out.push('[');
-            for (index, item) in items.iter().enumerate() {
-                if index > 0 {
-                    out.push(',');
-                }
-                encode(item, out);
-            }
-            out.push(']');
-        }
-        Value::String(text) => encode_text(text, out),
-        Value::Number(number) => out.push_str(&encode_number(number)),
-        Value::Bool(true) => out.push_str("true"),
-        Value::Bool(false) => out.push_str("false"),
-        Value::Null => out.push_str("null"),
-    }
-}
-
-fn encode_text(text: &str, out: &mut String) {
-    out.push('"');
-    for c in text.chars() {
-        match c {
-            '"' => out.push_str("\\\""),
-            '\\' => out.push_str("\\\\"),
-            '\n' => out.push_str("\\n"),
-            '\r' => out.push_str("\\r"),
-            '\t' => out.push_str("\\t"),
-            '\u{8}' => out.push_str("\\b"),
-            '\u{c}' => out.push_str("\\f"),
-            '<' | '>' | '&' | '\u{2028}' | '\u{2029}' | '\0'..='\u{1f}' => {
-                out.push_str(&format!("\\u{:04x}", u32::from(c)));
-            }
-            c => out.push(c),
-        }
-    }
-    out.push('"');
-}
-
-/// Numbers pass through a 64-bit float, as in a generic Go map.
-fn encode_number(number: &serde_json::Number) -> String {
-    let float = number.as_f64().unwrap_or(0.0);
-    let size = float.abs();
-    if size != 0.0 && !(1e-6..1e21).contains(&size) {
-        let text = format!("{float:e}");
-        return match text.split_once('e') {
-            Some((mantissa, exponent)) if !exponent.starts_with('-') => {
-                format!("{mantissa}e+{exponent}")
-            }
-            _ => text,
-        };
-    }
-    format!("{float}")
 }
 
 /// The two revisions of a set.
@@ -166,8 +92,8 @@ fn ours(view: &View) -> Vec<Arc<Revision>> {
 }
 
 /// Find the set's revisions, or plan what makes them exist.
-pub(super) fn resolve<'a>(round: &mut Round<'a>, members: &Members) -> Revisions<'a> {
-    let view = round.view;
+pub(super) fn resolve<'a>(draft: &mut Draft<'a>, members: &Members) -> Revisions<'a> {
+    let view = draft.view;
     let set = &view.set;
     let mut found = Revisions {
         current: set.status.current_revision.clone(),
@@ -182,17 +108,21 @@ pub(super) fn resolve<'a>(round: &mut Round<'a>, members: &Members) -> Revisions
     if set.deleting {
         return found;
     }
-    adopt(round, &found);
+    adopt(draft, &found);
     if found.ours.iter().any(|r| r.controller.is_none()) {
         return found;
     }
-    if !wanted_template(round, &mut found) {
+    if !wanted_template(draft, &mut found) {
         return found;
     }
     let data = encode_template(&found.update_template);
     let newest = found.ours.last().cloned();
     let last = newest.as_ref().map_or(0, |r| r.revision);
-    match found.ours.iter().rfind(|r| encoded(&r.data) == data) {
+    match found
+        .ours
+        .iter()
+        .rfind(|r| go_json::encode(&r.data) == data)
+    {
         Some(revision) if revision.revision == last => {
             found.update = Some(revision.name.clone());
         }
@@ -203,17 +133,17 @@ pub(super) fn resolve<'a>(round: &mut Round<'a>, members: &Members) -> Revisions
                 revision: last.saturating_add(1),
             };
             let reason = format!("the template is again that of revision {}", old.name);
-            round.act_on_set(action, reason);
+            draft.act_on_set(action, reason);
             return found;
         }
-        None => match newest.map(|newest| (says_the_same(view, &newest, &data), newest)) {
+        None => match newest.map(|newest| (semantically_equal(view, &newest, &data), newest)) {
             Some((Some(true), newest)) => found.update = Some(newest.name.clone()),
             Some((None, newest)) => {
-                normalize(round, &newest);
+                normalize(draft, &newest);
                 return found;
             }
             _ => {
-                create(round, &mut found, data, last.saturating_add(1));
+                create(draft, &mut found, data, last.saturating_add(1));
                 return found;
             }
         },
@@ -237,26 +167,26 @@ pub(super) fn resolve<'a>(round: &mut Round<'a>, members: &Members) -> Revisions
     found
 }
 
-fn adopt(round: &mut Round<'_>, found: &Revisions<'_>) {
+fn adopt(draft: &mut Draft<'_>, found: &Revisions<'_>) {
     for orphan in found.ours.iter().filter(|r| r.controller.is_none()) {
         let action = Action::AdoptRevision {
             name: orphan.name.clone(),
             uid: orphan.uid.clone(),
-            owner: manifest::owner(&round.view.set),
+            owner: manifest::owner(&draft.view.set),
         };
         let reason = format!(
             "revision {} is an orphan that matches the selector",
             orphan.name
         );
-        round.act_on_set(action, reason);
+        draft.act_on_set(action, reason);
     }
 }
 
 /// Settle which template pods should have: `rollbackTo` goes before `template`.
 /// Where it names no revision, replicas stay at the revision they had; `false`
 /// when there is none.
-fn wanted_template(round: &mut Round<'_>, found: &mut Revisions<'_>) -> bool {
-    let set = &round.view.set;
+fn wanted_template(draft: &mut Draft<'_>, found: &mut Revisions<'_>) -> bool {
+    let set = &draft.view.set;
     let Some(name) = set.spec.rollback_to.as_ref().filter(|n| !n.is_empty()) else {
         return true;
     };
@@ -268,9 +198,8 @@ fn wanted_template(round: &mut Round<'_>, found: &mut Revisions<'_>) -> bool {
             "the template stays as it was until spec.rollbackTo names one of [{}] or is removed",
             known.join(", ")
         );
-        let mut wait = Wait::new(0, WaitReason::RevisionUnknown, short, &what_to_do);
-        wait.ordinal = None;
-        round.waits.push(wait);
+        let wait = Wait::of_set(WaitReason::RevisionUnknown, short, &what_to_do);
+        draft.waits.push(wait);
         set.status.update_revision.as_ref().and_then(named)
     });
     let Some(revision) = revision else {
@@ -286,7 +215,7 @@ fn wanted_template(round: &mut Round<'_>, found: &mut Revisions<'_>) -> bool {
 /// nothing (semantic revision comparison upstream). `None`: to be asked.
 ///
 /// The template of an OrdinalSet has no defaults that the API server could add.
-fn says_the_same(view: &View, newest: &Revision, data: &str) -> Option<bool> {
+fn semantically_equal(view: &View, newest: &Revision, data: &str) -> Option<bool> {
     if view.set.kind != Kind::StatefulSet {
         return Some(false);
     }
@@ -298,7 +227,7 @@ fn says_the_same(view: &View, newest: &Revision, data: &str) -> Option<bool> {
     Some(template.is_some_and(|t| encode_template(t) == data))
 }
 
-fn normalize(round: &mut Round<'_>, newest: &Revision) {
+fn normalize(draft: &mut Draft<'_>, newest: &Revision) {
     let action = Action::NormalizeRevision {
         revision: newest.name.clone(),
         resource_version: newest.resource_version.clone(),
@@ -308,14 +237,7 @@ fn normalize(round: &mut Round<'_>, newest: &Revision) {
         "the template differs from revision {}; perhaps only in defaults",
         newest.name
     );
-    round.act_on_set(action, reason);
-}
-
-/// Data of a stored revision as bytes, for comparison.
-fn encoded(data: &Value) -> String {
-    let mut text = String::new();
-    encode(data, &mut text);
-    text
+    draft.act_on_set(action, reason);
 }
 
 /// The template that a revision holds.
@@ -327,8 +249,8 @@ fn template_of(revision: &Revision) -> Value {
     template
 }
 
-fn create(round: &mut Round<'_>, found: &mut Revisions<'_>, data: String, number: i64) {
-    let view = round.view;
+fn create(draft: &mut Draft<'_>, found: &mut Revisions<'_>, data: String, number: i64) {
+    let view = draft.view;
     let set = &view.set;
     let seen = set.status.collision_count.unwrap_or(0);
     let taken = |name: &str| view.revisions.iter().any(|r| r.name == name);
@@ -341,7 +263,7 @@ fn create(round: &mut Round<'_>, found: &mut Revisions<'_>, data: String, number
     if collisions != seen {
         // Remembered before it is used, so that it can never fall.
         found.collisions = Some(collisions);
-        round.status_first = true;
+        draft.status_first = true;
         return;
     }
     let mut labels = manifest::template_labels(&found.update_template);
@@ -359,7 +281,7 @@ fn create(round: &mut Round<'_>, found: &mut Revisions<'_>, data: String, number
     } else {
         "the template has changed".to_owned()
     };
-    round.act_on_set(action, reason);
+    draft.act_on_set(action, reason);
 }
 
 impl Revisions<'_> {
@@ -400,8 +322,8 @@ impl Revisions<'_> {
 }
 
 /// Plan the deletion of revisions that nothing uses and that are over the limit.
-pub(super) fn truncate(round: &mut Round<'_>, found: &Revisions<'_>, members: &Members) {
-    let limit = round.view.set.spec.revision_history_limit;
+pub(super) fn truncate(draft: &mut Draft<'_>, found: &Revisions<'_>, members: &Members) {
+    let limit = draft.view.set.spec.revision_history_limit;
     let Ok(limit) = usize::try_from(limit.unwrap_or(HISTORY_LIMIT)) else {
         return; // A negative limit keeps all.
     };
@@ -420,6 +342,6 @@ pub(super) fn truncate(round: &mut Round<'_>, found: &Revisions<'_>, members: &M
             resource_version: revision.resource_version.clone(),
         };
         let reason = format!("revisionHistoryLimit is {limit}, and no pod uses it");
-        round.act_on_set(action, reason);
+        draft.act_on_set(action, reason);
     }
 }

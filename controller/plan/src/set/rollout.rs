@@ -6,11 +6,13 @@ use std::sync::Arc;
 use berth_api::Disruption;
 
 use super::{
+    draft::Draft,
+    manifest,
     members::Members,
-    planner::Round,
+    plan::Action,
     revisions::Revisions,
-    view::{Kind, Pod, View},
-    waits::{Wait, WaitReason},
+    view::{Kind, Pod, TemplateCheck, Verdict, View},
+    waits::{self, Wait, WaitReason},
 };
 
 /// The victim still exists and is not on its way out.
@@ -19,7 +21,7 @@ pub(super) fn still_there(members: &Members, victim: &Disruption) -> bool {
     pods.any(|p| p.uid == victim.uid && !p.terminating())
 }
 
-/// An outdated pod that is not ready, for which waiting could last for ever: it is
+/// An outdated pod that is not ready, for which waiting might never end: it is
 /// replaced at once, outside the budget, since it serves nobody. Without this a
 /// bad template could never be corrected.
 ///
@@ -43,13 +45,62 @@ pub(super) fn is_hopeless(
             .any(|other| other.revision() == pod.revision() && other.available(view))
 }
 
+/// Whether pods may go down for the update revision: only after a dry run
+/// of it. Asks for one where none was made.
+pub(super) fn may_update(draft: &mut Draft<'_>, revisions: &Revisions<'_>, ordinal: i32) -> bool {
+    let view = draft.view;
+    let update = revisions.update.as_deref().unwrap_or_default();
+    match view
+        .template_check
+        .as_ref()
+        .filter(|c| c.revision == update)
+    {
+        Some(TemplateCheck { verdict, .. }) => match verdict {
+            Verdict::Passed | Verdict::Unknown(_) => true,
+            Verdict::Refused(message) => {
+                if !draft.waits.iter().any(|w| w.ordinal.is_none()) {
+                    draft.waits.push(template_refused(view, message));
+                }
+                false
+            }
+        },
+        None => {
+            if !draft.check_asked {
+                draft.check_asked = true;
+                let pod = manifest::pod(&view.set, ordinal, update, &revisions.update_template);
+                let action = Action::CheckTemplate {
+                    revision: update.to_owned(),
+                    pod,
+                };
+                let reason = format!(
+                    "no pod goes down for {update} before the API server has said that it would take its pods"
+                );
+                draft.act_on_set(action, reason);
+            }
+            false
+        }
+    }
+}
+
+fn template_refused(view: &View, message: &str) -> Wait {
+    let set = &view.set.name;
+    Wait::of_set(
+        WaitReason::TemplateRefused,
+        format!(
+            "{set}: template refused (API server: {})",
+            waits::essence(message)
+        ),
+        "no pod was taken down for it; correct spec.template",
+    )
+}
+
 /// Replace pods of old revisions. Returns the victims to publish.
 pub(super) fn run(
-    round: &mut Round<'_>,
+    draft: &mut Draft<'_>,
     members: &Members,
     revisions: &Revisions<'_>,
 ) -> Vec<Disruption> {
-    let view = round.view;
+    let view = draft.view;
     let set = &view.set;
     let wanted = set.wanted();
     let outdated: Vec<(i32, &Arc<Pod>)> = (members.pods.range(wanted.clone()).rev())
@@ -61,9 +112,12 @@ pub(super) fn run(
             let short = format!("{}: is outdated (OnDelete)", pod.name);
             let what_to_do =
                 "delete the pod when it suits you, and it comes back from the newest template";
-            round
-                .waits
-                .push(Wait::new(*ordinal, WaitReason::OnDelete, short, what_to_do));
+            draft.waits.push(Wait::of_ordinal(
+                *ordinal,
+                WaitReason::OnDelete,
+                short,
+                what_to_do,
+            ));
         }
         return Vec::new();
     }
@@ -73,12 +127,12 @@ pub(super) fn run(
     let Some((top, _)) = due.first() else {
         return Vec::new();
     };
-    if !round.may_update(revisions, *top) {
+    if !may_update(draft, revisions, *top) {
         return Vec::new();
     }
     let claimed = |pod: &Pod| set.status.disrupting.iter().any(|d| d.uid == pod.uid);
     let up = (members.pods.range(wanted.clone()))
-        .filter(|(ordinal, pod)| pod.available(view) && !round.has_acted(**ordinal));
+        .filter(|(ordinal, pod)| pod.available(view) && !draft.has_acted(**ordinal));
     let down = i64::from(set.replicas()) - i64::try_from(up.count()).unwrap_or(i64::MAX);
     let mut budget = i64::from(set.max_unavailable()) - down;
     let mut victims = Vec::new();
@@ -86,7 +140,7 @@ pub(super) fn run(
     // set grew) is given back.
     let (old, new): (Vec<_>, Vec<_>) = due.into_iter().partition(|(_, pod)| claimed(pod));
     for (ordinal, pod) in old.into_iter().chain(new) {
-        if budget <= 0 || round.has_acted(ordinal) {
+        if budget <= 0 || draft.has_acted(ordinal) {
             continue;
         }
         budget -= 1;
@@ -101,9 +155,9 @@ pub(super) fn run(
                 revisions.age(view, pod),
                 set.max_unavailable()
             );
-            round.delete(ordinal, pod, reason);
+            draft.delete(ordinal, pod, reason);
         } else {
-            round.status_first = true;
+            draft.status_first = true;
         }
     }
     victims

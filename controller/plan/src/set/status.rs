@@ -1,44 +1,40 @@
-//! The status: counters as clients of StatefulSet read them, and conditions that
-//! say in words what the set does and waits for.
+//! The status: counters as clients of StatefulSet read them. What the set does and
+//! waits for, in words, is in `conditions`.
 
-use berth_api::{Disruption, OrdinalSetStatus, names::condition};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use berth_api::{Disruption, OrdinalSetStatus};
 
 use super::{
+    conditions,
+    draft::Draft,
     members::Members,
     plan::Plan,
-    planner::Round,
     revisions::Revisions,
     selector,
-    view::{Pod, Verdict, View},
-    waits::{Wait, clip},
+    view::{Pod, View},
 };
 
-/// Waits that the condition's message spells out.
-const TOLD_WAITS: usize = 5;
-
-/// Close the round: order the waits, count, and say it.
+/// Completes the plan: orders the waits, counts, and writes the status.
 pub(super) fn finish(
-    mut round: Round<'_>,
+    mut draft: Draft<'_>,
     members: &Members,
     revisions: &Revisions<'_>,
     disrupting: Vec<Disruption>,
 ) -> Plan {
-    let view = round.view;
-    round.waits.sort_by_key(|w| w.reason.rank());
+    let view = draft.view;
+    draft.waits.sort_by_key(|w| w.reason.rank());
     let mut status = count(view, members, revisions);
     let done = complete(view, members, revisions, &mut status);
     status.disrupting = disrupting;
-    status.waiting = round.waits.first().map(|w| w.short.clone());
-    status.conditions = conditions(&round, &status, done);
-    let status_first = round.status_first && status != view.set.status;
+    status.waiting = draft.waits.first().map(|w| w.short.clone());
+    status.conditions = conditions::of(view, &draft.waits, &status, done);
+    let status_first = draft.status_first && status != view.set.status;
     Plan {
         requeue_after_ms: next_moment(view, members),
-        steps: round.steps,
+        steps: draft.steps,
         status,
         status_first,
-        waits: round.waits,
-        notices: round.notices,
+        waits: draft.waits,
+        notices: draft.notices,
     }
 }
 
@@ -104,146 +100,16 @@ fn complete(
     !outside
         && ordinals.all(|ordinal| {
             let held = view.set.rolling() && ordinal < view.set.first_updated();
-            let right = |p: &Pod| match held {
-                true => p.revision() == revisions.target(view, ordinal).0,
-                false => !revisions.outdated(view, p),
+            let right = |p: &Pod| {
+                if held {
+                    p.revision() == revisions.target(view, ordinal).0
+                } else {
+                    !revisions.outdated(view, p)
+                }
             };
             let pod = members.pods.get(&ordinal);
             pod.is_some_and(|p| p.available(view) && right(p))
         })
-}
-
-fn conditions(round: &Round<'_>, status: &OrdinalSetStatus, done: bool) -> Vec<Condition> {
-    let view = round.view;
-    let mut conditions = status.conditions.clone();
-    let mut set = |type_: &str, value: &str, reason: &str, message: String| {
-        let old = conditions.iter().position(|c| c.type_ == type_);
-        let since = old.map(|i| &conditions[i]).filter(|c| c.status == value);
-        let condition = Condition {
-            last_transition_time: since.map_or(Time(view.now), |c| c.last_transition_time.clone()),
-            message: clip(message, 8000),
-            observed_generation: None,
-            reason: reason.to_owned(),
-            status: value.to_owned(),
-            type_: type_.to_owned(),
-        };
-        match old {
-            Some(index) => conditions[index] = condition,
-            None => conditions.push(condition),
-        }
-    };
-    let wanted = view.set.replicas();
-    let available = status.available_replicas;
-    let progress = format!(
-        "{available} of {wanted} replicas are available, {} of the newest revision",
-        status.updated_replicas
-    );
-    if done {
-        set(
-            condition::AVAILABLE,
-            "True",
-            "AllAvailable",
-            progress.clone(),
-        );
-    } else {
-        set(
-            condition::AVAILABLE,
-            "False",
-            "NotAllAvailable",
-            progress.clone(),
-        );
-    }
-    let blocker = round.waits.iter().find(|w| w.reason.blocks());
-    match blocker {
-        _ if view.set.deleting => set(
-            condition::PROGRESSING,
-            "False",
-            "Deleting",
-            "the set is being deleted".to_owned(),
-        ),
-        _ if done => set(condition::PROGRESSING, "False", "Complete", progress),
-        Some(wait) => set(
-            condition::PROGRESSING,
-            "False",
-            wait.reason.as_str(),
-            wait.message.clone(),
-        ),
-        None => set(condition::PROGRESSING, "True", "Working", progress),
-    }
-    match round.waits.first() {
-        Some(first) => set(
-            condition::WAITING,
-            "True",
-            first.reason.as_str(),
-            tell(&round.waits),
-        ),
-        None => set(
-            condition::WAITING,
-            "False",
-            "NothingToWaitFor",
-            "nothing waits".to_owned(),
-        ),
-    }
-    let refused = round
-        .waits
-        .iter()
-        .find(|w| w.reason == super::WaitReason::TemplateRefused);
-    let checked = view.template_check.as_ref();
-    let checked = checked.filter(|c| Some(&c.revision) == status.update_revision.as_ref());
-    let has = |name: &str| status.conditions.iter().any(|c| c.type_ == name);
-    match (refused, checked.map(|c| &c.verdict)) {
-        (Some(wait), _) => set(
-            condition::TEMPLATE_REFUSED,
-            "True",
-            "Refused",
-            wait.message.clone(),
-        ),
-        (None, Some(Verdict::Unknown(why))) => set(
-            condition::TEMPLATE_REFUSED,
-            "Unknown",
-            "NotChecked",
-            format!("the API server could not check the template beforehand: {why}"),
-        ),
-        _ if has(condition::TEMPLATE_REFUSED) => set(
-            condition::TEMPLATE_REFUSED,
-            "False",
-            "Accepted",
-            "the template is accepted".to_owned(),
-        ),
-        _ => {}
-    }
-    let back = view.set.spec.rollback_to.as_ref();
-    match back.filter(|name| status.update_revision.as_ref() == Some(name)) {
-        Some(name) => set(
-            condition::ROLLED_BACK,
-            "True",
-            "RollbackTo",
-            format!(
-                "replicas get revision {name}; spec.template is not used until spec.rollbackTo is removed"
-            ),
-        ),
-        None if has(condition::ROLLED_BACK) => set(
-            condition::ROLLED_BACK,
-            "False",
-            "NotAsked",
-            "replicas get spec.template".to_owned(),
-        ),
-        None => {}
-    }
-    conditions
-}
-
-fn tell(waits: &[Wait]) -> String {
-    let told: Vec<&str> = waits
-        .iter()
-        .take(TOLD_WAITS)
-        .map(|w| w.message.as_str())
-        .collect();
-    let mut text = told.join("\n");
-    if waits.len() > TOLD_WAITS {
-        text.push_str(&format!("\nand {} more", waits.len() - TOLD_WAITS));
-    }
-    text
 }
 
 /// Milliseconds until something changes by the passing of time alone: a ready pod

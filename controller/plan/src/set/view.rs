@@ -10,6 +10,8 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::{apis::meta::v1::OwnerReference, util::intstr::IntOrString};
 use serde_json::Value;
 
+use crate::volumes::ClaimWait;
+
 /// Kinds of set. Both share every field that the planner reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
@@ -220,9 +222,8 @@ pub struct View {
     pub claims: BTreeMap<String, Arc<Claim>>,
     /// Revisions of the namespace whose name begins with `<set>-`, whoever owns them.
     pub revisions: Vec<Arc<Revision>>,
-    /// Why claims wait, by claim name, in the words of the storage part:
-    /// `largest free pool 7.2Gi < 10Gi`.
-    pub claim_waits: BTreeMap<String, String>,
+    /// Why claims wait, by claim name, as the storage part says.
+    pub claim_waits: BTreeMap<String, ClaimWait>,
     /// Pods whose creation was last refused, by pod name.
     pub refusals: BTreeMap<String, Refusal>,
     /// The last dry run, if one was made.

@@ -4,6 +4,7 @@
 use jiff::{Timestamp, tz::TimeZone};
 
 use super::view::{Pod, View};
+use crate::volumes::ClaimWaitKind;
 
 /// Kinds of wait; the name is the reason of the Waiting condition and of its event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -72,7 +73,7 @@ impl WaitReason {
         self < WaitReason::ClaimDeleting
     }
 
-    /// What blocks is told before what merely takes time; what waits for a
+    /// What blocks comes before what merely takes time; what waits for a
     /// person's own decision comes last.
     pub(super) fn rank(self) -> u8 {
         match self {
@@ -96,14 +97,28 @@ pub struct Wait {
 }
 
 impl Wait {
-    pub(super) fn new(ordinal: i32, reason: WaitReason, short: String, what_to_do: &str) -> Wait {
+    /// An ordinal waits.
+    pub(super) fn of_ordinal(
+        ordinal: i32,
+        reason: WaitReason,
+        short: String,
+        what_to_do: &str,
+    ) -> Wait {
+        Wait {
+            ordinal: Some(ordinal),
+            ..Wait::of_set(reason, short, what_to_do)
+        }
+    }
+
+    /// The set as a whole waits.
+    pub(super) fn of_set(reason: WaitReason, short: String, what_to_do: &str) -> Wait {
         let message = if what_to_do.is_empty() {
             short.clone()
         } else {
             format!("{short}; {what_to_do}")
         };
         Wait {
-            ordinal: Some(ordinal),
+            ordinal: None,
             reason,
             short: clip(short, 100),
             message: clip(message, 1000),
@@ -145,7 +160,7 @@ pub(super) fn terminating(ordinal: i32, pod: &Pod) -> Wait {
         None => "its successor is made when it is gone; a finalizer may hold it".to_owned(),
     };
     let short = format!("{}: terminating{since}{place}", pod.name);
-    Wait::new(ordinal, WaitReason::Terminating, short, &what_to_do)
+    Wait::of_ordinal(ordinal, WaitReason::Terminating, short, &what_to_do)
 }
 
 fn clock(time: Timestamp) -> String {
@@ -159,25 +174,27 @@ pub(super) fn unavailable(view: &View, ordinal: i32, pod: &Pod) -> Wait {
         let bound = view.claims.get(&claim).is_some_and(|c| c.bound);
         if let Some(why) = view.claim_waits.get(&claim).filter(|_| !bound) {
             let short = format!("{claim}: {why}");
-            // An agent that is at work needs nobody's help.
-            let (reason, what_to_do) = if why.starts_with("waiting") {
-                (
+            let (reason, what_to_do) = match why.kind {
+                ClaimWaitKind::InProgress => (
                     WaitReason::ClaimProvisioning,
                     "the pod starts when the claim has a volume",
-                )
-            } else {
-                (
+                ),
+                ClaimWaitKind::NoRoom => (
                     WaitReason::ClaimPending,
                     "the pod starts when the claim has a volume: free some room, add a pool, or ask for less",
-                )
+                ),
+                ClaimWaitKind::NeedsAction => (
+                    WaitReason::ClaimPending,
+                    "the pod starts when the claim has a volume",
+                ),
             };
-            return Wait::new(ordinal, reason, short, what_to_do);
+            return Wait::of_ordinal(ordinal, reason, short, what_to_do);
         }
     }
     let name = &pod.name;
     if pod.unschedulable {
         let why = pod.trouble.as_deref().unwrap_or("no reason given");
-        return Wait::new(
+        return Wait::of_ordinal(
             ordinal,
             WaitReason::Unschedulable,
             format!("{name}: no node fits ({why})"),
@@ -189,7 +206,7 @@ pub(super) fn unavailable(view: &View, ordinal: i32, pod: &Pod) -> Wait {
             .available_at(&view.set)
             .map_or_else(String::new, |at| format!(" until {}", clock(at)));
         let short = format!("{name}: ready, minReadySeconds runs{until}");
-        return Wait::new(ordinal, WaitReason::MinReadySeconds, short, "");
+        return Wait::of_ordinal(ordinal, WaitReason::MinReadySeconds, short, "");
     }
     let phase = match pod.phase {
         None => "not seen by a node yet".to_owned(),
@@ -199,5 +216,5 @@ pub(super) fn unavailable(view: &View, ordinal: i32, pod: &Pod) -> Wait {
     let short = format!("{name}: not ready ({why})");
     let namespace = &view.set.namespace;
     let what_to_do = format!("see kubectl -n {namespace} describe pod {name}");
-    Wait::new(ordinal, WaitReason::NotReady, short, &what_to_do)
+    Wait::of_ordinal(ordinal, WaitReason::NotReady, short, &what_to_do)
 }

@@ -6,7 +6,7 @@ use berth_api::{
 };
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 
-use crate::volumes::claim;
+use crate::volumes::{ClaimWait, claim};
 
 /// Where the data lies that a claim is to start with, and what it is. A copy is made
 /// in its source's pool.
@@ -50,20 +50,19 @@ pub fn origin(
     claim: &PersistentVolumeClaim,
     name: &str,
     chain: &Chain<'_>,
-) -> Result<Origin, String> {
+) -> Result<Origin, ClaimWait> {
     let what = format!("its data source, VolumeSnapshot {name}");
     let Some(request) = chain.request else {
         return Err(format!(
             "waiting for {what}: make it, where snapshots are installed in the cluster"
-        ));
+        )
+        .into());
     };
     if request.metadata.namespace != claim.metadata.namespace {
-        return Err(format!(
-            "{what}, is in another namespace; restore within one"
-        ));
+        return Err(format!("{what}, is in another namespace; restore within one").into());
     }
     if request.metadata.deletion_timestamp.is_some() {
-        return Err(format!("{what}, is being deleted: name another"));
+        return Err(format!("{what}, is being deleted: name another").into());
     }
     let why = |error: Option<&berth_api::volume_snapshot::SnapshotError>| {
         let message = error.and_then(|error| error.message.as_deref());
@@ -71,14 +70,18 @@ pub fn origin(
     };
     let Some(content) = content_of(request).and(chain.content) else {
         let error = request.status.as_ref().and_then(|s| s.error.as_ref());
-        return Err(format!("waiting for {what}, to be bound{}", why(error)));
+        return Err(ClaimWait::in_progress(format!(
+            "waiting for {what}, to be bound{}",
+            why(error)
+        )));
     };
     let spec = &content.spec;
     if spec.driver != DRIVER {
         return Err(format!(
             "{what}, is of driver {}, whose data Berth cannot read: use a StorageClass of that driver",
             spec.driver
-        ));
+        )
+        .into());
     }
     let of = &spec.volume_snapshot_ref;
     // A content that names another VolumeSnapshot is not this one's to give away.
@@ -88,26 +91,30 @@ pub fn origin(
         return Err(format!(
             "{what}, and its content {} do not name each other",
             content.metadata.name.as_deref().unwrap_or_default()
-        ));
+        )
+        .into());
     }
     // Nor is the snapshot that its status names, unless its spec leads there too.
     let handle = snapshot_of(content);
     if handle.is_some() && handle != super::handle(content).as_deref() {
-        return Err(format!(
-            "{what}, has a content whose spec and status name two snapshots"
-        ));
+        return Err(
+            format!("{what}, has a content whose spec and status name two snapshots").into(),
+        );
     }
     let told = content.status.as_ref();
     if told.and_then(|s| s.ready_to_use) != Some(true) {
         let error = told.and_then(|s| s.error.as_ref());
-        return Err(format!("waiting for {what}, to be ready{}", why(error)));
+        return Err(ClaimWait::in_progress(format!(
+            "waiting for {what}, to be ready{}",
+            why(error)
+        )));
     }
     let ready = |s: &&Snapshot| s.status.as_ref().map(|s| s.phase) == Some(SnapshotPhase::Ready);
     let Some(snapshot) = snapshot_of(content).and(chain.snapshot).filter(ready) else {
         let snapshot = snapshot_of(content).unwrap_or_default();
-        return Err(format!(
+        return Err(ClaimWait::in_progress(format!(
             "waiting for {what}: its Snapshot {snapshot} is not ready"
-        ));
+        )));
     };
     let status = snapshot.status.as_ref();
     let mode = match spec.source_volume_mode.as_deref() {
@@ -118,7 +125,7 @@ pub fn origin(
     let size = status.and_then(|s| s.size).unwrap_or(Bytes(u64::MAX));
     let what = format!("VolumeSnapshot {name}");
     if let Some(text) = claim::unlike(claim, &what, mode.unwrap_or_default(), size) {
-        return Err(text);
+        return Err(text.into());
     }
     Ok(Origin {
         pool: snapshot.spec.pool.clone(),
@@ -193,7 +200,7 @@ mod tests {
                 origin.pool,
                 origin.node
             ),
-            Err(text) => text,
+            Err(wait) => wait.text,
         });
     }
 

@@ -10,7 +10,7 @@
 use berth_api::{ClaimRef, Volume, VolumeSource, VolumeState};
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
 
-use super::{claim, pv};
+use super::{ClaimWait, claim, pv};
 use crate::snapshots::restore::Origin;
 
 /// The objects between a claim and the data that it asks for, as they are now.
@@ -33,36 +33,39 @@ pub fn origin(
     claim: &PersistentVolumeClaim,
     name: &str,
     chain: &Chain<'_>,
-) -> Result<Origin, String> {
+) -> Result<Origin, ClaimWait> {
     let what = format!("its data source, claim {name}");
     let Some(source) = chain.claim else {
-        return Err(format!("waiting for {what}: make it"));
+        return Err(format!("waiting for {what}: make it").into());
     };
     if source.metadata.namespace != claim.metadata.namespace {
-        return Err(format!("{what}, is in another namespace; copy within one"));
+        return Err(format!("{what}, is in another namespace; copy within one").into());
     }
     if source.metadata.deletion_timestamp.is_some() {
-        return Err(format!("{what}, is being deleted: name another"));
+        return Err(format!("{what}, is being deleted: name another").into());
     }
     let bound = chain.pv.filter(|pv| is_bound(source, pv));
     let Some(pv) = bound else {
-        return Err(format!("waiting for {what}, to be bound"));
+        return Err(ClaimWait::in_progress(format!(
+            "waiting for {what}, to be bound"
+        )));
     };
     let Some(volume) = pv::handle(pv).and(chain.volume) else {
-        return Err(format!("its data source {name} is no volume of Berth's"));
+        return Err(format!("its data source {name} is no volume of Berth's").into());
     };
     let spec = &volume.spec;
     if !is_of(source, &spec.claim) {
         return Err(format!(
             "{what}, was bound to a volume that was made for another claim, so it is not copied; \
              copy the files with a pod that mounts both claims"
-        ));
+        )
+        .into());
     }
     if spec.state == VolumeState::Deleted {
-        return Err(format!("{what}, is being erased: name another"));
+        return Err(format!("{what}, is being erased: name another").into());
     }
     match claim::unlike(claim, name, spec.mode, spec.size) {
-        Some(text) => Err(text),
+        Some(text) => Err(text.into()),
         None => Ok(Origin {
             pool: spec.pool.clone(),
             node: spec.node.clone(),
@@ -135,7 +138,7 @@ mod tests {
     const PV: usize = 2;
     const VOLUME: usize = 3;
 
-    fn outcome(change: impl Fn(&mut [Value; 4])) -> Result<Origin, String> {
+    fn outcome(change: impl Fn(&mut [Value; 4])) -> Result<Origin, ClaimWait> {
         let mut all = well();
         change(&mut all);
         let [claim, source, pv, volume] = all;
@@ -160,7 +163,7 @@ mod tests {
                 origin.pool,
                 origin.node
             ),
-            Err(text) => text,
+            Err(wait) => wait.text,
         });
     }
 
@@ -250,7 +253,8 @@ mod tests {
                 json!({"namespace": "victim", "name": "secret", "uid": "u2"});
             a[VOLUME]["spec"]["size"] = json!("7Gi");
         })
-        .expect_err("refused");
+        .expect_err("refused")
+        .text;
         for secret in ["victim", "secret", "7Gi", "p1", "n1"] {
             assert!(!text.contains(secret), "{text:?} tells of {secret}");
         }

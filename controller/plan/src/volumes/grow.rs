@@ -4,7 +4,7 @@
 use berth_api::{Bytes, Volume, VolumeStatus};
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
 
-use super::{Action, Decision, Step, View, claim, pv};
+use super::{Action, ClaimWait, Decision, Step, View, claim, pv};
 use crate::target::Target;
 
 /// The next write of a claim that is bound to a ready volume.
@@ -42,7 +42,10 @@ pub(super) fn decide(
         let answered = status.observed_generation == volume.metadata.generation;
         return match status.message.clone().filter(|_| answered) {
             Some(text) => Decision::wait(text.clone()).warn("VolumeResizeFailed", text),
-            None => Decision::wait(format!("growing on {}", volume.spec.node)),
+            None => Decision::wait(ClaimWait::in_progress(format!(
+                "growing on {}",
+                volume.spec.node
+            ))),
         };
     }
     let free = view.rooms.get(&volume.spec.pool).map_or(0, |room| {

@@ -12,9 +12,11 @@ pub mod clone;
 mod grow;
 mod health;
 pub mod pv;
+mod wait;
 
 pub use action::{Action, Excluded, Proof, Refused};
 pub use class::{Class, backend_name};
+pub use wait::{ClaimWait, ClaimWaitKind};
 
 use std::collections::BTreeMap;
 
@@ -64,6 +66,10 @@ pub enum Peers {
 
 /// What is due.
 #[derive(Clone, Debug, PartialEq)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there is one per decision, and it is moved into the write at once"
+)]
 pub enum Step {
     /// Nothing.
     Nothing,
@@ -92,7 +98,7 @@ pub struct Decision {
     /// An event.
     pub notice: Option<Notice>,
     /// Why the claim waits, short; for the WAITING column of its set.
-    pub wait: Option<String>,
+    pub wait: Option<ClaimWait>,
 }
 
 impl From<Step> for Decision {
@@ -112,11 +118,11 @@ impl From<Action> for Decision {
 }
 
 impl Decision {
-    fn wait(text: impl Into<String>) -> Self {
+    fn wait(why: impl Into<ClaimWait>) -> Self {
         Self {
             step: Step::Nothing,
             notice: None,
-            wait: Some(text.into()),
+            wait: Some(why.into()),
         }
     }
 
@@ -256,7 +262,9 @@ fn with_claim(view: &View, volume: &Volume, claim: &PersistentVolumeClaim) -> De
                 format!("node {node} went away before it made the volume"),
             )
         }
-        VolumePhase::Pending => Decision::wait(format!("waiting for the agent on {node}")),
+        VolumePhase::Pending => Decision::wait(ClaimWait::in_progress(format!(
+            "waiting for the agent on {node}"
+        ))),
     }
 }
 
@@ -265,13 +273,17 @@ fn expose(view: &View, volume: &Volume, claim: &PersistentVolumeClaim, exposed: 
         return Decision::wait("its StorageClass is gone; make it again");
     };
     if let Peers::Waiting(peer) = view.peers {
-        return Decision::wait(format!("waiting for the pod's other claim {peer}"));
+        return Decision::wait(ClaimWait::in_progress(format!(
+            "waiting for the pod's other claim {peer}"
+        )));
     }
     let label = names::pool_label(&volume.spec.pool);
     let node = &volume.spec.node;
     let labels = view.nodes.get(node);
     if labels.and_then(|l| l.get(&label)).map(String::as_str) != Some(names::POOL_LABEL_VALUE) {
-        return Decision::wait(format!("waiting for the label {label} on node {node}"));
+        return Decision::wait(ClaimWait::in_progress(format!(
+            "waiting for the label {label} on node {node}"
+        )));
     }
     let action = Action::Expose {
         volume: Target::of(&volume.metadata),
@@ -445,18 +457,22 @@ fn moved(view: &View, volume: &Volume) -> Option<String> {
 }
 
 /// Why a volume is not erased yet.
-fn erasing(view: &View, volume: &Volume) -> String {
+fn erasing(view: &View, volume: &Volume) -> ClaimWait {
     let (pool, node) = (&volume.spec.pool, &volume.spec.node);
     let says = volume.status.as_ref().and_then(|s| s.message.clone());
     match view.grants.get(pool).map(|g| g.standing) {
         Some(Standing::Granted | Standing::Cordoned | Standing::Unhealthy) => {
-            says.unwrap_or_else(|| format!("waiting for the agent on {node} to erase the data"))
+            let waiting = || format!("waiting for the agent on {node} to erase the data");
+            ClaimWait::in_progress(says.unwrap_or_else(waiting))
         }
         Some(standing) => format!(
             "the data cannot be erased: pool {pool} is {}; bring it back, or set spec.lost on the Pool",
             standing.reason()
-        ),
-        None => format!("the data cannot be erased: pool {pool} is not known; bring it back"),
+        )
+        .into(),
+        None => {
+            format!("the data cannot be erased: pool {pool} is not known; bring it back").into()
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::set::{
     Action, Claim, Controller, Kind, NormalForm, Object, Plan, Pod, PodPhase, Revision, Set,
-    TemplateCheck, Verdict, View, plan, text,
+    TemplateCheck, Verdict, View, explain, plan,
 };
 
 /// The world at one moment.
@@ -193,7 +193,7 @@ impl World {
 
     pub(super) fn apply(&mut self, action: Action) {
         self.log.push(
-            text::action(&action)
+            explain::action(&action)
                 .split(" (uid")
                 .next()
                 .unwrap()
@@ -422,7 +422,7 @@ impl World {
     }
 
     pub(super) fn explain(&self) -> String {
-        text::explain(&self.view, &plan(&self.view))
+        explain::explain(&self.view, &plan(&self.view))
     }
 }
 

@@ -8,7 +8,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ManagedFieldsEnt
 use serde_json::{Value, json};
 
 use super::model::World;
-use crate::set::{Action, Kind, Rival, Set, native_status, plan, rival, stands_down};
+use crate::set::{
+    Action, CompetingController, Kind, Set, competing_controller, native_status, plan, stands_down,
+};
 
 fn set(status: Value) -> NativeSet {
     serde_json::from_value(json!({
@@ -219,28 +221,28 @@ fn who_writes_counters_runs_the_set() {
         entry("somebody", "status", t2, json!({"f:conditions": {}})),
         entry("kubectl", "", t2, json!({"f:replicas": {}})),
     ];
-    let found = rival(&fields, "berth-controller").unwrap();
+    let found = competing_controller(&fields, "berth-controller").unwrap();
     assert_eq!(found.manager, "kube-controller-manager");
     assert_eq!(found.at, t1.parse().unwrap());
-    assert_eq!(rival(&fields[..1], "berth-controller"), None);
+    assert_eq!(competing_controller(&fields[..1], "berth-controller"), None);
 }
 
 #[test]
 fn a_set_is_left_alone_while_another_runs_it() {
     let at =
         |minute: i8| -> Timestamp { format!("2026-01-01T00:{minute:02}:00Z").parse().unwrap() };
-    let rival = |minute| Rival {
+    let other = |minute| CompetingController {
         manager: "kube-controller-manager".into(),
         at: at(minute),
     };
     // What was written before Berth looked is history.
-    assert_eq!(stands_down(Some(at(5)), Some(&rival(5)), at(6)), None);
+    assert_eq!(stands_down(Some(at(5)), Some(&other(5)), at(6)), None);
     assert_eq!(
-        stands_down(Some(at(5)), Some(&rival(6)), at(6)),
+        stands_down(Some(at(5)), Some(&other(6)), at(6)),
         Some(at(16))
     );
-    assert_eq!(stands_down(Some(at(5)), Some(&rival(6)), at(16)), None);
-    assert_eq!(stands_down(None, Some(&rival(6)), at(7)), Some(at(16)));
+    assert_eq!(stands_down(Some(at(5)), Some(&other(6)), at(16)), None);
+    assert_eq!(stands_down(None, Some(&other(6)), at(7)), Some(at(16)));
     assert_eq!(stands_down(None, None, at(7)), None);
 }
 

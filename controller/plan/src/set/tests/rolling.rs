@@ -192,7 +192,7 @@ fn no_pod_goes_down_for_a_template_that_would_be_refused() {
         OrdinalSet ns/web: 3 wanted, 3 exist, 3 ready, 3 available, 0 updated
         policy: OrderedReady; RollingUpdate from the top down to ordinal 0, at most 1 unavailable; claims are kept on scale-down, kept with the set
         nothing to do
-        wait: web: template refused (spec.containers[0].image: not allowed); so says the API server; no pod was taken down for it; correct spec.template (TemplateRefused)
+        wait: web: template refused (API server: spec.containers[0].image: not allowed); no pod was taken down for it; correct spec.template (TemplateRefused)
     "#]].assert_eq(&world.explain());
     world.image("three");
     world.settle();

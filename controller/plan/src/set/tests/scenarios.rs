@@ -6,7 +6,8 @@ use expect_test::expect;
 use serde_json::json;
 
 use super::model::{World, orphan};
-use crate::set::{Controller, PodPhase, Refusal, plan};
+use crate::set::{Controller, PodPhase, Refusal, WaitReason, plan};
+use crate::volumes::ClaimWait;
 
 #[test]
 fn replicas_are_created_one_after_the_other() {
@@ -96,7 +97,7 @@ fn scaling_down_halts_while_two_are_sick() {
         OrdinalSet ns/web: 0 wanted, 3 exist, 0 ready, 0 available, 3 updated
         policy: OrderedReady; RollingUpdate from the top down to ordinal 0, at most 1 unavailable; claims are kept on scale-down, kept with the set
         nothing to do
-        wait: web-2: not deleted while web-0 is unavailable too; an ordered set does not scale down while more than one of its pods is unavailable; mend or delete web-0 (ScaleDownHalted)
+        wait: web-2: not deleted while web-0 is unavailable too; an ordered set does not scale down while more than one of its pods is unavailable; repair or delete web-0 (ScaleDownHalted)
     "#]].assert_eq(&world.explain());
     world.run(0);
     world.run(1);
@@ -246,7 +247,7 @@ fn a_claim_without_room_tells_what_the_storage_part_said() {
     world
         .view
         .claim_waits
-        .insert("data-web-0".into(), why.into());
+        .insert("data-web-0".into(), ClaimWait::no_room(why));
     let plan = world.step();
     assert_eq!(
         plan.status.waiting.as_deref(),
@@ -259,6 +260,30 @@ fn a_claim_without_room_tells_what_the_storage_part_said() {
         Available=False NotAllAvailable: 0 of 3 replicas are available, 1 of the newest revision
         Progressing=False ClaimPending: data-web-0: largest free pool 7.2Gi < 10Gi; the pod starts when the claim has a volume: free some room, add a pool, or ask for less
         Waiting=True ClaimPending: data-web-0: largest free pool 7.2Gi < 10Gi; the pod starts when the claim has a volume: free some room, add a pool, or ask for less"#]].assert_eq(&conditions.join("\n"));
+}
+
+/// Who can end a wait is a value, and no word of the text decides it.
+#[test]
+fn a_claim_that_needs_a_person_is_a_warning_whatever_its_text() {
+    let reason = |wait: ClaimWait| {
+        let mut world = World::new(json!({}));
+        world.step();
+        world.step();
+        Arc::make_mut(world.view.claims.get_mut("data-web-0").unwrap()).bound = false;
+        world.view.claim_waits.insert("data-web-0".into(), wait);
+        let wait = world.step().waits[0].clone();
+        assert!(!wait.message.contains("free some room"), "{}", wait.message);
+        wait.reason
+    };
+    for text in [
+        "waiting for its data source, claim old: make it",
+        "its StorageClass is gone; make it again",
+    ] {
+        assert_eq!(reason(text.into()), WaitReason::ClaimPending);
+    }
+    let text = "the agent on n1 is at work";
+    let found = reason(ClaimWait::in_progress(text));
+    assert_eq!(found, WaitReason::ClaimProvisioning);
 }
 
 #[test]
@@ -275,7 +300,7 @@ fn a_refused_pod_quotes_the_api_server() {
         policy: OrderedReady; RollingUpdate from the top down to ordinal 0, at most 1 unavailable; claims are kept on scale-down, kept with the set
         do: create claim data-web-0, then pod web-0 at web-76b697b479
             because web-0 is wanted and does not exist
-        wait: web-0: refused (spec.containers[0].image: Required value); so says the API server; correct spec.template or volumeClaimTemplates (TemplateRefused)
+        wait: web-0: refused (API server: spec.containers[0].image: Required value); correct spec.template or volumeClaimTemplates (TemplateRefused)
     "#]].assert_eq(&world.explain());
     let status = plan(&world.view).status;
     let refused = status

@@ -1,4 +1,4 @@
-//! Read-only views of API objects. Only what decisions need is kept: the rest of
+//! API objects converted to what the planner reads. Only what decisions need is kept: the rest of
 //! a pod would be most of the controller's memory.
 
 use std::collections::BTreeMap;
@@ -90,7 +90,7 @@ impl From<&core::Pod> for Pod {
             labels: meta.labels.clone().unwrap_or_default(),
             controller: controller(meta),
             phase: status.and_then(|s| s.phase.as_deref()).and_then(phase),
-            // A condition without a time has held for ever.
+            // A condition without a time has always held.
             ready: ready.map(|c| c.last_transition_time.map_or(Timestamp::MIN, |t| t.0)),
             created: meta.creation_timestamp.as_ref().map(|t| t.0),
             deleted: meta.deletion_timestamp.as_ref().map(|t| {

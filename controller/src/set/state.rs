@@ -1,5 +1,5 @@
-//! What a round leaves for the next one of its set. All of it can be lost: it
-//! saves writes and words, and safety does not rest on it.
+//! What one reconcile leaves for the next of its set. All of it can be lost: it saves
+//! writes and events, and safety does not rest on it.
 
 use std::{
     collections::BTreeMap,
@@ -11,7 +11,7 @@ use berth_plan::set::{Kind, NormalForm, Refusal, TemplateCheck, Verdict, WaitRea
 
 use super::cache::Caches;
 
-/// How long a round waits for its caches to show the last round's writes. After
+/// How long a reconcile waits for its caches to show the last one's writes. After
 /// that something else happened to the objects, and the caches are believed.
 const CATCH_UP_LIMIT: Duration = Duration::from_secs(15);
 
@@ -27,13 +27,13 @@ const STATUS_PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration
 /// Status writes further apart than this begin again with the first pause.
 const STATUS_CALM: Duration = Duration::from_secs(10);
 
-/// What one set left.
+/// What is remembered of one set.
 #[derive(Default)]
-pub(super) struct Memory {
+pub(super) struct SetState {
     uid: String,
     generation: i64,
     /// Versions that own writes were answered with.
-    pub(super) wrote: Wrote,
+    pub(super) wrote: WriteWatermarks,
     /// Refused creations, by pod name.
     pub(super) refusals: BTreeMap<String, Refusal>,
     check: Option<(TemplateCheck, Instant)>,
@@ -44,9 +44,9 @@ pub(super) struct Memory {
     hold: Option<Hold>,
     status_written: Option<Instant>,
     status_pause: Duration,
-    /// Waits that were told in events.
-    pub(super) told: Vec<(Option<i32>, WaitReason)>,
-    /// Notices that were told in events.
+    /// Waits that were published as events.
+    pub(super) published: Vec<(Option<i32>, WaitReason)>,
+    /// Notices that were published as events.
     pub(super) noticed: Vec<String>,
     /// The set is left to another controller, and people know it.
     pub(super) stands_down: bool,
@@ -62,7 +62,7 @@ pub(super) struct Hold {
 
 /// Highest versions of own writes, by kind.
 #[derive(Default)]
-pub(super) struct Wrote {
+pub(super) struct WriteWatermarks {
     pub(super) set: u64,
     pub(super) pods: u64,
     pub(super) claims: u64,
@@ -70,7 +70,7 @@ pub(super) struct Wrote {
     last: Option<Instant>,
 }
 
-impl Wrote {
+impl WriteWatermarks {
     /// A write was answered now.
     pub(super) fn touch(&mut self, now: Instant) {
         self.last = Some(now);
@@ -89,13 +89,13 @@ impl Wrote {
     }
 }
 
-impl Memory {
+impl SetState {
     /// Forgets what an earlier set of the name, or an earlier spec, left.
-    pub(super) fn meet(&mut self, uid: &str, generation: i64) {
+    pub(super) fn reset_if_changed(&mut self, uid: &str, generation: i64) {
         if self.uid != uid {
-            *self = Memory {
+            *self = SetState {
                 uid: uid.to_owned(),
-                ..Memory::default()
+                ..SetState::default()
             };
         }
         if self.generation != generation {
@@ -126,7 +126,7 @@ impl Memory {
         refused.then(|| (*at + REFUSAL_AGE).saturating_duration_since(now))
     }
 
-    /// A round's writes failed: pause, longer each time.
+    /// The writes of a reconcile failed: pause, longer each time.
     pub(super) fn failed(&mut self, creations: bool, now: Instant) {
         let pause = BACKOFF.0.saturating_mul(1 << self.failures.min(16));
         self.failures += 1;
@@ -136,7 +136,7 @@ impl Memory {
         });
     }
 
-    /// A round's writes succeeded.
+    /// The writes of a reconcile succeeded.
     pub(super) fn succeeded(&mut self) {
         self.failures = 0;
         self.hold = None;
@@ -170,25 +170,25 @@ impl Memory {
     }
 }
 
-/// The memories of all sets.
+/// What is remembered of all sets.
 #[derive(Default)]
-pub(super) struct Memories(Mutex<BTreeMap<Key, Memory>>);
+pub(super) struct SetStates(Mutex<BTreeMap<Key, SetState>>);
 
 /// Kind, namespace and name of a set.
 type Key = (Kind, String, String);
 
-impl Memories {
-    /// Takes a set's memory out; the same set has no second round meanwhile.
-    pub(super) fn take(&self, kind: Kind, namespace: &str, name: &str) -> Memory {
+impl SetStates {
+    /// Takes a set's state out; the same set has no second reconcile meanwhile.
+    pub(super) fn take(&self, kind: Kind, namespace: &str, name: &str) -> SetState {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         all.remove(&(kind, namespace.to_owned(), name.to_owned()))
             .unwrap_or_default()
     }
 
     /// Puts it back.
-    pub(super) fn put(&self, kind: Kind, namespace: &str, name: &str, memory: Memory) {
+    pub(super) fn put(&self, kind: Kind, namespace: &str, name: &str, state: SetState) {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        all.insert((kind, namespace.to_owned(), name.to_owned()), memory);
+        all.insert((kind, namespace.to_owned(), name.to_owned()), state);
     }
 
     /// The set is gone.
@@ -204,46 +204,46 @@ mod tests {
     #[test]
     fn pauses_grow_and_a_new_spec_ends_them() {
         let now = Instant::now();
-        let mut memory = Memory::default();
-        memory.meet("a", 1);
+        let mut state = SetState::default();
+        state.reset_if_changed("a", 1);
         let mut last = Duration::ZERO;
         for _ in 0..20 {
-            memory.failed(true, now);
-            let pause = memory.hold(now).unwrap().until - now;
+            state.failed(true, now);
+            let pause = state.hold(now).unwrap().until - now;
             assert!(pause >= last && pause <= BACKOFF.1);
             last = pause;
         }
         assert_eq!(last, BACKOFF.1);
-        memory.meet("a", 2);
-        assert!(memory.hold(now).is_none());
-        memory.failed(true, now);
-        assert_eq!(memory.hold(now).unwrap().until - now, BACKOFF.0);
+        state.reset_if_changed("a", 2);
+        assert!(state.hold(now).is_none());
+        state.failed(true, now);
+        assert_eq!(state.hold(now).unwrap().until - now, BACKOFF.0);
     }
 
     #[test]
     fn status_writes_of_a_busy_set_spread_out() {
         let mut now = Instant::now();
-        let mut memory = Memory::default();
-        assert_eq!(memory.status_due(now), Duration::ZERO);
+        let mut state = SetState::default();
+        assert_eq!(state.status_due(now), Duration::ZERO);
         let mut pauses = Vec::new();
         for _ in 0..7 {
-            memory.status_was_written(now);
-            pauses.push(memory.status_due(now).as_millis());
-            now += memory.status_due(now);
+            state.status_was_written(now);
+            pauses.push(state.status_due(now).as_millis());
+            now += state.status_due(now);
         }
         assert_eq!(pauses, [100, 200, 400, 800, 1600, 2000, 2000]);
         now += STATUS_CALM * 2;
-        memory.status_was_written(now);
-        assert_eq!(memory.status_due(now), STATUS_PAUSE.0);
+        state.status_was_written(now);
+        assert_eq!(state.status_due(now), STATUS_PAUSE.0);
     }
 
     #[test]
-    fn own_writes_are_waited_for_but_not_for_ever() {
+    fn own_writes_are_waited_for_but_not_without_end() {
         let now = Instant::now();
         let caches = Caches::default();
-        let mut wrote = Wrote {
+        let mut wrote = WriteWatermarks {
             pods: 7,
-            ..Wrote::default()
+            ..WriteWatermarks::default()
         };
         wrote.touch(now);
         assert!(!wrote.is_seen(&caches, 0, now));
@@ -258,15 +258,15 @@ mod tests {
     #[test]
     fn a_refused_template_is_tried_again_later() {
         let now = Instant::now();
-        let mut memory = Memory::default();
+        let mut state = SetState::default();
         let check = |verdict| TemplateCheck {
             revision: "web-1".into(),
             verdict,
         };
-        memory.checked(check(Verdict::Refused("no".into())), now);
-        assert!(memory.check(now).is_some());
-        assert!(memory.check(now + REFUSAL_AGE * 2).is_none());
-        memory.checked(check(Verdict::Passed), now);
-        assert!(memory.check(now + REFUSAL_AGE * 2).is_some());
+        state.checked(check(Verdict::Refused("no".into())), now);
+        assert!(state.check(now).is_some());
+        assert!(state.check(now + REFUSAL_AGE * 2).is_none());
+        state.checked(check(Verdict::Passed), now);
+        assert!(state.check(now + REFUSAL_AGE * 2).is_some());
     }
 }

@@ -6,7 +6,7 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use berth_plan::set::{Rival, stands_down};
+use berth_plan::set::{CompetingController, stands_down};
 use jiff::Timestamp;
 
 /// What was seen of one set.
@@ -14,25 +14,31 @@ struct Seen {
     uid: String,
     /// The last foreign write before this process looked.
     first: Option<Timestamp>,
-    latest: Option<Rival>,
+    latest: Option<CompetingController>,
 }
 
-/// Rivals of all sets that have any.
+/// Competing controllers of all sets that have any.
 #[derive(Default)]
-pub(super) struct Rivals(Mutex<BTreeMap<(String, String), Seen>>);
+pub(super) struct CompetingControllers(Mutex<BTreeMap<(String, String), Seen>>);
 
-impl Rivals {
+impl CompetingControllers {
     /// Notes who else the set says has written its status.
-    pub(super) fn note(&self, namespace: &str, name: &str, uid: &str, rival: Option<Rival>) {
+    pub(super) fn note(
+        &self,
+        namespace: &str,
+        name: &str,
+        uid: &str,
+        other: Option<CompetingController>,
+    ) {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let key = (namespace.to_owned(), name.to_owned());
         match all.get_mut(&key).filter(|seen| seen.uid == uid) {
-            Some(seen) => seen.latest = rival,
+            Some(seen) => seen.latest = other,
             None => {
                 let seen = Seen {
                     uid: uid.to_owned(),
-                    first: rival.as_ref().map(|r| r.at),
-                    latest: rival,
+                    first: other.as_ref().map(|r| r.at),
+                    latest: other,
                 };
                 all.insert(key, seen);
             }
@@ -45,7 +51,7 @@ impl Rivals {
         namespace: &str,
         name: &str,
         now: Timestamp,
-    ) -> Option<(Rival, Timestamp)> {
+    ) -> Option<(CompetingController, Timestamp)> {
         let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let seen = all.get(&(namespace.to_owned(), name.to_owned()))?;
         let until = stands_down(seen.first, seen.latest.as_ref(), now)?;

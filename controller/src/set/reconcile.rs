@@ -1,4 +1,4 @@
-//! One round of one set: look, plan, do, say.
+//! One reconcile of one set: read the caches, plan, execute, publish.
 
 use std::time::{Duration, Instant};
 
@@ -9,12 +9,12 @@ use kube::{api::Patch, runtime::controller::Action};
 use serde_json::{Value, json};
 
 use super::{
-    Shell,
-    apply::{Done, Hand, note_refusals},
+    Context,
+    apply::{Done, Executor, note_refusals},
     cache::version,
     calls::patch_part,
-    memory::Memory,
     object::SetObject,
+    state::SetState,
     view,
 };
 use crate::{
@@ -26,31 +26,31 @@ use crate::{
 /// A set is looked at this often even when nothing happens.
 pub(super) const RESYNC: Duration = Duration::from_secs(600);
 
-/// How soon a round looks again for its own writes in the caches.
+/// How soon a reconcile looks again for its own writes in the caches.
 const CATCH_UP: Duration = Duration::from_millis(50);
 
-/// Creations at once begin with one and double, so that a refused template costs
-/// one call, not a hundred.
-const MOST_AT_ONCE: usize = 32;
+/// Creations in flight begin with one and double up to this, so that a refused template
+/// costs one call, not a hundred.
+const MAX_CONCURRENT: usize = 32;
 
-/// Runs a round; when to run the next although nothing changes.
-pub(super) async fn run<K: SetObject>(shell: &Shell, object: &K) -> Action {
+/// Reconciles a set; when to do it next although nothing changes.
+pub(super) async fn run<K: SetObject>(context: &Context, object: &K) -> Action {
     let started = Instant::now();
     let set = object.set();
     let (kind, namespace, name) = (set.kind, set.namespace.clone(), set.name.clone());
-    let mut memory = shell.memories.take(kind, &namespace, &name);
-    memory.meet(&set.uid, set.generation);
+    let mut state = context.states.take(kind, &namespace, &name);
+    state.reset_if_changed(&set.uid, set.generation);
     let seen = version(Some(&set.resource_version));
-    let next = if memory.wrote.is_seen(&shell.caches, seen, started) {
-        let next = Round {
-            shell,
+    let next = if state.wrote.is_seen(&context.caches, seen, started) {
+        let next = Reconcile {
+            context,
             object,
-            view: view::build(shell, set, &memory),
-            memory: &mut memory,
+            view: view::build(context, set, &state),
+            state: &mut state,
         }
         .run()
         .await;
-        shell
+        context
             .ctx
             .metrics
             .round(Loop::Set, started.elapsed().as_secs_f64());
@@ -58,34 +58,34 @@ pub(super) async fn run<K: SetObject>(shell: &Shell, object: &K) -> Action {
     } else {
         CATCH_UP
     };
-    shell.memories.put(kind, &namespace, &name, memory);
+    context.states.put(kind, &namespace, &name, state);
     Action::requeue(next)
 }
 
-struct Round<'a, K> {
-    shell: &'a Shell,
+struct Reconcile<'a, K> {
+    context: &'a Context,
     object: &'a K,
     view: View,
-    memory: &'a mut Memory,
+    state: &'a mut SetState,
 }
 
-impl<K: SetObject> Round<'_, K> {
+impl<K: SetObject> Reconcile<'_, K> {
     async fn run(mut self) -> Duration {
         if let Some(pause) = self.stand_down() {
             return pause;
         }
         let plan = plan(&self.view);
-        self.tell_waits(&plan);
+        self.publish_waits(&plan);
         let mut next = RESYNC;
         if let Some(ms) = plan.requeue_after_ms {
             next = next.min(Duration::from_millis(ms));
         }
-        if let Some(due) = self.memory.recheck(Instant::now()) {
+        if let Some(due) = self.state.recheck(Instant::now()) {
             next = next.min(due.max(CATCH_UP));
         }
         let status = self.object.status_patch(&plan.status, self.view.now);
         if plan.status_first {
-            // Nothing is done before this stands: the next round reads it.
+            // Nothing is done before this stands: the next reconcile reads it.
             if let Some(status) = status
                 && !self.write_status(status).await
             {
@@ -93,11 +93,11 @@ impl<K: SetObject> Round<'_, K> {
             }
             return next.min(CATCH_UP);
         }
-        let busy = self.carry_out(plan.steps).await;
+        let busy = self.execute(plan.steps).await;
         if busy {
             next = next.min(CATCH_UP);
         }
-        if let Some(hold) = self.memory.hold(Instant::now()) {
+        if let Some(hold) = self.state.hold(Instant::now()) {
             next = next.min(
                 hold.until
                     .saturating_duration_since(Instant::now())
@@ -105,7 +105,7 @@ impl<K: SetObject> Round<'_, K> {
             );
         }
         if let Some(status) = status {
-            let due = self.memory.status_due(Instant::now());
+            let due = self.state.status_due(Instant::now());
             if !due.is_zero() {
                 next = next.min(due);
             } else if !self.write_status(status).await {
@@ -118,16 +118,16 @@ impl<K: SetObject> Round<'_, K> {
     /// How long the set is left to another controller that writes its status.
     fn stand_down(&mut self) -> Option<Duration> {
         let set = &self.view.set;
-        let rivals = &self.shell.rivals;
-        let found = rivals.of(&set.namespace, &set.name, self.view.now);
-        let Some((rival, until)) = found else {
-            self.memory.stands_down = false;
+        let competing = &self.context.competing;
+        let found = competing.of(&set.namespace, &set.name, self.view.now);
+        let Some((other, until)) = found else {
+            self.state.stands_down = false;
             return None;
         };
-        if !std::mem::replace(&mut self.memory.stands_down, true) {
+        if !std::mem::replace(&mut self.state.stands_down, true) {
             let note = format!(
                 "{} writes the status of this set, so Berth leaves it alone until 10 minutes after the last such write; a set needs one controller: run kube-controller-manager with --controllers=*,-statefulset-controller, or Berth without --native-statefulsets",
-                rival.manager
+                other.manager
             );
             self.publish(Kind::Warning, reason::STANDS_DOWN, &note);
         }
@@ -135,9 +135,9 @@ impl<K: SetObject> Round<'_, K> {
         Some(Duration::try_from(left).unwrap_or_default() + CATCH_UP)
     }
 
-    /// Carries the steps out that are not on hold. Whether to look again soon.
-    async fn carry_out(&mut self, steps: Vec<Step>) -> bool {
-        let hold = self.memory.hold(Instant::now());
+    /// Executes the steps that are not on hold. Whether to look again soon.
+    async fn execute(&mut self, steps: Vec<Step>) -> bool {
+        let hold = self.state.hold(Instant::now());
         let free = |step: &Step| match hold {
             None => true,
             Some(hold) => hold.creations && !is_creation(&step.action),
@@ -156,10 +156,10 @@ impl<K: SetObject> Round<'_, K> {
             failed = failed.or(done);
         }
         if failed.is_none() {
-            for chunk in chunks(rest, |_| MOST_AT_ONCE) {
+            for chunk in chunks(rest, |_| MAX_CONCURRENT) {
                 failed = failed.or(self.batch(chunk).await);
             }
-            for chunk in chunks(creations, |round| 1 << round.min(5)) {
+            for chunk in chunks(creations, |index| 1 << index.min(5)) {
                 if failed.is_some() {
                     break;
                 }
@@ -167,73 +167,73 @@ impl<K: SetObject> Round<'_, K> {
             }
         }
         match failed {
-            Some(creations) => self.memory.failed(creations, Instant::now()),
-            None => self.memory.succeeded(),
+            Some(creations) => self.state.failed(creations, Instant::now()),
+            None => self.state.succeeded(),
         }
         true
     }
 
-    /// Carries out steps side by side. `Some` when one failed; whether only
+    /// Executes steps side by side. `Some` when one failed; whether only
     /// creations did.
     async fn batch(&mut self, steps: Vec<Step>) -> Option<bool> {
-        let hand = Hand {
-            client: &self.shell.ctx.client,
+        let executor = Executor {
+            client: &self.context.ctx.client,
             set: &self.view.set,
         };
         let done: Vec<(bool, Done)> = stream::iter(steps)
             .map(|step| {
-                let hand = &hand;
+                let executor = &executor;
                 async move {
                     let creation = is_creation(&step.action);
                     tracing::info!(
-                        namespace = hand.set.namespace,
-                        set = hand.set.name,
+                        namespace = executor.set.namespace,
+                        set = executor.set.name,
                         ordinal = step.ordinal,
                         reason = step.reason,
                         "acting"
                     );
-                    (creation, hand.carry_out(step.action).await)
+                    (creation, executor.execute(step.action).await)
                 }
             })
-            .buffer_unordered(MOST_AT_ONCE)
+            .buffer_unordered(MAX_CONCURRENT)
             .collect()
             .await;
         let mut failed = None;
         for (creation, done) in done {
             self.note(&done);
-            if done.error.is_some() && !done.outrun {
+            if done.error.is_some() && !done.superseded {
                 failed = Some(failed.unwrap_or(true) && creation);
             }
         }
         failed
     }
 
-    /// Remembers what an action came to, and tells it.
+    /// Remembers the outcome of an action and publishes its events.
     fn note(&mut self, done: &Done) {
         let now = Instant::now();
-        let wrote = &mut self.memory.wrote;
+        let wrote = &mut self.state.wrote;
         wrote.pods = wrote.pods.max(done.wrote.pods);
         wrote.claims = wrote.claims.max(done.wrote.claims);
         wrote.revisions = wrote.revisions.max(done.wrote.revisions);
         wrote.touch(now);
-        note_refusals(&mut self.memory.refusals, done);
+        note_refusals(&mut self.state.refusals, done);
         if done.normal_form.is_some() {
-            self.memory.normal_form.clone_from(&done.normal_form);
+            self.state.normal_form.clone_from(&done.normal_form);
         }
         if let Some(check) = &done.check {
-            self.memory.checked(check.clone(), now);
+            self.state.checked(check.clone(), now);
         }
-        let outcome = match (&done.error, done.outrun) {
+        let outcome = match (&done.error, done.superseded) {
             (_, true) => Outcome::Conflict,
             (Some(_), false) => Outcome::Failed,
             (None, false) => Outcome::Done,
         };
-        self.shell.ctx.metrics.wrote(Loop::Set, outcome);
+        self.context.ctx.metrics.wrote(Loop::Set, outcome);
         if let Some(error) = &done.error {
             tracing::info!(
                 namespace = self.view.set.namespace,
                 set = self.view.set.name,
-                outrun = done.outrun,
+                superseded = done.superseded,
                 error = error.chain(),
                 "not done"
             );
@@ -245,26 +245,26 @@ impl<K: SetObject> Round<'_, K> {
 
     fn publish(&self, kind: Kind, reason: &str, note: &str) {
         let about = self.object.object_ref(&());
-        self.shell.ctx.events.publish(about, kind, reason, note);
+        self.context.ctx.events.publish(about, kind, reason, note);
     }
 
     /// One event for each wait that is new.
-    fn tell_waits(&mut self, plan: &Plan) {
+    fn publish_waits(&mut self, plan: &Plan) {
         let waits: Vec<_> = plan.waits.iter().map(|w| (w.ordinal, w.reason)).collect();
         for wait in &plan.waits {
-            if !self.memory.told.contains(&(wait.ordinal, wait.reason)) {
+            if !self.state.published.contains(&(wait.ordinal, wait.reason)) {
                 let warning = wait.reason.is_warning();
                 let kind = Kind::of(warning);
                 self.publish(kind, wait.reason.as_str(), &wait.message);
             }
         }
-        self.memory.told = waits;
+        self.state.published = waits;
         for notice in &plan.notices {
-            if !self.memory.noticed.contains(&notice.message) {
+            if !self.state.noticed.contains(&notice.message) {
                 self.publish(Kind::Warning, notice.reason, &notice.message);
             }
         }
-        self.memory.noticed = plan.notices.iter().map(|n| n.message.clone()).collect();
+        self.state.noticed = plan.notices.iter().map(|n| n.message.clone()).collect();
     }
 
     /// Writes the status onto the version of the set that was seen, so that a
@@ -276,14 +276,14 @@ impl<K: SetObject> Round<'_, K> {
             "status": status,
         });
         let patch = Patch::Merge(patch);
-        let (client, namespace) = (&self.shell.ctx.client, &set.namespace);
+        let (client, namespace) = (&self.context.ctx.client, &set.namespace);
         let written = patch_part::<K>(client, namespace, &set.name, Some("status"), patch).await;
         let now = Instant::now();
-        self.memory.status_was_written(now);
+        self.state.status_was_written(now);
         let outcome = match &written {
             Ok(version) => {
-                self.memory.wrote.set = *version;
-                self.memory.wrote.touch(now);
+                self.state.wrote.set = *version;
+                self.state.wrote.touch(now);
                 Outcome::Done
             }
             Err(error) if error.is_conflict() || error.is_not_found() => Outcome::Conflict,
@@ -292,8 +292,8 @@ impl<K: SetObject> Round<'_, K> {
                 Outcome::Failed
             }
         };
-        self.shell.ctx.metrics.wrote(Loop::Set, outcome);
-        // An unknown write may have landed: the version tells in the next round.
+        self.context.ctx.metrics.wrote(Loop::Set, outcome);
+        // An unknown write may have landed: the next reconcile sees by the version.
         !matches!(
             written,
             Err(CallError::Api { .. } | CallError::Unknown { .. })
@@ -308,14 +308,14 @@ fn is_creation(action: &Planned) -> bool {
     )
 }
 
-/// `items` in pieces; `size` tells how long each is.
+/// `items` in pieces; `size` is the length of each.
 fn chunks<T>(items: Vec<T>, size: impl Fn(u32) -> usize) -> Vec<Vec<T>> {
     let mut rest = items.into_iter().peekable();
     let mut out = Vec::new();
-    let mut round = 0;
+    let mut index = 0;
     while rest.peek().is_some() {
-        out.push(rest.by_ref().take(size(round)).collect());
-        round += 1;
+        out.push(rest.by_ref().take(size(index)).collect());
+        index += 1;
     }
     out
 }
