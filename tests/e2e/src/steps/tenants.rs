@@ -99,10 +99,12 @@ impl<'a> Tenant<'a> {
     /// No link of this namespace leads to the volume on any node; then the namespace
     /// goes.
     pub(super) async fn leaves(self, volume: &str) -> Result<()> {
-        let (own, to) = (format!("*/{}/*", self.ns), format!("*{volume}*"));
+        let (own, to) = (format!("*/by-claim/{}/*", self.ns), format!("*{volume}*"));
         let find = [
             "find",
-            "/var/lib/berth/by-claim",
+            "/var/lib/berth",
+            "-maxdepth",
+            "3",
             "-path",
             &own,
             "-lname",
