@@ -78,12 +78,7 @@ fn cgroup(layout: &Layout) -> String {
 
 /// A `docker build` command without a network; the caller adds tags and the context.
 pub(crate) fn build(engine: &Engine, args: &[(&str, &str)]) -> Run {
-    build_on(engine, "none", args)
-}
-
-/// A `docker build` command on a network; the caller adds tags and the context.
-pub(crate) fn build_on(engine: &Engine, network: &str, args: &[(&str, &str)]) -> Run {
-    let mut run = engine.docker(["build", "-q", "--force-rm", "--network", network]);
+    let mut run = engine.docker(["build", "-q", "--force-rm", "--network", "none"]);
     for (name, value) in args {
         run = run.arg("--build-arg").arg(format!("{name}={value}"));
     }

@@ -6,7 +6,7 @@ use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result, bail};
 use berth_cluster::{
-    Cluster, Filesystem, Options, conformance, image, parse_gate, parse_size, preflight, residue,
+    Cluster, Filesystem, Options, conformance, parse_gate, parse_size, preflight, residue,
 };
 use clap::{Args, Parser, Subcommand};
 
@@ -80,16 +80,6 @@ enum Cmd {
     Load { archive: PathBuf },
     /// Print the variables with which docker, kind and kubectl mean this cluster, for `eval`.
     Env,
-    /// Build Berth's image and write the archive that `load`, `kind load image-archive`
-    /// and `k3s ctr images import` take.
-    Image {
-        /// Where to write it.
-        #[arg(short, long, default_value = "target/berth-image.tar")]
-        output: PathBuf,
-        /// The base image to build on, from a registry, instead of the local one.
-        #[arg(long)]
-        base: Option<String>,
-    },
     /// Run upstream's StatefulSet conformance specs on the cluster.
     Conformance {
         /// Which specs, a regular expression.
@@ -133,13 +123,9 @@ pub(crate) fn run(cli: Cli) -> Result<ExitCode> {
     let name = cli.name.as_deref();
     match cli.command {
         Cmd::Preflight => return show_preflight(),
-        Cmd::Image { output, base } => {
-            image::build(&output, base.as_deref())?;
-            println!("{}", output.display());
-        }
         Cmd::Build => {
             as_root()?;
-            preflight::require(&preflight::for_cluster()?)?;
+            preflight::require(&preflight::judge(&preflight::look()))?;
             berth_cluster::build_all()?;
         }
         Cmd::Up(up) => {
@@ -258,7 +244,7 @@ fn show_preflight() -> Result<ExitCode> {
     }
     if !verdict.packages.is_empty() {
         println!(
-            "Debian packages: {} (installed by `up` when root)",
+            "Debian packages: {} (`cargo xtask setup` installs them)",
             verdict.packages.join(" ")
         );
     }

@@ -72,7 +72,7 @@ impl Cluster {
         crate::reexec::check()?;
         let instance = instance(options.name.as_deref())?;
         let layout = Layout::of(&instance);
-        preflight::require(&preflight::for_cluster()?)?;
+        preflight::require(&preflight::judge(&preflight::look()))?;
         let lock = hold(&instance)?;
         if layout.root().exists() {
             if is_running(&layout) {

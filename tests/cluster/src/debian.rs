@@ -8,7 +8,7 @@ use crate::error::Result;
 use crate::paths;
 use crate::run::Run;
 
-/// The suite of `ARG BASE` in deploy/Dockerfile.
+/// The suite where the machine is no Debian.
 pub(crate) const DEFAULT_SUITE: &str = "bookworm";
 
 /// The packages of a list file: one a line, `#` begins a comment.

@@ -26,7 +26,6 @@ mod debian;
 mod engine;
 mod engine_init;
 mod error;
-pub mod image;
 mod kind_config;
 mod limits;
 mod lock;

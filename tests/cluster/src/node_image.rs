@@ -15,7 +15,6 @@ use crate::progress;
 pub(crate) const NODE_DOCKERFILE: &str = include_str!("../node-image/node.Dockerfile");
 const NODE_PACKAGES: &str = include_str!("../node-image/node-packages");
 const USERLAND_PACKAGES: &str = include_str!("../node-image/userland-packages");
-const BERTH_PACKAGES: &str = include_str!("../../../deploy/packages");
 
 /// Images of upstream's tests (test/utils/image/manifest.go of the same version);
 /// both agnhost versions are the same program here.
@@ -51,22 +50,22 @@ pub(crate) fn node_root() -> Root {
         name: "node-root",
         suite: debian::suite_here(),
         variant: "apt",
-        packages: names(&[NODE_PACKAGES]),
+        packages: names(NODE_PACKAGES),
     }
 }
 
-/// The root of all other images built here, Berth's own too.
+/// The root of all other images built here.
 pub(crate) fn userland() -> Root {
     Root {
         name: "userland-root",
         suite: debian::suite_here(),
         variant: "essential",
-        packages: names(&[BERTH_PACKAGES, USERLAND_PACKAGES]),
+        packages: names(USERLAND_PACKAGES),
     }
 }
 
-fn names(lists: &[&str]) -> Vec<String> {
-    let all = lists.iter().flat_map(|l| debian::packages(l));
+fn names(list: &str) -> Vec<String> {
+    let all = debian::packages(list).into_iter();
     all.map(str::to_owned).collect()
 }
 
@@ -169,7 +168,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn berths_packages_are_in_the_userland() {
+    fn tools_for_filesystems_and_a_shell_are_in_the_userland() {
         let all = userland().packages;
         assert!(all.contains(&"btrfs-progs".to_owned()) && all.contains(&"busybox".to_owned()));
     }

@@ -5,21 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
 use crate::names::Instance;
-
-/// The directory for everything that was built and can be built again.
-///
-/// `$BERTH_CACHE`, else `$XDG_CACHE_HOME/berth`, else `~/.cache/berth`.
-pub fn cache() -> PathBuf {
-    let set = |name: &str| {
-        std::env::var_os(name)
-            .filter(|v| !v.is_empty())
-            .map(PathBuf::from)
-    };
-    set("BERTH_CACHE")
-        .or_else(|| set("XDG_CACHE_HOME").map(|d| d.join("berth")))
-        .or_else(|| set("HOME").map(|d| d.join(".cache/berth")))
-        .unwrap_or_else(|| PathBuf::from("/var/cache/berth"))
-}
+pub use xtask::cache;
 
 /// The directory that holds one directory per instance.
 ///

@@ -1,12 +1,14 @@
 //! What the machine must have, all of it found out before anything is built.
 
+use xtask::packages;
+
 use crate::components::{self, Go};
 use crate::engine::{self, Kind};
 use crate::error::{Error, Result};
 use crate::node_image;
 use crate::options::GIB;
 use crate::paths;
-use crate::run::{Run, on_path};
+use crate::run::on_path;
 
 /// Free disk that building everything needs: Go's modules and caches, images.
 const COLD_DISK: u64 = 30 * GIB;
@@ -20,17 +22,17 @@ const MEMORY: u64 = 4 * GIB;
 /// The oldest Go that builds every component.
 const GO: (u32, u32) = (1, 26);
 
-/// Programs that must be there and the Debian package of each.
-const PROGRAMS: [(&str, &str); 9] = [
-    ("setpriv", "util-linux"),
-    ("dockerd", "docker.io"),
-    ("docker", "docker.io"),
-    ("mmdebstrap", "mmdebstrap"),
-    ("mkfs.btrfs", "btrfs-progs"),
-    ("mkfs.xfs", "xfsprogs"),
-    ("ip", "iproute2"),
-    ("iptables", "iptables"),
-    ("cc", "gcc"),
+/// Programs that must be there.
+const PROGRAMS: [&str; 9] = [
+    "setpriv",
+    "dockerd",
+    "docker",
+    "mmdebstrap",
+    "mkfs.btrfs",
+    "mkfs.xfs",
+    "ip",
+    "iptables",
+    "cc",
 ];
 
 /// The facts that the verdict rests on.
@@ -85,11 +87,13 @@ pub fn judge(facts: &Facts) -> Verdict {
         }
         Some(_) => {}
     }
-    for (program, package) in PROGRAMS {
+    for program in PROGRAMS {
         let needed = program != "dockerd" || facts.engine == Kind::Private;
         if needed && facts.missing.contains(&program) {
-            problem(format!("{program} is missing (Debian package {package})"));
-            if !verdict.packages.contains(&package) {
+            problem(xtask::missing(program));
+            if let Some(package) = packages::of(program)
+                && !verdict.packages.contains(&package)
+            {
                 verdict.packages.push(package);
             }
         }
@@ -138,43 +142,11 @@ pub fn look() -> Facts {
         root: is_root(),
         engine: engine::choose_here(),
         go: go.map(|g| g.version),
-        missing: PROGRAMS
-            .iter()
-            .map(|(p, _)| *p)
-            .filter(|p| !on_path(p))
-            .collect(),
+        missing: PROGRAMS.into_iter().filter(|p| !on_path(p)).collect(),
         disk: free_disk(),
         memory: available_memory(&std::fs::read_to_string("/proc/meminfo").unwrap_or_default()),
         warm,
     }
-}
-
-/// Looks, installs the Debian packages that are missing where that is possible, and judges.
-pub fn for_cluster() -> Result<Verdict> {
-    let facts = look();
-    let verdict = judge(&facts);
-    if verdict.packages.is_empty() || !facts.root || !on_path("apt-get") {
-        return Ok(verdict);
-    }
-    install(&verdict.packages)?;
-    Ok(judge(&look()))
-}
-
-/// Installs Debian packages; needs root and apt-get.
-pub fn install(packages: &[&str]) -> Result<()> {
-    let name = format!("installing {}", packages.join(" "));
-    crate::progress::step(&name, || {
-        let apt = |args: &[&str]| {
-            Run::new("apt-get")
-                .env("DEBIAN_FRONTEND", "noninteractive")
-                .args(args)
-                .stdout()
-        };
-        apt(&["update", "-q"])?;
-        let mut args = vec!["install", "-q", "-y", "--no-install-recommends"];
-        args.extend(packages);
-        apt(&args).map(drop)
-    })
 }
 
 /// Whether this process is root.
@@ -296,6 +268,13 @@ mod tests {
             .problems
             .is_empty()
         );
+    }
+
+    #[test]
+    fn setup_brings_every_program() {
+        for program in PROGRAMS {
+            assert!(packages::of(program).is_some(), "{program}");
+        }
     }
 
     #[test]

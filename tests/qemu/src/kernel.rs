@@ -4,7 +4,6 @@
 use std::path::{Path, PathBuf};
 
 use berth_cluster::cache::{self, Key};
-use berth_cluster::preflight::is_root;
 use berth_cluster::run::Run;
 
 use crate::error::{Error, Result};
@@ -25,21 +24,10 @@ pub(crate) struct Kernel {
 
 /// The kernel, fetched if need be.
 pub(crate) fn get() -> Result<Kernel> {
-    match fetch() {
-        // Package lists that are missing or older than what the mirror still holds.
-        Err(_) if is_root() => {
-            Run::new("apt-get").args(["update", "-q"]).stdout()?;
-            fetch()
-        }
-        result => result,
-    }
-}
-
-fn fetch() -> Result<Kernel> {
     let text = Run::new("apt-cache").args(["depends", PACKAGE]).stdout()?;
     let package = dependency(&text).ok_or_else(|| {
         Error::Unexpected(format!(
-            "apt does not know what {PACKAGE} depends on; run `apt-get update`"
+            "apt does not know what {PACKAGE} depends on: run `cargo xtask setup`"
         ))
     })?;
     // Somewhere else than here: a file of that name would make apt say nothing.

@@ -1,20 +1,20 @@
 //! What the machine must have for a guest, found out before anything is made.
 
-use berth_cluster::preflight::{install, is_root};
 use berth_cluster::run::{Run, on_path};
+use xtask::packages;
 
 use crate::error::{Error, Result};
 use crate::tools;
 
-/// Programs that make and run a guest and the Debian package of each.
-const PROGRAMS: [(&str, &str); 7] = [
-    ("qemu-system-x86_64", "qemu-system-x86"),
-    ("setpriv", "util-linux"),
-    ("busybox", "busybox-static"),
-    ("ldd", "libc-bin"),
-    ("dpkg-deb", "dpkg"),
-    ("apt-get", "apt"),
-    ("apt-cache", "apt"),
+/// Programs that make and run a guest.
+const PROGRAMS: [&str; 7] = [
+    "qemu-system-x86_64",
+    "setpriv",
+    "busybox",
+    "ldd",
+    "dpkg-deb",
+    "apt-get",
+    "apt-cache",
 ];
 
 /// What is asked of busybox; distributions build it with more or less.
@@ -49,12 +49,12 @@ pub fn judge(facts: &Facts) -> Verdict {
             facts.arch
         ));
     }
-    for (program, package) in PROGRAMS.iter().chain(&tools::NEEDED) {
+    for program in PROGRAMS.iter().chain(&tools::NEEDED) {
         if facts.missing.contains(program) {
-            verdict
-                .problems
-                .push(format!("{program} is missing (Debian package {package})"));
-            if !verdict.packages.contains(package) {
+            verdict.problems.push(xtask::missing(program));
+            if let Some(package) = packages::of(program)
+                && !verdict.packages.contains(&package)
+            {
                 verdict.packages.push(package);
             }
         }
@@ -64,7 +64,7 @@ pub fn judge(facts: &Facts) -> Verdict {
         let lacking: Vec<_> = APPLETS.iter().filter(lacks).copied().collect();
         if !lacking.is_empty() {
             verdict.problems.push(format!(
-                "this busybox has no {} (Debian package busybox-static)",
+                "this busybox has no {} (Debian package busybox-static): run `cargo xtask setup`",
                 lacking.join(", ")
             ));
             verdict.packages.push("busybox-static");
@@ -81,7 +81,7 @@ pub fn look() -> Facts {
         missing: PROGRAMS
             .iter()
             .chain(&tools::NEEDED)
-            .map(|(program, _)| *program)
+            .copied()
             .filter(missing)
             .collect(),
         applets: Run::new("busybox")
@@ -92,13 +92,9 @@ pub fn look() -> Facts {
     }
 }
 
-/// Looks, installs what is missing where that is possible, and demands the rest.
+/// Looks, and demands that nothing is missing.
 pub fn ready() -> Result<()> {
-    let mut verdict = judge(&look());
-    if !verdict.packages.is_empty() && is_root() && on_path("apt-get") {
-        install(&verdict.packages)?;
-        verdict = judge(&look());
-    }
+    let verdict = judge(&look());
     if verdict.problems.is_empty() {
         return Ok(());
     }

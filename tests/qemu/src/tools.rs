@@ -3,14 +3,14 @@
 
 use std::path::PathBuf;
 
-/// Programs that must be there and the Debian package of each.
-pub const NEEDED: [(&str, &str); 6] = [
-    ("mkfs.xfs", "xfsprogs"),
-    ("xfs_quota", "xfsprogs"),
-    ("mkfs.ext4", "e2fsprogs"),
-    ("mount", "mount"),
-    ("umount", "mount"),
-    ("losetup", "mount"),
+/// Programs that must be there.
+pub const NEEDED: [&str; 6] = [
+    "mkfs.xfs",
+    "xfs_quota",
+    "mkfs.ext4",
+    "mount",
+    "umount",
+    "losetup",
 ];
 
 /// Programs that are brought along where the host has them.
@@ -60,7 +60,7 @@ pub(crate) fn find(program: &str) -> Option<PathBuf> {
 pub(crate) fn all() -> Vec<(&'static str, PathBuf)> {
     NEEDED
         .iter()
-        .map(|(program, _)| *program)
+        .copied()
         .chain(WELCOME)
         .filter_map(|program| Some((program, find(program)?)))
         .collect()

@@ -14,7 +14,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use berth_cluster::programs;
+use berth_package::{Arch, programs};
 use berth_provisioner::{
     Backend, InitOptions, init_pool,
     testing::{LoopPool, TestNode},
@@ -52,7 +52,10 @@ const LOAD: usize = 10;
 /// # Errors
 /// What kept it from measuring, a call that failed included.
 pub fn run(rounds: usize) -> Result<()> {
-    let agent = programs::agent().context("cannot build the agent")?;
+    // What is measured is what is shipped.
+    let agent = programs::build(Arch::here()?, false)
+        .context("cannot build the agent")?
+        .agent;
     let runtime = tokio::runtime::Runtime::new().context("cannot start threads")?;
     for (backend, filesystem) in KINDS {
         runtime.block_on(measure(&agent, backend, filesystem, rounds))?;

@@ -25,7 +25,7 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Cmd {
-    /// Install or say what this machine lacks.
+    /// Say what this machine lacks.
     Preflight,
     /// Run a program in a guest; its exit code becomes this one's.
     Run(Run),
