@@ -22,6 +22,9 @@ const LOGGED: Duration = Duration::from_secs(30);
 /// Time between two looks of a terminal's line.
 const SHOWN: Duration = Duration::from_secs(1);
 
+/// Steps that are shorter are not remembered.
+const SHORT: Duration = Duration::from_secs(5);
+
 /// Seconds that steps take from nothing on two cores, as long as this machine has not
 /// shown its own.
 const USUAL: [(&str, u64); 10] = [
@@ -154,8 +157,8 @@ fn usual(times: &Path, name: &str) -> Option<u64> {
 }
 
 fn remember(times: &Path, name: &str, time: Duration) {
-    // A guess that cannot be kept is no loss.
-    if std::fs::create_dir_all(times).is_ok() {
+    // What is over at once needs no guess, and one that cannot be kept is no loss.
+    if time >= SHORT && std::fs::create_dir_all(times).is_ok() {
         let _ = std::fs::write(times.join(file(name)), format!("{}\n", time.as_secs()));
     }
 }
