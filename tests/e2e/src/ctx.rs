@@ -2,14 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use berth_api::{DRIVER, Volume, names};
+use berth_cluster::Cluster;
 use k8s_openapi::api::core::v1::{Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod};
 use kube::{
     Api, Client,
     api::{DeleteParams, ListParams, PostParams},
 };
 use serde_json::{Value, json};
+use tokio::process::Command;
 
 use crate::{
     kubectl::Kubectl,
@@ -26,6 +28,9 @@ pub struct Ctx {
     pub client: Client,
     /// What a user would type.
     pub kubectl: Kubectl,
+    /// The environment in which `docker` means the nodes' engine, where they are
+    /// containers of this machine.
+    engine: Vec<(String, String)>,
 }
 
 impl Ctx {
@@ -36,6 +41,16 @@ impl Ctx {
         Ok(Self {
             client: Client::try_from(config)?,
             kubectl,
+            engine: Vec::new(),
+        })
+    }
+
+    /// The same of a cluster of the rig, whose nodes can be looked into.
+    pub async fn of(cluster: &Cluster) -> Result<Self> {
+        let kubectl = Kubectl::new(cluster.kubectl_path(), cluster.kubeconfig());
+        Ok(Self {
+            engine: cluster.env(),
+            ..Self::connect(kubectl).await?
         })
     }
 
@@ -141,16 +156,38 @@ impl Ctx {
 
     /// Runs `berth-agent <args>` on a node, in the agent's own container.
     pub async fn agent(&self, node: &str, args: &[&str]) -> Result<String> {
-        self.in_agent(node, &[&["berth-agent"], args].concat())
-            .await
+        let pod = self.agent_pod(node).await?;
+        let line = [
+            "-n",
+            SYSTEM,
+            "exec",
+            &pod,
+            "-c",
+            "agent",
+            "--",
+            "berth-agent",
+        ];
+        self.kubectl.run(&[&line[..], args].concat()).await
     }
 
-    /// Runs a program in the container of a node's agent, which sees the pools.
-    pub async fn in_agent(&self, node: &str, program: &[&str]) -> Result<String> {
-        let pod = self.agent_pod(node).await?;
-        let mut line = vec!["-n", SYSTEM, "exec", &pod, "-c", "agent", "--"];
-        line.extend(program);
-        self.kubectl.run(&line).await
+    /// Runs a program on a node, as a person would who looks at its pools: the agent's
+    /// image has none.
+    pub async fn on_node(&self, node: &str, program: &[&str]) -> Result<String> {
+        let output = Command::new("docker")
+            .envs(self.engine.iter().map(|(name, value)| (name, value)))
+            .args(["exec", node])
+            .args(program)
+            .kill_on_drop(true)
+            .output()
+            .await
+            .context("cannot start docker")?;
+        ensure!(
+            output.status.success(),
+            "{} on {node}: {}",
+            program.join(" "),
+            String::from_utf8_lossy(&output.stderr).trim()
+        );
+        Ok(String::from_utf8(output.stdout)?)
     }
 
     /// Name of the agent's pod on a node.

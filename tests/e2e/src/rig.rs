@@ -1,7 +1,10 @@
 //! The cluster that a demo, a test run or a measurement makes for itself.
 
-use anyhow::Result;
-use berth_cluster::{Cluster, Options, image};
+use std::{path::PathBuf, thread};
+
+use anyhow::{Result, bail};
+use berth_cluster::{Cluster, Options, progress};
+use tempfile::TempDir;
 
 /// Brings up a cluster of this checkout and loads Berth's image, built from it.
 /// `role` is a letter that keeps a kept demo and a test run apart.
@@ -21,17 +24,39 @@ pub fn up_plain(role: &str) -> Result<Cluster> {
     })
 }
 
-/// As [`up`], made to order.
+/// As [`up`], made to order. The image is made while the cluster comes up.
 pub fn up_with(options: &Options) -> Result<Cluster> {
-    let cluster = Cluster::up(options)?;
-    load(&cluster)?;
+    let image = thread::spawn(image);
+    let cluster = Cluster::up(options);
+    let image = image
+        .join()
+        .unwrap_or_else(|_| bail!("making the image failed"));
+    let cluster = cluster?;
+    let loaded = image.and_then(|image| Ok(cluster.load_image(&image.path)?));
+    if let Err(error) = loaded {
+        // It is of no use without the image.
+        cluster.remove()?;
+        return Err(error);
+    }
     Ok(cluster)
 }
 
-/// Builds Berth's image from this checkout and loads it into every node.
+/// Makes Berth's image from this checkout and loads it into every node.
 pub fn load(cluster: &Cluster) -> Result<()> {
+    Ok(cluster.load_image(&image()?.path)?)
+}
+
+/// An image archive that goes with this value.
+struct Image {
+    path: PathBuf,
+    _dir: TempDir,
+}
+
+fn image() -> Result<Image> {
     let dir = tempfile::tempdir()?;
-    let archive = dir.path().join("berth.tar");
-    image::build(&archive, None)?;
-    Ok(cluster.load_image(&archive)?)
+    let path = dir.path().join("berth.tar");
+    progress::step("building Berth's image", || {
+        berth_package::image::build(&path, true)
+    })?;
+    Ok(Image { path, _dir: dir })
 }

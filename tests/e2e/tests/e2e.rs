@@ -13,7 +13,6 @@ use berth_cluster::Cluster;
 use berth_e2e::{
     ctx::Ctx,
     evidence, install,
-    kubectl::Kubectl,
     steps::{
         backends, clients, data, disruption, health, limits, network, order, place, refusal,
         rollout, shapes, snapshots, tables, tenants, tokens,
@@ -148,8 +147,7 @@ impl World {
             Err(_) => berth_e2e::rig::up("t")?,
         };
         let (ctx, nodes) = runtime.block_on(async {
-            let ctx =
-                Ctx::connect(Kubectl::new(cluster.kubectl_path(), cluster.kubeconfig())).await?;
+            let ctx = Ctx::of(&cluster).await?;
             install::install(&ctx, None).await?;
             let nodes = install::init_all_pools(&ctx).await?;
             anyhow::Ok((ctx, nodes))

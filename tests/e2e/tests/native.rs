@@ -19,7 +19,6 @@ use berth_e2e::{
     ctx::Ctx,
     evidence,
     install::{self, Mode},
-    kubectl::Kubectl,
     rig,
     steps::{
         quick_start,
@@ -98,8 +97,7 @@ fn run() -> Result<Vec<Outcome>> {
     };
     let runtime = Runtime::new()?;
     let outcomes = runtime.block_on(async {
-        let kubectl = Kubectl::new(cluster.kubectl_path(), cluster.kubeconfig());
-        let ctx = Ctx::connect(kubectl).await?;
+        let ctx = Ctx::of(&cluster).await?;
         stages(&ctx, &cluster, existing.is_none()).await
     });
     if existing.is_some() || std::env::var_os("BERTH_KEEP").is_some() {

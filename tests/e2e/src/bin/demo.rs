@@ -139,8 +139,7 @@ fn own(args: &Args, runtime: &Runtime) -> Result<()> {
         rig::up("d")?
     };
     let outcome = runtime.block_on(async {
-        let kubectl = Kubectl::new(cluster.kubectl_path(), cluster.kubeconfig());
-        let ctx = Ctx::connect(kubectl).await?;
+        let ctx = Ctx::of(&cluster).await?;
         install_step(&ctx, args, None).await?;
         tell(&ctx, Some(&cluster)).await
     });

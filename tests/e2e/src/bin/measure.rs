@@ -13,9 +13,7 @@ use berth_api::{Volume, VolumePhase, names};
 use berth_cluster::Cluster;
 use berth_e2e::{
     ctx::{Ctx, SYSTEM, is_ready},
-    install,
-    kubectl::Kubectl,
-    rig,
+    install, rig,
     steps::{data::claim_manifest, refusal::user_of},
     wait::{check, until},
 };
@@ -73,7 +71,7 @@ fn main() -> Result<()> {
 }
 
 async fn run(args: &Args, cluster: &Cluster) -> Result<()> {
-    let ctx = Ctx::connect(Kubectl::new(cluster.kubectl_path(), cluster.kubeconfig())).await?;
+    let ctx = Ctx::of(cluster).await?;
     if args.name.is_none() {
         install::install(&ctx, None).await?;
         install::init_all_pools(&ctx).await?;

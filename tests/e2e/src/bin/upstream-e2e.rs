@@ -11,7 +11,6 @@ use berth_cluster::{
 use berth_e2e::{
     ctx::{Ctx, SYSTEM},
     install::{self, Mode},
-    kubectl::Kubectl,
     rig,
     writers::{Tally, Watch},
 };
@@ -110,8 +109,7 @@ fn controllers(args: &Args) -> &'static str {
 
 /// Installs, runs the specs and prints what became of them.
 async fn judge(args: &Args, cluster: &Cluster, fresh: bool) -> Result<()> {
-    let kubectl = Kubectl::new(cluster.kubectl_path(), cluster.kubeconfig());
-    let ctx = Ctx::connect(kubectl).await?;
+    let ctx = Ctx::of(cluster).await?;
     let (mode, maker) = if args.under_upstream {
         (Mode::OrdinalSets, "kube-controller-manager")
     } else {

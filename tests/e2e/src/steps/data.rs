@@ -133,7 +133,7 @@ pub async fn claim_delete_leaves_nothing(ctx: &Ctx, ns: &str) -> Result<()> {
 pub async fn files_named(ctx: &Ctx, node: &str, id: &str) -> Result<String> {
     let name = format!("*{id}*");
     let roots = ["/var/lib/berth/pools", "/var/lib/berth/by-claim"];
-    ctx.in_agent(node, &["find", roots[0], roots[1], "-name", &name])
+    ctx.on_node(node, &["find", roots[0], roots[1], "-name", &name])
         .await
 }
 
@@ -177,7 +177,7 @@ pub async fn retain_keeps_data(ctx: &Ctx, ns: &str) -> Result<()> {
     })
     .await?;
     let mark = format!("{path}/mark");
-    let found = ctx.in_agent(&node, &["cat", &mark]).await?;
+    let found = ctx.on_node(&node, &["cat", &mark]).await?;
     ensure!(found == "retained", "{mark} holds {found:?}");
     let classes: Api<k8s_openapi::api::storage::v1::StorageClass> = Api::all(ctx.client.clone());
     classes.delete(&class, &DeleteParams::default()).await?;

@@ -82,7 +82,7 @@ pub async fn two_claims_one_pod(ctx: &Ctx, ns: &str) -> Result<()> {
         )
         .await?;
         let path = format!("/var/lib/berth/by-claim/{ns}/{claim}/mark");
-        let found = ctx.in_agent(&node, &["cat", &path]).await?;
+        let found = ctx.on_node(&node, &["cat", &path]).await?;
         ensure!(found == claim, "{path} holds {found:?}");
     }
     Ok(())

@@ -111,7 +111,7 @@ impl<'a> Tenant<'a> {
             &to,
         ];
         for node in self.ctx.storage_nodes().await? {
-            let links = self.ctx.in_agent(&node, &find).await?;
+            let links = self.ctx.on_node(&node, &find).await?;
             ensure!(links.is_empty(), "{node} has {links}");
         }
         self.ctx.delete_namespace(&self.ns).await
