@@ -26,14 +26,14 @@ use crate::dir::{Dir, Mounts};
 use crate::sys::{Sys, attribute, attributes, set_attribute};
 use descent::{Descent, Place};
 
-/// Bytes that are copied between two questions whether to go on.
+/// Bytes that are copied between two calls of `keep_going`.
 const CHUNK: u64 = 16 << 20;
 
-/// Entries between two such questions.
+/// Entries between two such calls.
 const BATCH: u64 = 1000;
 
-/// Files with several names of which not all were met yet: no tree is to take all
-/// of our memory.
+/// Files with several names of which not all were met yet: bounds the memory that a
+/// tree can take.
 const MAX_LINKED: usize = 1_000_000;
 
 /// Unit of `st_blocks`.
@@ -45,12 +45,12 @@ const SECTOR: u64 = 512;
 /// and extended attributes, those of `from` itself too. While it runs nobody but root
 /// can enter `to`; when it returns, all is on the disk.
 ///
-/// `go_on` is asked every now and then; `false` comes back when it stopped.
+/// `keep_going` is called now and then; returns `false` when it stopped the copy.
 pub(crate) fn copy_tree(
     sys: &dyn Sys,
     from: &Dir,
     to: &Dir,
-    go_on: &mut dyn FnMut() -> bool,
+    keep_going: &mut dyn FnMut() -> bool,
 ) -> io::Result<bool> {
     to.set_mode(0o700)?;
     let mut copy = Copy {
@@ -59,7 +59,7 @@ pub(crate) fn copy_tree(
         to: Descent::new(to)?,
         linked: HashMap::new(),
         entries: 0,
-        go_on,
+        keep_going,
     };
     if !copy.run()? {
         return Ok(false);
@@ -121,7 +121,7 @@ struct Copy<'a> {
     /// Where a file with several names was copied to, and how many more are left.
     linked: HashMap<(u64, u64), (Rc<Place>, libc::nlink_t)>,
     entries: u64,
-    go_on: &'a mut dyn FnMut() -> bool,
+    keep_going: &'a mut dyn FnMut() -> bool,
 }
 
 impl Copy<'_> {
@@ -142,7 +142,7 @@ impl Copy<'_> {
                 continue;
             };
             self.entries += 1;
-            if self.entries.is_multiple_of(BATCH) && !(self.go_on)() {
+            if self.entries.is_multiple_of(BATCH) && !(self.keep_going)() {
                 return Ok(false);
             }
             let entry = match self.from.here()?.open_entry(&name, Mounts::Stay) {
@@ -221,7 +221,7 @@ impl Copy<'_> {
                     .custom_flags(libc::O_NONBLOCK | libc::O_NOATIME)
                     .open(format!("/proc/self/fd/{}", entry.as_raw_fd()))?;
                 let made = to.create_file(name, 0o600)?;
-                if !self.sys.reflink(&from, &made)? && !pour(&from, &made, self.go_on)? {
+                if !self.sys.reflink(&from, &made)? && !pour(&from, &made, self.keep_going)? {
                     return Ok(false);
                 }
                 dress(entry, &made, stat, to, name)?;
@@ -281,7 +281,7 @@ fn set_times(parent: &Dir, name: &OsStr, stat: &FileStat) -> io::Result<()> {
 }
 
 /// Copies the content, as long as it was at the start; `false` when it was stopped.
-fn pour(mut from: &File, mut to: &File, go_on: &mut dyn FnMut() -> bool) -> io::Result<bool> {
+fn pour(mut from: &File, mut to: &File, keep_going: &mut dyn FnMut() -> bool) -> io::Result<bool> {
     let length = from.metadata()?.len();
     if to.metadata()?.len() < length {
         to.set_len(length)?;
@@ -304,7 +304,7 @@ fn pour(mut from: &File, mut to: &File, go_on: &mut dyn FnMut() -> bool) -> io::
             break;
         }
         at = data + copied;
-        if !go_on() {
+        if !keep_going() {
             return Ok(false);
         }
     }

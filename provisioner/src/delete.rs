@@ -1,25 +1,26 @@
-//! Deletes volumes: into the trash, a tombstone, and the remover's hands.
+//! Deletes volumes: moves them into the trash, writes a tombstone, and leaves the
+//! rest to the remover.
 
 use std::time::SystemTime;
 
 use crate::dir::{Dir, Kind};
-use crate::error::{Doing, Error};
+use crate::error::{Error, IoContext};
 use crate::ledger::Holder;
 use crate::load::free_name;
 use crate::locks::lock;
 use crate::names;
-use crate::pool::{Need, Pool};
+use crate::pool::{Access, Pool};
 use crate::provisioner::{Entry, Inner, Provisioner, Trashed};
 use crate::record::{VOLUMES, VolumeRecord};
 use crate::types::PoolId;
 
-/// Tombstones that a pool keeps; beyond it a tenth, the oldest, goes.
+/// Tombstones that a pool keeps. Beyond that the oldest tenth is removed.
 const TOMBSTONES_KEPT: usize = 10_000;
 
 impl Provisioner {
-    /// Erases a volume on purpose. When this returns the volume is gone for every
-    /// caller and for ever; its space is freed in the background, and its room
-    /// with it. Erased already is fine.
+    /// Erases a volume on purpose. When this returns, the volume is gone permanently and
+    /// for every caller; its space is freed in the background, and its room with it.
+    /// Succeeds when it was erased before.
     ///
     /// # Errors
     /// [`Error::Published`] while it is mounted anywhere. [`Error::UnknownVolume`]
@@ -28,10 +29,10 @@ impl Provisioner {
     /// [`delete_from`](Self::delete_from). Otherwise what is wrong with the pool.
     pub fn delete(&self, id: &str) -> Result<(), Error> {
         let inner = &self.inner;
-        inner.manage()?;
+        inner.require_writer()?;
         names::volume_id(id)?;
-        if let Some(home) = inner.home(id) {
-            return self.delete_from(&home, id);
+        if let Some(pool) = inner.pool_of(id) {
+            return self.delete_from(&pool, id);
         }
         if self.is_erased(id)? {
             return Ok(());
@@ -50,7 +51,7 @@ impl Provisioner {
         names::volume_id(id)?;
         let pools: Vec<PoolId> = lock(&inner.state).pools.keys().cloned().collect();
         for pool in pools {
-            if let Ok(open) = inner.open_pool(&pool, Need::Read)
+            if let Ok(open) = inner.open_pool(&pool, Access::Read)
                 && inner.tombstone(&open, id)?.is_some()
             {
                 return Ok(true);
@@ -67,14 +68,14 @@ impl Provisioner {
     /// As [`delete`](Self::delete), and [`Error::PoolMissing`].
     pub fn delete_from(&self, pool: &PoolId, id: &str) -> Result<(), Error> {
         let inner = &self.inner;
-        inner.manage()?;
+        inner.require_writer()?;
         names::volume_id(id)?;
         let _one = inner.volume_locks.hold(id);
         let gate = inner.gate(pool)?;
         let _shared = gate
             .read()
             .unwrap_or_else(std::sync::PoisonError::into_inner);
-        if let Some(other) = inner.home(id)
+        if let Some(other) = inner.pool_of(id)
             && other != *pool
         {
             return Err(Error::AlreadyExists {
@@ -82,21 +83,21 @@ impl Provisioner {
                 difference: format!("it is in pool {other}, not {pool}"),
             });
         }
-        let open = inner.open_pool(pool, Need::Write)?;
+        let open = inner.open_pool(pool, Access::Write)?;
         inner.refuse_mounted(&open, id)?;
         let entry = lock(&inner.state)
             .pools
             .get(pool)
             .and_then(|state| state.volumes.get(id).cloned());
         let record = match entry {
-            Some(Entry::Sound(record)) => Some(*record),
+            Some(Entry::Intact(record)) => Some(*record),
             _ => None,
         };
         let discarded = inner.discard(&open, id, record.as_ref());
-        // Also when only the tombstone failed: what makes room again is in the trash.
-        inner.signal.wake();
+        // Also when only the tombstone failed: the data is in the trash already.
+        inner.notify.notify();
         if let Some(record) = &record
-            && inner.home(id).is_none()
+            && inner.pool_of(id).is_none()
         {
             inner.unlink(&open.name, record);
         }
@@ -109,8 +110,8 @@ impl Inner {
         let table = self
             .sys
             .mounts()
-            .doing("reading the mounts of", pool.dir.path())?;
-        if let Some(using) = self.uses(Some(pool), id, &table).first() {
+            .context("reading the mounts of", pool.dir.path())?;
+        if let Some(using) = self.mounts_of(Some(pool), id, &table).first() {
             return Err(Error::Published {
                 id: id.to_owned(),
                 by: using.to_string(),
@@ -120,11 +121,16 @@ impl Inner {
         self.refuse_mounts_in(pool, id, &format!("{VOLUMES}/{id}"))
     }
 
-    /// Refuses to erase what has something mounted in it: that is not Berth's, would
-    /// hold the erasure up, and btrfs would take it off without asking.
-    pub(crate) fn refuse_mounts_in(&self, pool: &Pool, id: &str, home: &str) -> Result<(), Error> {
-        let path = pool.dir.path().join(home);
-        let table = self.sys.mounts().doing("reading the mounts in", &path)?;
+    /// Refuses to erase a directory with a mount in it: the mount is not Berth's, would
+    /// block the erasure, and btrfs would unmount it without asking.
+    pub(crate) fn refuse_mounts_in(
+        &self,
+        pool: &Pool,
+        id: &str,
+        relative: &str,
+    ) -> Result<(), Error> {
+        let path = pool.dir.path().join(relative);
+        let table = self.sys.mounts().context("reading the mounts in", &path)?;
         match table.iter().find(|mount| mount.point.starts_with(&path)) {
             None => Ok(()),
             Some(mount) => Err(Error::Published {
@@ -136,9 +142,9 @@ impl Inner {
 
     fn discard(&self, pool: &Pool, id: &str, record: Option<&VolumeRecord>) -> Result<(), Error> {
         let volumes = pool.volumes()?;
-        let kind = volumes.kind(id).doing("looking at", volumes.path())?;
+        let kind = volumes.kind(id).context("looking at", volumes.path())?;
         let there = kind.is_some();
-        let known = self.home(id).is_some();
+        let known = self.pool_of(id).is_some();
         if there && (!known || kind != Some(Kind::Directory)) {
             return Err(Error::Damaged {
                 id: id.to_owned(),
@@ -154,7 +160,7 @@ impl Inner {
             let new = free_name(&trash, id)?;
             volumes
                 .rename(id, &trash, &new)
-                .doing("moving into the trash", volumes.path().join(id))?;
+                .context("moving into the trash", volumes.path().join(id))?;
             name = Some(new);
         }
         let mut state = lock(&self.state);
@@ -164,8 +170,8 @@ impl Inner {
             match &name {
                 Some(name) => {
                     state.ledger.transfer(&holder, Holder::Trash(name.clone()));
-                    let body = record.map(VolumeRecord::body);
-                    state.trash.insert(name.clone(), Trashed::new(body));
+                    let spec = record.map(VolumeRecord::data_spec);
+                    state.trash.insert(name.clone(), Trashed::new(spec));
                 }
                 None => state.ledger.release(&holder),
             }
@@ -182,7 +188,7 @@ impl Inner {
 
 /// Removes the oldest tombstones when there are more than `keep`.
 fn prune(tombstones: &Dir, keep: usize) -> Result<(), Error> {
-    let names = tombstones.names().doing("listing", tombstones.path())?;
+    let names = tombstones.names().context("listing", tombstones.path())?;
     if names.len() <= keep {
         return Ok(());
     }
@@ -200,7 +206,7 @@ fn prune(tombstones: &Dir, keep: usize) -> Result<(), Error> {
     for (_, name) in aged.into_iter().take(surplus) {
         tombstones
             .remove_file(&name)
-            .doing("removing an old tombstone in", tombstones.path())?;
+            .context("removing an old tombstone in", tombstones.path())?;
     }
     Ok(())
 }

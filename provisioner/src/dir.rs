@@ -69,8 +69,8 @@ impl Dir {
         self.open_with(path.as_ref(), flags, mounts)
     }
 
-    /// Opens a directory beneath this one as a place only: it can be walked from
-    /// and mounted on, and its filesystem is not asked anything.
+    /// Opens a directory beneath this one with `O_PATH`: it can be walked from and
+    /// mounted on, and its filesystem is not involved.
     pub(crate) fn open_place(&self, path: impl AsRef<Path>) -> io::Result<Self> {
         #[cfg(target_os = "linux")]
         let place = OFlag::O_PATH;
@@ -87,8 +87,8 @@ impl Dir {
         })
     }
 
-    /// Opens whatever is at `name`, which may be a link, as a place only: nothing
-    /// happens to it, even if it is a device or a FIFO.
+    /// Opens whatever is at `name`, which may be a link, with `O_PATH`: nothing happens
+    /// to it, even if it is a device or a FIFO.
     #[cfg(target_os = "linux")]
     pub(crate) fn open_entry(&self, name: impl AsRef<Path>, mounts: Mounts) -> io::Result<OwnedFd> {
         let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
@@ -102,8 +102,8 @@ impl Dir {
         beneath(self.as_fd(), name.as_ref(), flags, mode, Mounts::Stay).map(File::from)
     }
 
-    /// Opens the regular file `name` as a place only, on which a node can be
-    /// mounted; makes an empty one if there is nothing.
+    /// Opens the regular file `name` with `O_PATH`, so that a node can be mounted on it;
+    /// makes an empty one if there is nothing.
     #[cfg(target_os = "linux")]
     pub(crate) fn open_file_place(&self, name: &str) -> io::Result<OwnedFd> {
         match self.create_file(name, 0o600) {
@@ -325,7 +325,7 @@ impl Dir {
         }
     }
 
-    /// Removes a file or link; gone already is fine.
+    /// Removes a file or link; succeeds if there is none.
     pub(crate) fn remove_file(&self, name: impl AsRef<OsStr>) -> io::Result<()> {
         match nix::unistd::unlinkat(&self.fd, name.as_ref(), UnlinkatFlags::NoRemoveDir) {
             Ok(()) | Err(Errno::ENOENT) => Ok(()),
@@ -333,7 +333,7 @@ impl Dir {
         }
     }
 
-    /// Removes an empty directory; gone already is fine.
+    /// Removes an empty directory; succeeds if there is none.
     pub(crate) fn remove_empty(&self, name: impl AsRef<OsStr>) -> io::Result<()> {
         match nix::unistd::unlinkat(&self.fd, name.as_ref(), UnlinkatFlags::RemoveDir) {
             Ok(()) | Err(Errno::ENOENT) => Ok(()),
@@ -399,9 +399,9 @@ fn beneath(
     Ok(at)
 }
 
-/// Whether an error says that a walk met a link or a mount instead of what
-/// should have been there.
-pub(crate) fn is_trick(error: &io::Error) -> bool {
+/// Whether an error says that a walk met a link or a mount instead of what should
+/// have been there.
+pub(crate) fn is_symlink_or_mount_escape(error: &io::Error) -> bool {
     [Errno::ELOOP, Errno::EXDEV, Errno::ENOTDIR]
         .iter()
         .any(|errno| error.raw_os_error() == Some(*errno as i32))
@@ -436,7 +436,9 @@ mod tests {
         ] {
             assert!(dir.open(path, Mounts::Cross).is_err(), "{path}");
         }
-        assert!(is_trick(&dir.open("link/b", Mounts::Stay).unwrap_err()));
+        assert!(is_symlink_or_mount_escape(
+            &dir.open("link/b", Mounts::Stay).unwrap_err()
+        ));
     }
 
     #[test]

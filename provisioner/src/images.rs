@@ -1,13 +1,13 @@
-//! Images as the kernel shows them: which loop device has a volume's image, where
-//! that is mounted, and whether the filesystem inside fills it. Devices are told by
-//! device and inode of the file, never by a name.
+//! Volume images behind loop devices: which device has a volume's image, where it is
+//! mounted, and whether the filesystem inside fills it. A device is matched by device
+//! and inode of its file, never by name.
 
 use std::fs::Metadata;
 use std::path::Path;
 
 use crate::backend::{self, MAJOR};
 use crate::dir::{Dir, Mounts};
-use crate::error::{Doing, Error};
+use crate::error::{Error, IoContext};
 use crate::locks::lock;
 use crate::mountinfo::MountEntry;
 use crate::pool::Pool;
@@ -17,7 +17,7 @@ use crate::report::Data;
 use crate::sys::{self, Loop, LoopOptions, MountAs};
 use crate::types::{Backend, VolumeMode};
 
-/// Whether a mount shows the node of a loop device, and so the device itself.
+/// Whether a mount is of the node of a loop device, and so of the device itself.
 pub(crate) fn shows_node(mount: &MountEntry, number: u32) -> bool {
     !mount.device.starts_with(MAJOR)
         && ["devtmpfs", "tmpfs"].contains(&mount.fstype.as_str())
@@ -32,11 +32,11 @@ pub(crate) fn shows_inside(mount: &MountEntry, number: u32) -> bool {
     mount.device == format!("{MAJOR}{number}")
 }
 
-/// Whether a volume may have an image: one with a damaged record may, and pods may
+/// Whether a volume may have an image. One with a damaged record may, and pods may
 /// have it mounted.
 pub(crate) fn may_be_image(entry: &Entry) -> bool {
     match entry {
-        Entry::Sound(record) => record.backend == Backend::Image,
+        Entry::Intact(record) => record.backend == Backend::Image,
         Entry::Damaged(_) => true,
     }
 }
@@ -68,7 +68,7 @@ impl Inner {
         }
         pool.dir
             .open(format!("{VOLUMES}/{id}"), Mounts::Stay)
-            .and_then(|home| home.open_file(DATA))
+            .and_then(|dir| dir.open_file(DATA))
             .and_then(|file| file.metadata())
             .ok()
     }
@@ -83,7 +83,7 @@ impl Inner {
         let table = self
             .sys
             .mounts()
-            .doing("reading the mounts of", pool.dir.path())?;
+            .context("reading the mounts of", pool.dir.path())?;
         Ok(self.mounted_among(&loops, &table))
     }
 
@@ -95,8 +95,8 @@ impl Inner {
             .filter(|mount| loops.iter().any(|it| shows_inside(mount, it.number)))
             .filter(|mount| mount.root == Path::new("/"))
             .find_map(|mount| {
-                let place = self.place_if_there(&mount.point).ok()??;
-                place.parent.open(&place.name, Mounts::Cross).ok()
+                let target = self.find_mount_target(&mount.point).ok()??;
+                target.parent.open(&target.name, Mounts::Cross).ok()
             })
     }
 
@@ -129,29 +129,29 @@ impl Inner {
         let (number, handle) = self
             .sys
             .attach_loop(image, options)
-            .doing("attaching a loop device to the image of", &record.id)?;
+            .context("attaching a loop device to the image of", &record.id)?;
         Ok((number, Some(handle)))
     }
 
-    /// Lets the filesystem in an image that grew fill it, where it is mounted. Where
-    /// it is not, the next staging does.
-    pub(crate) fn fill(&self, pool: &Pool, id: &str) -> Result<(), Error> {
+    /// Grows the filesystem in an image that grew, where it is mounted. Where it is
+    /// not, the next staging does.
+    pub(crate) fn grow_filesystem(&self, pool: &Pool, id: &str) -> Result<(), Error> {
         let Some(mounted) = self.mounted_image(pool, id)? else {
             return Ok(());
         };
-        let home = pool.dir.path().join(VOLUMES).join(id);
+        let path = pool.dir.path().join(VOLUMES).join(id);
         let image = pool
             .dir
             .open(format!("{VOLUMES}/{id}"), Mounts::Stay)
-            .and_then(|home| home.open_file(DATA))
-            .doing("opening", &home)?;
-        let size = image.metadata().doing("looking at", &home)?.len();
-        let inside = backend::ext4_size(&image).doing("reading", &home)?;
+            .and_then(|dir| dir.open_file(DATA))
+            .context("opening", &path)?;
+        let size = image.metadata().context("looking at", &path)?.len();
+        let inside = backend::ext4_size(&image).context("reading", &path)?;
         // It ends with a whole block; less than one of the largest is no growth.
         if inside.is_some_and(|inside| size.saturating_sub(inside) >= 64 << 10) {
             self.sys
                 .grow_ext4(&mounted)
-                .doing("growing the filesystem of", mounted.path())?;
+                .context("growing the filesystem of", mounted.path())?;
             tracing::info!(volume = id, size, "filesystem grown");
         }
         Ok(())
@@ -163,12 +163,12 @@ impl Inner {
         pool: &Pool,
         record: &VolumeRecord,
         image: &std::fs::File,
-        place: &crate::place::Place,
+        target: &crate::place::MountTarget,
         how: MountAs<'_>,
     ) -> Result<(), Error> {
         let (number, handle) = self.loop_for(pool, record, image, false)?;
         self.sys
-            .mount_loop(number, &place.parent, &place.name, how)
+            .mount_loop(number, &target.parent, &target.name, how)
             .map_err(|e| {
                 let image = pool.dir.path().join(VOLUMES).join(&record.id).join(DATA);
                 let kind = e.kind();
@@ -179,12 +179,12 @@ impl Inner {
                 );
                 std::io::Error::new(kind, advice)
             })
-            .doing("mounting the image at", &place.said)?;
+            .context("mounting the image at", &target.requested)?;
         drop(handle);
         Ok(())
     }
 
-    /// Takes the loop devices off an image that is mounted nowhere.
+    /// Detaches the loop devices of an image that is mounted nowhere.
     ///
     /// # Errors
     /// [`Error::Published`] when a process holds one open.
@@ -192,7 +192,7 @@ impl Inner {
         for it in self.loops_of(pool, id) {
             self.sys
                 .detach_loop(it.number)
-                .doing("detaching", format!("/dev/loop{}", it.number))?;
+                .context("detaching", format!("/dev/loop{}", it.number))?;
         }
         match self.loops_of(pool, id).first() {
             None => Ok(()),
@@ -203,7 +203,7 @@ impl Inner {
         }
     }
 
-    /// The limit that is in force, as far as it can be told; `qgroup` is btrfs's.
+    /// The limit that is in force, if it can be determined; `qgroup` is btrfs's.
     pub(crate) fn found_limit(
         &self,
         pool: &Pool,
@@ -221,8 +221,8 @@ impl Inner {
         }
     }
 
-    /// Whether a loop device may be taken off a place where `id` is said to be: it
-    /// shows that volume's image, or nobody's.
+    /// Whether a loop device may be unmounted from a target of volume `id`: it has that
+    /// volume's image, or that of no volume.
     pub(crate) fn may_be_image_of(&self, id: &str, mount: &MountEntry) -> bool {
         let Ok(loops) = self.sys.loops() else {
             return false;
@@ -245,8 +245,8 @@ impl Inner {
             })
             .filter(|(_, other)| other != id)
             .collect();
-        !known.iter().any(|(home, other)| {
-            self.open_pool(home, crate::pool::Need::Read)
+        !known.iter().any(|(pool, other)| {
+            self.open_pool(pool, crate::pool::Access::Read)
                 .is_ok_and(|pool| {
                     self.loops_of(&pool, other)
                         .iter()
@@ -255,7 +255,7 @@ impl Inner {
         })
     }
 
-    /// Lets writers of images go on that a former process froze and did not thaw.
+    /// Thaws images that an earlier process froze and did not thaw.
     pub(crate) fn thaw_images(&self, pool: &Pool) {
         let ids: Vec<String> = lock(&self.state)
             .pools
@@ -267,7 +267,7 @@ impl Inner {
             if let Ok(Some(mounted)) = self.mounted_image(pool, &id)
                 && self.sys.thaw(&mounted).unwrap_or(false)
             {
-                tracing::warn!(volume = id, "was frozen by a former agent; thawed");
+                tracing::warn!(volume = id, "was frozen by an earlier agent; thawed");
             }
         }
     }

@@ -6,11 +6,11 @@ use std::os::fd::AsFd;
 
 use crate::backend;
 use crate::dir::{Dir, Kind, Mounts};
-use crate::error::{Doing, Error};
+use crate::envelope;
+use crate::error::{Error, IoContext};
 use crate::names;
 use crate::pool::{self, Observed};
-use crate::record::{IDENTITY, Identity, MAKING, META, SNAPSHOTS, TOMBSTONES, TRASH, VOLUMES, now};
-use crate::seal;
+use crate::record::{IDENTITY, Identity, META, NEW, SNAPSHOTS, TOMBSTONES, TRASH, VOLUMES, now};
 use crate::sys::{Quotas, Sys};
 use crate::types::{Config, InitOptions, PoolId};
 
@@ -45,7 +45,7 @@ struct Candidate {
     remembered: bool,
 }
 
-/// Why not, and what to do about it; `None` if it may.
+/// Why it may not become a pool, and what to do; `None` if it may.
 fn refusal(it: &Candidate, allow_root_fs: bool, options: &InitOptions) -> Option<String> {
     match &it.seen.identity {
         Ok(None) => {}
@@ -134,7 +134,7 @@ pub(crate) fn init(
         return Err(refuse("give the name of a directory under pools/".into()));
     }
     let pools = pool::open_pools(&config.root)?;
-    // A mount point comes with its disk; a part of a filesystem is nobody else's to make.
+    // A mount point comes with its disk; a directory that shares a filesystem does not.
     let shares = config.allow_root_fs && options.capacity.is_some();
     let opened = match pools.open(name, Mounts::Cross) {
         Err(e) if e.kind() == io::ErrorKind::NotFound && shares => {
@@ -153,9 +153,9 @@ pub(crate) fn init(
         }
         Err(e) => return Err(refuse(format!("it cannot be opened as a directory: {e}"))),
     };
-    // Two of us at once would make two identities.
-    let lock = File::from(dir.as_fd().try_clone_to_owned().doing("opening", &path)?);
-    lock.lock().doing("locking", &path)?;
+    // Two processes at once would make two identities.
+    let lock = File::from(dir.as_fd().try_clone_to_owned().context("opening", &path)?);
+    lock.lock().context("locking", &path)?;
     let candidate = look(sys, &pools, &dir, remembered)?;
     if let Some(why) = refusal(&candidate, config.allow_root_fs, options) {
         return Err(refuse(why));
@@ -166,7 +166,7 @@ pub(crate) fn init(
             && candidate.quotas == Quotas::Off);
     if enabled_quotas {
         sys.enable_quotas(&dir)
-            .doing("switching quotas on for", &path)?;
+            .context("switching quotas on for", &path)?;
     }
     write(sys, &dir, name, &candidate, options, enabled_quotas)
 }
@@ -175,7 +175,7 @@ fn look(sys: &dyn Sys, pools: &Dir, dir: &Dir, remembered: bool) -> Result<Candi
     let path = dir.path();
     let seen = pool::observe(sys, pools, dir)?;
     let mut names = Vec::new();
-    for name in dir.names().doing("listing", path)? {
+    for name in dir.names().context("listing", path)? {
         let name = name.to_string_lossy().into_owned();
         // An earlier call that died half-way leaves these, and empty.
         let half_made = [VOLUMES, SNAPSHOTS, TRASH, TOMBSTONES].contains(&name.as_str())
@@ -188,11 +188,11 @@ fn look(sys: &dyn Sys, pools: &Dir, dir: &Dir, remembered: bool) -> Result<Candi
         }
     }
     let (quotas, pristine) = if seen.filesystem.fstype == "btrfs" {
-        let quotas = sys.quotas(dir).doing("reading the quotas of", path)?;
-        let top = sys.subvolume_id(dir).doing("looking at", path)? == Some(TOP);
+        let quotas = sys.quotas(dir).context("reading the quotas of", path)?;
+        let top = sys.subvolume_id(dir).context("looking at", path)? == Some(TOP);
         let alone = sys
             .nested_subvolumes(dir, TOP)
-            .doing("looking for subvolumes in", path)?
+            .context("looking for subvolumes in", path)?
             .is_empty();
         (quotas, top && alone)
     } else {
@@ -219,19 +219,19 @@ fn write(
     let path = dir.path();
     for part in [VOLUMES, SNAPSHOTS, TRASH, TOMBSTONES, META] {
         dir.ensure(part, 0o700, Mounts::Stay)
-            .doing("making", path.join(part))?;
+            .context("making", path.join(part))?;
     }
     let meta = dir
         .open(META, Mounts::Stay)
-        .doing("opening", path.join(META))?;
-    meta.ensure(MAKING, 0o700, Mounts::Stay)
-        .doing("making", path.join(META).join(MAKING))?;
+        .context("opening", path.join(META))?;
+    meta.ensure(NEW, 0o700, Mounts::Stay)
+        .context("making", path.join(META).join(NEW))?;
     let mut entropy = [0; 32];
     io::Read::read_exact(
-        &mut File::open("/dev/urandom").doing("opening", "/dev/urandom")?,
+        &mut File::open("/dev/urandom").context("opening", "/dev/urandom")?,
         &mut entropy,
     )
-    .doing("reading", "/dev/urandom")?;
+    .context("reading", "/dev/urandom")?;
     let id = PoolId::new(names::pool_id(name, &entropy))?;
     let identity = Identity {
         id: id.clone(),
@@ -242,10 +242,10 @@ fn write(
         enabled_quotas,
         shared: !candidate.seen.mount_point,
     };
-    meta.write(IDENTITY, &seal::seal(&identity))
-        .doing("writing", path.join(META).join(IDENTITY))?;
-    dir.sync().doing("writing down", path)?;
-    sys.commit(dir).doing("writing down", path)?;
+    meta.write(IDENTITY, &envelope::encode(&identity))
+        .context("writing", path.join(META).join(IDENTITY))?;
+    dir.sync().context("writing down", path)?;
+    sys.commit(dir).context("writing down", path)?;
     debug_assert_eq!(meta.kind(IDENTITY).ok().flatten(), Some(Kind::File));
     Ok(id)
 }
@@ -328,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn quotas_that_are_on_need_no_leave() {
+    fn quotas_that_are_on_need_no_permission() {
         let mut used = fresh();
         used.pristine = false;
         used.quotas = Quotas::Simple;

@@ -1,12 +1,12 @@
-//! By-claim links: `by-claim/<namespace>/<claim>` leads to the data. Only
-//! people read them; every one can be made again from the records.
+//! By-claim links: `by-claim/<namespace>/<claim>` points to the data. Only people
+//! read them; all of them can be rebuilt from the records.
 
 use std::ffi::OsStr;
 use std::io;
 use std::path::Path;
 
 use crate::dir::{Dir, Kind, Mounts};
-use crate::error::{Doing, Error};
+use crate::error::{Error, IoContext};
 use crate::locks::lock;
 use crate::provisioner::{Entry, Inner, Provisioner};
 use crate::record::{DATA, VOLUMES, VolumeRecord};
@@ -18,12 +18,12 @@ pub(crate) const BY_CLAIM: &str = "by-claim";
 /// Where every link of ours begins.
 const UP: &str = "../../pools/";
 
-/// What the link of a volume holds.
+/// The target of a volume's link.
 pub(crate) fn target(dir: &str, id: &str) -> String {
     format!("{UP}{dir}/{VOLUMES}/{id}/{DATA}")
 }
 
-/// Whether a link was made by us, going by what it holds.
+/// Whether a link is Berth's, judging by its target.
 pub(crate) fn is_ours(target: &Path) -> bool {
     target.starts_with(UP)
 }
@@ -45,29 +45,29 @@ impl Provisioner {
     /// [`Error::InspectOnly`], or [`Error::Io`].
     pub fn repair_links(&self) -> Result<u64, Error> {
         let inner = &self.inner;
-        inner.manage()?;
+        inner.require_writer()?;
         let mut changed = 0;
         let wanted = inner.wanted_links();
         let path = inner.config.root.join(BY_CLAIM);
         for link in &wanted {
-            if inner.set_link(link).doing("linking in", &path)? {
+            if inner.set_link(link).context("linking in", &path)? {
                 changed += 1;
             }
         }
-        let by_claim = inner.by_claim().doing("opening", &path)?;
-        for namespace in by_claim.directories().doing("listing", &path)? {
+        let by_claim = inner.by_claim().context("opening", &path)?;
+        for namespace in by_claim.directories().context("listing", &path)? {
             let dir = by_claim
                 .open(&namespace, Mounts::Stay)
-                .doing("opening", path.join(&namespace))?;
-            for name in dir.names().doing("listing", dir.path())? {
-                let Some(target) = dir.read_link(&name).doing("reading", dir.path())? else {
+                .context("opening", path.join(&namespace))?;
+            for name in dir.names().context("listing", dir.path())? {
+                let Some(target) = dir.read_link(&name).context("reading", dir.path())? else {
                     continue;
                 };
                 let known = wanted
                     .iter()
                     .any(|link| link.namespace == namespace && *link.claim == *name);
                 if is_ours(Path::new(&target)) && !known && !inner.is_damaged(&target) {
-                    dir.remove_file(&name).doing("removing", dir.path())?;
+                    dir.remove_file(&name).context("removing", dir.path())?;
                     changed += 1;
                 }
             }
@@ -90,7 +90,7 @@ impl Inner {
                     .map(|entry| (entry, pool.dir.as_str()))
             })
             .filter_map(|(entry, dir)| match entry {
-                Entry::Sound(record) => Some((record.as_ref(), dir)),
+                Entry::Intact(record) => Some((record.as_ref(), dir)),
                 Entry::Damaged(_) => None,
             })
             .collect();
@@ -112,8 +112,8 @@ impl Inner {
             .collect()
     }
 
-    /// Whether a link leads to a volume whose record is damaged: it is right as far
-    /// as anybody knows, and leads people to the data.
+    /// Whether a link points to a volume with a damaged record: the link is probably
+    /// right, and leads people to the data.
     pub(crate) fn is_damaged(&self, link: &OsStr) -> bool {
         lock(&self.state).pools.values().any(|pool| {
             pool.volumes.iter().any(|(id, entry)| {
@@ -122,7 +122,7 @@ impl Inner {
         })
     }
 
-    /// Links every volume of a pool that was taken up.
+    /// Links every volume of a pool that was registered.
     pub(crate) fn link_pool(&self, id: &PoolId) {
         let (dir, records) = match lock(&self.state).pools.get(id) {
             Some(pool) => {
@@ -130,7 +130,7 @@ impl Inner {
                     .volumes
                     .values()
                     .filter_map(|entry| match entry {
-                        Entry::Sound(record) => Some(record.as_ref().clone()),
+                        Entry::Intact(record) => Some(record.as_ref().clone()),
                         Entry::Damaged(_) => None,
                     })
                     .collect();

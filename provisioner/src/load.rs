@@ -1,23 +1,23 @@
-//! Reads a pool that has just appeared, and settles what a crash left: the disk
-//! is the truth, memory is made from it.
+//! Reads a pool that has just appeared, and repairs what a crash left. The disk is
+//! the truth; memory is derived from it.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, RwLock};
 
 use crate::dir::{Dir, Kind, Mounts};
-use crate::error::{Doing, Error};
+use crate::envelope;
+use crate::error::{Error, IoContext};
 use crate::ledger::{self, Holder, Ledger};
 use crate::names;
 use crate::pool::{self, Pool};
 use crate::provisioner::{Entry, Inner, PoolState, Trashed};
 use crate::record::{
-    COPYING, DATA, MAKING, META, RECORD, SNAPSHOTS, SnapshotRecord, Tombstone, VolumeRecord, now,
+    COPYING, DATA, META, NEW, RECORD, SNAPSHOTS, SnapshotRecord, Tombstone, VolumeRecord, now,
 };
-use crate::seal;
 use crate::sys::Qgroup;
 use crate::types::Backend;
 
-/// What stands between a volume's id and a number in the trash; no id holds it.
+/// Separates a volume's id from a number in the trash; no id contains it.
 const AGAIN: char = '~';
 
 /// The volume's id in a name of the trash.
@@ -35,7 +35,7 @@ pub(crate) fn free_name(trash: &Dir, id: &str) -> Result<String, Error> {
         };
         if trash
             .kind(&name)
-            .doing("looking at", trash.path())?
+            .context("looking at", trash.path())?
             .is_none()
         {
             return Ok(name);
@@ -47,9 +47,9 @@ pub(crate) fn free_name(trash: &Dir, id: &str) -> Result<String, Error> {
 impl Inner {
     /// Reads a pool's volumes and trash. Where this process may change things
     /// and the filesystem is writable, limits that are not as recorded are set,
-    /// and what was in the making is removed.
+    /// and unfinished volumes are removed.
     pub(crate) fn load(&self, pool: &Pool, gate: Arc<RwLock<()>>) -> Result<PoolState, Error> {
-        let settle = self.manages() && !pool.filesystem.read_only;
+        let settle = self.is_writer() && !pool.filesystem.read_only;
         let qgroups = self.sys.qgroups(&pool.dir).unwrap_or_default();
         let mut ledger = Ledger::default();
         ledger.set_capacity(ledger::capacity(
@@ -62,7 +62,7 @@ impl Inner {
         drop(pool.tombstones()?);
         let trash = self.load_trash(pool, &qgroups, &mut ledger, settle)?;
         if settle {
-            self.clear_making(pool)?;
+            self.clear_unfinished(pool)?;
         }
         Ok(PoolState {
             dir: pool.name.clone(),
@@ -85,14 +85,14 @@ impl Inner {
     ) -> Result<BTreeMap<String, Entry>, Error> {
         let mut found = BTreeMap::new();
         let volumes = pool.volumes()?;
-        for id in volumes.directories().doing("listing", volumes.path())? {
+        for id in volumes.directories().context("listing", volumes.path())? {
             if names::volume_id(&id).is_err() {
                 continue;
             }
             let entry = self.load_volume(pool, &volumes, &id)?;
             match &entry {
                 None => continue,
-                Some(Entry::Sound(record)) => {
+                Some(Entry::Intact(record)) => {
                     ledger.hold(Holder::Volume(id.clone()), record.enforced);
                     if settle {
                         self.settle_limit(pool, record, qgroups);
@@ -124,8 +124,8 @@ impl Inner {
                 "{RECORD} is that of a volume of pool {}",
                 record.pool
             ))),
-            Ok(Some(record)) => Some(Entry::Sound(Box::new(record))),
-            Ok(None) if dir.kind(DATA).doing("looking at", dir.path())?.is_none() => None,
+            Ok(Some(record)) => Some(Entry::Intact(Box::new(record))),
+            Ok(None) if dir.kind(DATA).context("looking at", dir.path())?.is_none() => None,
             Ok(None) => Some(Entry::Damaged(format!("{RECORD} is missing"))),
             Err(why) => Some(Entry::Damaged(format!("{RECORD}: {why}"))),
         })
@@ -140,10 +140,10 @@ impl Inner {
         if record.backend == Backend::Btrfs && limit == Some(record.enforced) {
             return;
         }
-        // A limit is another volume's, where the data is not what was made.
+        // If the data is not what was made, the limit is another volume's.
         let set = self.open_data(pool, record).and_then(|_| {
             self.limit(pool, record)
-                .doing("setting the limit in", pool.dir.path())
+                .context("setting the limit in", pool.dir.path())
         });
         if let Err(e) = set {
             tracing::warn!(volume = record.id, error = %e, "limit cannot be set");
@@ -158,17 +158,20 @@ impl Inner {
     ) -> Result<BTreeMap<String, Entry<SnapshotRecord>>, Error> {
         let mut found = BTreeMap::new();
         // A pool of an older program has no such directory yet.
-        if (pool.filesystem.read_only || !self.manages())
+        if (pool.filesystem.read_only || !self.is_writer())
             && pool
                 .dir
                 .kind(SNAPSHOTS)
-                .doing("looking at", pool.dir.path())?
+                .context("looking at", pool.dir.path())?
                 .is_none()
         {
             return Ok(found);
         }
         let snapshots = pool.snapshots()?;
-        for id in snapshots.directories().doing("listing", snapshots.path())? {
+        for id in snapshots
+            .directories()
+            .context("listing", snapshots.path())?
+        {
             if names::volume_id(&id).is_err() {
                 continue;
             }
@@ -193,7 +196,7 @@ impl Inner {
                 }
                 Ok(Some(record)) => {
                     ledger.hold(Holder::Snapshot(id.clone()), record.reserved);
-                    Entry::Sound(Box::new(record))
+                    Entry::Intact(Box::new(record))
                 }
                 Ok(None) => Entry::Damaged(format!("{RECORD} is missing")),
                 Err(why) => Entry::Damaged(format!("{RECORD}: {why}")),
@@ -208,11 +211,11 @@ impl Inner {
         Ok(found)
     }
 
-    /// What a volume whose record is unreadable may take, as far as its limit tells.
+    /// Bytes that a volume with an unreadable record may take, as far as its limit shows.
     fn limit_of_unrecorded(&self, parent: &Dir, id: &str, qgroups: &BTreeMap<u64, Qgroup>) -> u64 {
         let image = parent
             .open(id, Mounts::Stay)
-            .and_then(|home| home.open_file(DATA))
+            .and_then(|dir| dir.open_file(DATA))
             .and_then(|image| image.metadata());
         if let Ok(image) = image {
             return image.len();
@@ -234,7 +237,7 @@ impl Inner {
     ) -> Result<BTreeMap<String, Trashed>, Error> {
         let mut found = BTreeMap::new();
         let trash = pool.trash()?;
-        for name in trash.directories().doing("listing", trash.path())? {
+        for name in trash.directories().context("listing", trash.path())? {
             let id = id_in_trash(&name).to_owned();
             if names::volume_id(&id).is_err() {
                 continue;
@@ -242,7 +245,7 @@ impl Inner {
             let Ok(dir) = trash.open(&name, Mounts::Stay) else {
                 continue;
             };
-            // Another volume's record says nothing of what lies here.
+            // Another volume's record does not describe this data.
             let record = pool::read::<VolumeRecord>(&dir, RECORD)
                 .ok()
                 .flatten()
@@ -252,8 +255,8 @@ impl Inner {
                 .flatten()
                 .filter(|record| record.id == id && record.pool == pool.identity.id);
             let tombstone = self.tombstone(pool, &id)?.is_some();
-            let empty = dir.names().doing("listing", dir.path())?.is_empty();
-            // Without record and tombstone nobody wanted it erased: check reports it.
+            let empty = dir.names().context("listing", dir.path())?.is_empty();
+            // Without record and tombstone nobody asked to erase it: check reports it.
             if record.is_none() && snapshot.is_none() && !tombstone && !empty {
                 continue;
             }
@@ -269,9 +272,9 @@ impl Inner {
                 (None, None) => self.limit_of_unrecorded(&trash, &name, qgroups),
             };
             ledger.hold(Holder::Trash(name.clone()), held);
-            let body = record.map(|record| record.body());
-            let body = body.or_else(|| snapshot.map(|snapshot| snapshot.body()));
-            found.insert(name, Trashed::new(body));
+            let spec = record.map(|record| record.data_spec());
+            let spec = spec.or_else(|| snapshot.map(|snapshot| snapshot.data_spec()));
+            found.insert(name, Trashed::new(spec));
         }
         Ok(found)
     }
@@ -290,45 +293,45 @@ impl Inner {
             erased: now(),
         };
         tombstones
-            .write(&format!("{id}.json"), &seal::seal(&stone))
-            .doing("writing the tombstone in", tombstones.path())
+            .write(&format!("{id}.json"), &envelope::encode(&stone))
+            .context("writing the tombstone in", tombstones.path())
     }
 
-    /// Removes what was in the making when a process died. Nobody was ever given
-    /// it, so it is empty, or marked as a copy; what is not is somebody's, and stays.
-    fn clear_making(&self, pool: &Pool) -> Result<(), Error> {
-        let making = self.making(pool)?;
-        for name in making.directories().doing("listing", making.path())? {
-            if let Err(e) = self.unmake(&making, &name) {
-                tracing::warn!(volume = name, error = %e, "what was left in the making stays");
+    /// Removes what an earlier process left unfinished. It was never given to anybody,
+    /// so it is empty or marked as a copy; anything else belongs to somebody and stays.
+    fn clear_unfinished(&self, pool: &Pool) -> Result<(), Error> {
+        let area = self.build_area(pool)?;
+        for name in area.directories().context("listing", area.path())? {
+            if let Err(e) = self.discard_unfinished(&area, &name) {
+                tracing::warn!(volume = name, error = %e, "what was left unfinished stays");
             }
         }
         Ok(())
     }
 
-    /// The directory where volumes are made.
-    pub(crate) fn making(&self, pool: &Pool) -> Result<Dir, Error> {
+    /// The directory where volumes are built.
+    pub(crate) fn build_area(&self, pool: &Pool) -> Result<Dir, Error> {
         let path = pool.dir.path().join(META);
         let meta = pool
             .dir
             .open(META, Mounts::Stay)
-            .map_err(|e| pool.strange(&path, e))?;
-        meta.ensure(MAKING, 0o700, Mounts::Stay)
-            .map_err(|e| pool.strange(&path.join(MAKING), e))
+            .map_err(|e| pool.unexpected_entry(&path, e))?;
+        meta.ensure(NEW, 0o700, Mounts::Stay)
+            .map_err(|e| pool.unexpected_entry(&path.join(NEW), e))
     }
 
-    /// Removes one volume in the making.
-    pub(crate) fn unmake(&self, making: &Dir, name: &str) -> Result<(), Error> {
-        let path = making.path().join(name);
-        let dir = making.open(name, Mounts::Stay).doing("opening", &path)?;
-        let copy = dir.kind(COPYING).doing("looking at", &path)?.is_some();
-        if dir.kind(DATA).doing("looking at", &path)? == Some(Kind::Directory) {
-            let data = dir.open(DATA, Mounts::Stay).doing("opening", &path)?;
-            let subvolume = self.sys.subvolume_id(&data).doing("looking at", &path)?;
-            if !copy && !data.names().doing("listing", data.path())?.is_empty() {
+    /// Removes one unfinished volume.
+    pub(crate) fn discard_unfinished(&self, area: &Dir, name: &str) -> Result<(), Error> {
+        let path = area.path().join(name);
+        let dir = area.open(name, Mounts::Stay).context("opening", &path)?;
+        let copy = dir.kind(COPYING).context("looking at", &path)?.is_some();
+        if dir.kind(DATA).context("looking at", &path)? == Some(Kind::Directory) {
+            let data = dir.open(DATA, Mounts::Stay).context("opening", &path)?;
+            let subvolume = self.sys.subvolume_id(&data).context("looking at", &path)?;
+            if !copy && !data.names().context("listing", data.path())?.is_empty() {
                 return Err(Error::DamagedPool {
                     path: data.path().to_owned(),
-                    why: "a volume in the making is not empty; look at it and remove it by hand"
+                    why: "an unfinished volume is not empty; look at it and remove it by hand"
                         .into(),
                 });
             }
@@ -336,16 +339,16 @@ impl Inner {
             if subvolume.is_some() {
                 self.sys
                     .destroy_subvolume(&dir, DATA)
-                    .doing("removing", &path)?;
+                    .context("removing", &path)?;
             } else {
                 dir.remove_tree(DATA.as_ref(), &mut || true)
-                    .doing("removing", &path)?;
+                    .context("removing", &path)?;
             }
         }
-        for file in dir.names().doing("listing", &path)? {
-            dir.remove_file(&file).doing("removing", &path)?;
+        for file in dir.names().context("listing", &path)? {
+            dir.remove_file(&file).context("removing", &path)?;
         }
         drop(dir);
-        making.remove_empty(name).doing("removing", &path)
+        area.remove_empty(name).context("removing", &path)
     }
 }

@@ -211,7 +211,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_filesystem_that_refuses_writes_is_told_from_a_read_only_mount() {
+    fn a_filesystem_that_refuses_writes_differs_from_a_read_only_mount() {
         let table = parse(
             b"1 0 7:1 / /a rw - ext4 x rw,errors=remount-ro\n\
               2 0 7:1 / /b ro - ext4 x rw\n\

@@ -1,53 +1,52 @@
-//! Where volumes are mounted: places below kubelet's directory, reached by
-//! handle.
+//! Mount targets: paths below kubelet's directory, reached by handle.
 
 use std::path::{Path, PathBuf};
 
 use crate::dir::Dir;
-use crate::error::{Doing, Error};
+use crate::error::{Error, IoContext};
 use crate::provisioner::Inner;
 use crate::types::Config;
 
-/// Where a mount is to be, or is.
-pub(crate) struct Place {
+/// The path of a mount that exists or is to be made.
+pub(crate) struct MountTarget {
     pub(crate) parent: Dir,
     pub(crate) name: String,
-    /// As the mount table shows it.
+    /// The path as the mount table shows it.
     pub(crate) real: PathBuf,
-    /// As the caller says it.
-    pub(crate) said: PathBuf,
+    /// The path as the caller gave it.
+    pub(crate) requested: PathBuf,
 }
 
-impl Place {
-    /// An error for something else that is there.
+impl MountTarget {
+    /// The error for something else at the target.
     pub(crate) fn conflict(&self, why: impl Into<String>) -> Error {
         Error::TargetConflict {
-            target: self.said.clone(),
+            target: self.requested.clone(),
             why: why.into(),
         }
     }
 }
 
 impl Inner {
-    /// A place that something is to be mounted at.
-    pub(crate) fn place(&self, path: &Path) -> Result<Place, Error> {
+    /// The target for a new mount.
+    pub(crate) fn mount_target(&self, path: &Path) -> Result<MountTarget, Error> {
         let (base, relative) = below_kubelet(&self.config, path)?;
-        place_in(&base, &relative, path)?.ok_or_else(|| Error::TargetConflict {
+        target_in(&base, &relative, path)?.ok_or_else(|| Error::TargetConflict {
             target: path.to_owned(),
             why: "the directory that it should be made in does not exist".into(),
         })
     }
 
-    /// `None` when the directory that it would be in is gone.
-    pub(crate) fn place_if_there(&self, path: &Path) -> Result<Option<Place>, Error> {
+    /// The target of an earlier mount; `None` when its parent directory is gone.
+    pub(crate) fn find_mount_target(&self, path: &Path) -> Result<Option<MountTarget>, Error> {
         let (base, relative) = below_kubelet(&self.config, path)?;
-        place_in(&base, &relative, path)
+        target_in(&base, &relative, path)
     }
 }
 
 /// The directory of kubelet, opened, and what of `path` lies beneath it.
 fn below_kubelet(config: &Config, path: &Path) -> Result<(Dir, PathBuf), Error> {
-    let base = Dir::open_root(&config.kubelet_dir).doing("opening", &config.kubelet_dir)?;
+    let base = Dir::open_root(&config.kubelet_dir).context("opening", &config.kubelet_dir)?;
     let relative = path
         .strip_prefix(&config.kubelet_dir)
         .or_else(|_| path.strip_prefix(base.path()))
@@ -69,14 +68,14 @@ fn below_kubelet(config: &Config, path: &Path) -> Result<(Dir, PathBuf), Error> 
     Ok((base, relative))
 }
 
-fn place_in(base: &Dir, relative: &Path, said: &Path) -> Result<Option<Place>, Error> {
+fn target_in(base: &Dir, relative: &Path, requested: &Path) -> Result<Option<MountTarget>, Error> {
     let name = relative
         .file_name()
         .and_then(|name| name.to_str())
         .ok_or_else(|| {
             Error::invalid(
                 "target",
-                said.display().to_string(),
+                requested.display().to_string(),
                 "its last part must be valid text",
             )
         })?;
@@ -85,12 +84,12 @@ fn place_in(base: &Dir, relative: &Path, said: &Path) -> Result<Option<Place>, E
     let parent = match opened {
         Ok(parent) => parent,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(e) => return Err(e).doing("opening the directory of", said),
+        Err(e) => return Err(e).context("opening the directory of", requested),
     };
-    Ok(Some(Place {
+    Ok(Some(MountTarget {
         parent,
         name: name.to_owned(),
         real: base.path().join(relative),
-        said: said.to_owned(),
+        requested: requested.to_owned(),
     }))
 }

@@ -1,15 +1,15 @@
-//! What a directory under `pools/` is: observed anew for every operation, judged
-//! by a pure function.
+//! The state of a directory under `pools/`: observed for every operation, judged by a
+//! pure function.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::backend;
-use crate::dir::{Dir, Mounts, is_trick};
-use crate::error::{Doing, Error};
+use crate::dir::{Dir, Mounts, is_symlink_or_mount_escape};
+use crate::envelope::{self, Document};
+use crate::error::{Error, IoContext};
 use crate::mountinfo::MountEntry;
 use crate::record::{IDENTITY, Identity, META, SNAPSHOTS, TOMBSTONES, TRASH, VOLUMES};
-use crate::seal::{self, Sealed};
 use crate::sys::{Filesystem, Sys};
 use crate::types::{Health, KnownPool, PoolId};
 
@@ -24,7 +24,7 @@ pub(crate) struct Observed {
     pub(crate) mount_point: bool,
 }
 
-/// Whether the directory can be used, and what to tell people.
+/// Whether the directory can be used, and the message for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Verdict {
     pub(crate) health: Health,
@@ -124,9 +124,9 @@ fn no_identity(seen: &Observed) -> Verdict {
     }
 }
 
-/// What an operation is going to do to the pool.
+/// What an operation needs to do with the pool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Need {
+pub(crate) enum Access {
     /// Look.
     Read,
     /// Change.
@@ -156,7 +156,7 @@ impl Pool {
     pub(crate) fn snapshots(&self) -> Result<Dir, Error> {
         self.dir
             .ensure(SNAPSHOTS, 0o700, Mounts::Stay)
-            .map_err(|e| self.strange(&self.dir.path().join(SNAPSHOTS), e))
+            .map_err(|e| self.unexpected_entry(&self.dir.path().join(SNAPSHOTS), e))
     }
 
     /// Whether copies on this filesystem may share blocks with their source.
@@ -177,19 +177,19 @@ impl Pool {
     fn part(&self, name: &str) -> Result<Dir, Error> {
         self.dir
             .open(name, Mounts::Stay)
-            .map_err(|e| self.strange(&self.dir.path().join(name), e))
+            .map_err(|e| self.unexpected_entry(&self.dir.path().join(name), e))
     }
 
-    /// An error for a place in the pool that is not as Berth made it.
-    pub(crate) fn strange(&self, path: &Path, error: io::Error) -> Error {
-        if is_trick(&error) || error.kind() == io::ErrorKind::NotFound {
+    /// The error for a path in the pool that is not as Berth made it.
+    pub(crate) fn unexpected_entry(&self, path: &Path, error: io::Error) -> Error {
+        if is_symlink_or_mount_escape(&error) || error.kind() == io::ErrorKind::NotFound {
             Error::DamagedPool {
                 path: path.to_owned(),
                 why: format!("not the directory that Berth made ({error}); it is left alone"),
             }
         } else {
             Error::Io {
-                doing: "opening",
+                action: "opening",
                 path: path.to_owned(),
                 source: error,
             }
@@ -207,18 +207,18 @@ impl Pool {
 
 /// The directory of the pools.
 pub(crate) fn open_pools(root: &Path) -> Result<Dir, Error> {
-    let root_dir = Dir::open_root(root).doing("opening", root)?;
+    let root_dir = Dir::open_root(root).context("opening", root)?;
     root_dir
         .open("pools", Mounts::Cross)
-        .doing("opening", root.join("pools"))
+        .context("opening", root.join("pools"))
 }
 
 /// Looks at one directory under `pools/`.
 pub(crate) fn observe(sys: &dyn Sys, pools: &Dir, dir: &Dir) -> Result<Observed, Error> {
     let path = dir.path();
-    let filesystem = sys.filesystem(dir).doing("looking at", path)?;
-    let mount_point = sys.mount_of(dir).doing("looking at", path)?.id
-        != sys.mount_of(pools).doing("looking at", pools.path())?.id;
+    let filesystem = sys.filesystem(dir).context("looking at", path)?;
+    let mount_point = sys.mount_of(dir).context("looking at", path)?.id
+        != sys.mount_of(pools).context("looking at", pools.path())?.id;
     Ok(Observed {
         identity: identity(dir),
         filesystem,
@@ -235,11 +235,13 @@ fn identity(dir: &Dir) -> Result<Option<Identity>, String> {
     read(&meta, IDENTITY)
 }
 
-/// Reads a sealed file: `None` if there is none, else its body or what is wrong.
-pub(crate) fn read<T: Sealed>(dir: &Dir, name: &str) -> Result<Option<T>, String> {
-    match dir.read(name, seal::MAX_BYTES) {
+/// Reads a document in its envelope: `None` if there is none, or what is wrong.
+pub(crate) fn read<T: Document>(dir: &Dir, name: &str) -> Result<Option<T>, String> {
+    match dir.read(name, envelope::MAX_BYTES) {
         Ok(None) => Ok(None),
-        Ok(Some(bytes)) => seal::open(&bytes).map(Some).map_err(|e| e.to_string()),
+        Ok(Some(bytes)) => envelope::decode(&bytes)
+            .map(Some)
+            .map_err(|e| e.to_string()),
         Err(e) => Err(format!("cannot be read: {e}")),
     }
 }
@@ -336,7 +338,7 @@ mod tests {
     }
 
     #[test]
-    fn damage_and_read_only_are_told_apart() {
+    fn damage_and_read_only_are_distinguished() {
         let damaged = seen(Err("torn".into()), filesystem("btrfs", "u1"));
         assert_eq!(
             judge(&damaged, Some(&known("u1"))).health,

@@ -7,17 +7,17 @@ use std::sync::{Arc, Mutex, RwLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crate::backend::Body;
-use crate::error::{Doing, Error};
+use crate::backend::DataSpec;
+use crate::error::{Error, IoContext};
 use crate::ledger::Ledger;
 use crate::locks::{NamedLocks, lock};
 use crate::record::{SnapshotRecord, VolumeRecord};
-use crate::remover::{self, Signal};
+use crate::remover::{self, Notify};
 use crate::shared::SharedPool;
 use crate::sys::Sys;
 use crate::types::{Config, InitOptions, KnownPool, PoolId, PoolReport};
 
-/// File under the root that the one process that changes things has locked.
+/// File under the root, locked by the one process that changes things.
 const LOCK: &str = "agent.lock";
 
 /// Everything that touches this node's disks. Shared by reference between
@@ -31,15 +31,15 @@ pub struct Provisioner {
 pub(crate) struct Inner {
     pub(crate) config: Config,
     pub(crate) sys: Box<dyn Sys>,
-    /// Held for as long as this process may change things; `None` for a look.
+    /// Held for as long as this process may change things; `None` for inspection.
     lock: Option<File>,
     pub(crate) state: Mutex<State>,
     pub(crate) volume_locks: NamedLocks,
     /// Taken before a volume's lock, where both are.
     pub(crate) snapshot_locks: NamedLocks,
-    /// One look at all pools at a time.
+    /// One scan of all pools at a time.
     pub(crate) rescan: Mutex<()>,
-    pub(crate) signal: Signal,
+    pub(crate) notify: Notify,
     /// Held from finding a free project to its volume's record.
     pub(crate) projects: Mutex<()>,
 }
@@ -58,9 +58,9 @@ pub(crate) struct State {
     pub(crate) pools: BTreeMap<PoolId, PoolState>,
     /// What is remembered of each directory under `pools/`.
     pub(crate) known: BTreeMap<String, KnownPool>,
-    /// UIDs of pods by target, for targets whose path does not tell.
+    /// UIDs of pods by target, for targets whose path does not contain it.
     pub(crate) pods: BTreeMap<PathBuf, String>,
-    /// The pool that is to be made on the node's own filesystem.
+    /// The requested pool on the node's own filesystem.
     pub(crate) shared: Option<SharedPool>,
     /// Staging paths outside kubelet's `plugins/`.
     pub(crate) staging: BTreeSet<PathBuf>,
@@ -86,7 +86,7 @@ pub(crate) struct PoolState {
 #[derive(Clone, Debug)]
 pub(crate) enum Entry<Record = VolumeRecord> {
     /// Its record.
-    Sound(Box<Record>),
+    Intact(Box<Record>),
     /// Why its record cannot be trusted.
     Damaged(String),
 }
@@ -95,20 +95,20 @@ pub(crate) enum Entry<Record = VolumeRecord> {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Trashed {
     /// What its record says of the data, if it can be read.
-    pub(crate) body: Option<Body>,
+    pub(crate) spec: Option<DataSpec>,
     /// Removed subvolumes whose space the filesystem is freeing.
     pub(crate) freeing: BTreeSet<u64>,
-    /// Steps that brought no end so far; sets the pace.
+    /// Steps so far that did not finish it; they set the pace.
     pub(crate) tries: u32,
     /// Why the last step failed, if it did.
     pub(crate) why: Option<String>,
 }
 
 impl Trashed {
-    pub(crate) fn new(body: Option<Body>) -> Self {
+    pub(crate) fn new(spec: Option<DataSpec>) -> Self {
         Self {
-            freeing: body.iter().filter_map(|body| body.subvolume).collect(),
-            body,
+            freeing: spec.iter().filter_map(|spec| spec.subvolume).collect(),
+            spec,
             tries: 0,
             why: None,
         }
@@ -116,17 +116,17 @@ impl Trashed {
 }
 
 impl PoolState {
-    /// All that lies in the pool, the trash too, as far as records tell.
-    pub(crate) fn bodies(&self) -> impl Iterator<Item = Body> + '_ {
+    /// The data of everything in the pool, trash included, as far as records describe it.
+    pub(crate) fn data_specs(&self) -> impl Iterator<Item = DataSpec> + '_ {
         let volumes = self.volumes.values().filter_map(|entry| match entry {
-            Entry::Sound(record) => Some(record.body()),
+            Entry::Intact(record) => Some(record.data_spec()),
             Entry::Damaged(_) => None,
         });
         let snapshots = self.snapshots.values().filter_map(|entry| match entry {
-            Entry::Sound(record) => Some(record.body()),
+            Entry::Intact(record) => Some(record.data_spec()),
             Entry::Damaged(_) => None,
         });
-        let trash = self.trash.values().filter_map(|trashed| trashed.body);
+        let trash = self.trash.values().filter_map(|trashed| trashed.spec);
         volumes.chain(snapshots).chain(trash)
     }
 }
@@ -145,8 +145,8 @@ impl Provisioner {
         Self::open_with(config, Box::new(crate::sys::Linux))
     }
 
-    /// Opens the root to look at it, beside an agent that works on it. Every
-    /// operation that changes something answers [`Error::InspectOnly`].
+    /// Opens the root for inspection, beside an agent that works on it. Every operation
+    /// that changes something returns [`Error::InspectOnly`].
     ///
     /// # Errors
     /// [`Error::Io`] when the root cannot be read.
@@ -157,18 +157,18 @@ impl Provisioner {
 
     pub(crate) fn open_with(config: Config, sys: Box<dyn Sys>) -> Result<Self, Error> {
         let root = config.root.clone();
-        std::fs::create_dir_all(root.join("pools")).doing("making", root.join("pools"))?;
+        std::fs::create_dir_all(root.join("pools")).context("making", root.join("pools"))?;
         let path = root.join(LOCK);
         let file = File::options()
             .create(true)
             .truncate(false)
             .write(true)
             .open(&path)
-            .doing("opening", &path)?;
+            .context("opening", &path)?;
         take(&file, &path)?;
         let inner = Arc::new(Inner::new(config, sys, Some(file)));
         inner.scan(false)?;
-        let remover = remover::start(&inner).doing("starting a thread for", &root)?;
+        let remover = remover::start(&inner).context("starting a thread for", &root)?;
         Ok(Self {
             inner,
             remover: Some(remover),
@@ -190,7 +190,7 @@ impl Provisioner {
     pub fn remember(&self, known: Vec<KnownPool>) {
         let mut state = lock(&self.inner.state);
         for pool in known {
-            // What was seen in this life of the process is the newer truth.
+            // What this process has seen itself is newer.
             state.known.entry(pool.dir.clone()).or_insert(pool);
         }
     }
@@ -211,7 +211,7 @@ impl Provisioner {
     /// # Errors
     /// [`Error::InitRefused`] with the reason.
     pub fn init_pool(&self, dir: &str, options: &InitOptions) -> Result<PoolReport, Error> {
-        self.inner.manage()?;
+        self.inner.require_writer()?;
         let known = lock(&self.inner.state).known.contains_key(dir);
         crate::init::init(
             self.inner.sys.as_ref(),
@@ -233,9 +233,9 @@ impl Provisioner {
 
 impl Drop for Provisioner {
     fn drop(&mut self) {
-        self.inner.signal.stop();
+        self.inner.notify.stop();
         if let Some(thread) = self.remover.take() {
-            // It only fails if the thread panicked, which is on record already.
+            // It only fails if the thread panicked, which is logged already.
             let _ = thread.join();
         }
     }
@@ -251,19 +251,19 @@ impl Inner {
             volume_locks: NamedLocks::default(),
             snapshot_locks: NamedLocks::default(),
             rescan: Mutex::default(),
-            signal: Signal::default(),
+            notify: Notify::default(),
             projects: Mutex::default(),
         }
     }
 
     /// Whether this process may change things.
-    pub(crate) fn manages(&self) -> bool {
+    pub(crate) fn is_writer(&self) -> bool {
         self.lock.is_some()
     }
 
     /// Refuses when this process may only look.
-    pub(crate) fn manage(&self) -> Result<(), Error> {
-        if self.manages() {
+    pub(crate) fn require_writer(&self) -> Result<(), Error> {
+        if self.is_writer() {
             Ok(())
         } else {
             Err(Error::InspectOnly)
@@ -285,8 +285,8 @@ impl Inner {
     }
 }
 
-/// Locks the root's lock file. Tries for a moment: a process that has just ended
-/// may have left its handle to a child that is about to start another program.
+/// Locks the root's lock file. Retries for a moment: a process that has just ended may
+/// have passed its handle to a child that is about to start another program.
 fn take(file: &File, path: &Path) -> Result<(), Error> {
     for _ in 0..10 {
         match file.try_lock() {
@@ -294,7 +294,7 @@ fn take(file: &File, path: &Path) -> Result<(), Error> {
             Err(std::fs::TryLockError::WouldBlock) => {
                 std::thread::sleep(Duration::from_millis(50));
             }
-            Err(std::fs::TryLockError::Error(e)) => return Err(e).doing("locking", path),
+            Err(std::fs::TryLockError::Error(e)) => return Err(e).context("locking", path),
         }
     }
     Err(Error::Locked {

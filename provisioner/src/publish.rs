@@ -1,75 +1,74 @@
-//! Mounts volumes for pods, and takes the mounts off again. What is mounted is
-//! read from the mount table each time, so calls may be repeated, overlap a
-//! restart, or follow a crash.
+//! Mounts volumes for pods, and unmounts them. What is mounted is read from the mount
+//! table each time, so calls may be repeated, overlap a restart, or follow a crash.
 
 use std::path::Path;
 
 use nix::errno::Errno;
 
 use crate::dir::{Dir, Kind};
-use crate::error::{Doing, Error};
+use crate::error::{Error, IoContext};
 use crate::images;
 use crate::locks::lock;
 use crate::mountinfo::{self, MountEntry};
-use crate::place::Place;
-use crate::pool::{Need, Pool};
+use crate::place::MountTarget;
+use crate::pool::{Access, Pool};
 use crate::provisioner::{Inner, Provisioner};
 use crate::record::{DATA, TRASH, VOLUMES, VolumeRecord};
 use crate::report::Data;
 use crate::sys::MountAs;
 use crate::types::{Publish, Stage, VolumeMode};
-use crate::uses::Use;
+use crate::uses::VolumeMount;
 
 impl Provisioner {
     /// Mounts a volume at a staging path, once per node; repeated calls change
-    /// nothing. A raw block device is attached and shown nowhere yet.
+    /// nothing. A raw block device is attached, and mounted nowhere yet.
     ///
     /// # Errors
     /// As [`publish`](Self::publish), without its refusals.
     pub fn stage(&self, request: &Stage) -> Result<(), Error> {
         let inner = &self.inner;
         let (id, staging) = (request.id.as_str(), request.staging.as_path());
-        inner.manage()?;
+        inner.require_writer()?;
         let _one = inner.volume_locks.hold(id);
-        let (pool, record) = inner.sound(id, Need::Write)?;
+        let (pool, record) = inner.open_healthy(id, Access::Write)?;
         let data = inner.open_data(&pool, &record)?;
-        agree(&record, request.mode)?;
-        let place = inner.place(staging)?;
+        check_mode(&record, request.mode)?;
+        let target = inner.mount_target(staging)?;
         if let (Data::Image(image), VolumeMode::Block) = (&data, record.mode) {
             let (number, _handle) = inner.loop_for(&pool, &record, image, false)?;
             tracing::info!(volume = id, number, "loop device attached");
             return Ok(());
         }
-        lock(&inner.state).staging.insert(place.real.clone());
+        lock(&inner.state).staging.insert(target.real.clone());
         inner.mount_at(
             &pool,
             &record,
-            &Shown::Itself(&data),
-            &place,
+            &MountSource::Itself(&data),
+            &target,
             MountAs::default(),
         )?;
-        // A volume that is smaller than it should be is better than none.
-        if let Err(e) = inner.fill(&pool, id) {
+        // A filesystem smaller than the volume is better than none.
+        if let Err(e) = inner.grow_filesystem(&pool, id) {
             tracing::warn!(volume = id, error = %e, "its filesystem cannot grow");
         }
         Ok(())
     }
 
-    /// Takes the mount off a staging path; whose directory stays, being the
-    /// caller's. None there is fine.
+    /// Unmounts a staging path. The directory stays; it is the caller's. Succeeds when
+    /// nothing is mounted there.
     ///
     /// # Errors
     /// [`Error::Busy`] while a process uses it, [`Error::TargetConflict`] when
     /// something else is mounted there.
     pub fn unstage(&self, id: &str, staging: &Path) -> Result<(), Error> {
         let inner = &self.inner;
-        inner.manage()?;
+        inner.require_writer()?;
         let _one = inner.volume_locks.hold(id);
-        let Some(place) = inner.place_if_there(staging)? else {
+        let Some(target) = inner.find_mount_target(staging)? else {
             return Ok(());
         };
-        inner.unmount_all(id, &place)?;
-        lock(&inner.state).staging.remove(&place.real);
+        inner.unmount_all(id, &target)?;
+        lock(&inner.state).staging.remove(&target.real);
         inner.release_device(id)
     }
 
@@ -84,28 +83,30 @@ impl Provisioner {
     pub fn publish(&self, request: &Publish) -> Result<(), Error> {
         let inner = &self.inner;
         let id = &request.id;
-        inner.manage()?;
+        inner.require_writer()?;
         let _one = inner.volume_locks.hold(id);
-        let need = if request.readonly {
-            Need::Read
+        let access = if request.readonly {
+            Access::Read
         } else {
-            Need::Write
+            Access::Write
         };
-        let (pool, record) = inner.sound(id, need)?;
+        let (pool, record) = inner.open_healthy(id, access)?;
         let data = inner.open_data(&pool, &record)?;
-        agree(&record, request.mode)?;
-        let place = inner.place(&request.target)?;
+        check_mode(&record, request.mode)?;
+        let target = inner.mount_target(&request.target)?;
         let table = inner
             .sys
             .mounts()
-            .doing("reading the mounts for", &request.target)?;
-        let uses = inner.uses(Some(&pool), id, &table);
+            .context("reading the mounts for", &request.target)?;
+        let mounts = inner.mounts_of(Some(&pool), id, &table);
         if let Some(staging) = &request.staging
             && record.mode == VolumeMode::Filesystem
         {
-            let staged = inner
-                .place_if_there(staging)?
-                .is_some_and(|staged| uses.iter().any(|u| u.whole && u.target == staged.real));
+            let staged = inner.find_mount_target(staging)?.is_some_and(|staged| {
+                mounts
+                    .iter()
+                    .any(|mount| mount.whole && mount.target == staged.real)
+            });
             if !staged {
                 return Err(Error::NotStaged {
                     id: id.clone(),
@@ -114,9 +115,9 @@ impl Provisioner {
             }
         }
         if request.single_writer
-            && let Some(other) = uses
-                .iter()
-                .find(|u| u.kubelets && !u.staging && is_other(u, request, &place.real))
+            && let Some(other) = mounts.iter().find(|mount| {
+                mount.kubelets && !mount.staging && is_other(mount, request, &target.real)
+            })
         {
             return Err(Error::Published {
                 id: id.clone(),
@@ -131,61 +132,60 @@ impl Provisioner {
             VolumeMode::Filesystem => inner.mounted_image(&pool, id)?,
             VolumeMode::Block => None,
         };
-        let shown = match &mounted {
-            Some(root) => Shown::Mounted(root),
-            None => Shown::Itself(&data),
+        let source = match &mounted {
+            Some(root) => MountSource::Mounted(root),
+            None => MountSource::Itself(&data),
         };
-        inner.mount_at(&pool, &record, &shown, &place, how)?;
+        inner.mount_at(&pool, &record, &source, &target, how)?;
         if !request.pod_uid.is_empty() {
             lock(&inner.state)
                 .pods
-                .insert(place.real, request.pod_uid.clone());
+                .insert(target.real, request.pod_uid.clone());
         }
         Ok(())
     }
 
-    /// Takes a pod's mount off and removes its directory. None there is fine, and
-    /// so is a volume or a pool that is not known any more.
+    /// Unmounts a pod's target and removes its directory. Succeeds when nothing is
+    /// mounted there, and when the volume or its pool is not known any more.
     ///
     /// # Errors
     /// [`Error::Busy`] while a process uses it, [`Error::TargetConflict`] when
     /// something else is mounted there, or the directory is not empty.
     pub fn unpublish(&self, id: &str, target: &Path) -> Result<(), Error> {
         let inner = &self.inner;
-        inner.manage()?;
+        inner.require_writer()?;
         let _one = inner.volume_locks.hold(id);
-        let Some(place) = inner.place_if_there(target)? else {
+        let Some(at) = inner.find_mount_target(target)? else {
             return Ok(());
         };
-        inner.unmount_all(id, &place)?;
-        lock(&inner.state).pods.remove(&place.real);
-        match place.parent.kind(&place.name).doing("looking at", target)? {
+        inner.unmount_all(id, &at)?;
+        lock(&inner.state).pods.remove(&at.real);
+        match at.parent.kind(&at.name).context("looking at", target)? {
             None => Ok(()),
-            Some(Kind::Directory) => match place.parent.remove_empty(&place.name) {
+            Some(Kind::Directory) => match at.parent.remove_empty(&at.name) {
                 Err(e) if e.raw_os_error() == Some(Errno::ENOTEMPTY as i32) => {
-                    Err(place.conflict("not empty after unmounting; it is left alone"))
+                    Err(at.conflict("not empty after unmounting; it is left alone"))
                 }
-                answer => answer.doing("removing", target),
+                answer => answer.context("removing", target),
             },
-            Some(Kind::File) if place.parent.is_empty_file(&place.name).unwrap_or(false) => place
-                .parent
-                .remove_file(&place.name)
-                .doing("removing", target),
-            Some(_) => Err(place.conflict("neither a directory nor a device; it is left alone")),
+            Some(Kind::File) if at.parent.is_empty_file(&at.name).unwrap_or(false) => {
+                at.parent.remove_file(&at.name).context("removing", target)
+            }
+            Some(_) => Err(at.conflict("neither a directory nor a device; it is left alone")),
         }
     }
 }
 
-/// What is to be seen at a mount.
-enum Shown<'a> {
+/// What is mounted.
+enum MountSource<'a> {
     /// The volume itself: its tree, the filesystem in its image, its device.
     Itself(&'a Data),
     /// The filesystem in its image, which is mounted elsewhere already.
     Mounted(&'a Dir),
 }
 
-/// Refuses a caller that takes the volume to be what it is not.
-fn agree(record: &VolumeRecord, mode: VolumeMode) -> Result<(), Error> {
+/// Refuses a request for the other mode than the volume's.
+fn check_mode(record: &VolumeRecord, mode: VolumeMode) -> Result<(), Error> {
     if record.mode == mode {
         return Ok(());
     }
@@ -196,9 +196,9 @@ fn agree(record: &VolumeRecord, mode: VolumeMode) -> Result<(), Error> {
     ))
 }
 
-/// Whether a use stands against a single writer's request: another target, or a
-/// directory inside the volume, or the device, that another pod has mounted.
-fn is_other(using: &Use, request: &Publish, target: &Path) -> bool {
+/// Whether a mount conflicts with a single writer's request: one at another target,
+/// or of a directory inside the volume or its device by another pod.
+fn is_other(using: &VolumeMount, request: &Publish, target: &Path) -> bool {
     if using.whole && !using.device {
         using.target != target
     } else {
@@ -211,57 +211,59 @@ impl Inner {
         &self,
         pool: &Pool,
         record: &VolumeRecord,
-        shown: &Shown<'_>,
-        place: &Place,
+        source: &MountSource<'_>,
+        target: &MountTarget,
         how: MountAs<'_>,
     ) -> Result<(), Error> {
         let id = record.id.as_str();
         let table = self
             .sys
             .mounts()
-            .doing("reading the mounts for", &place.said)?;
-        if let Some(there) = mountinfo::at(&table, &place.real) {
-            return self.agrees(pool, record, there, place, how.read_only);
+            .context("reading the mounts for", &target.requested)?;
+        if let Some(there) = mountinfo::at(&table, &target.real) {
+            return self.check_mounted(pool, record, there, target, how.read_only);
         }
         if record.mode == VolumeMode::Block {
-            return self.show_device(pool, record, shown, place, how.read_only);
+            return self.bind_device(pool, record, source, target, how.read_only);
         }
-        let made = match place.parent.make(&place.name, 0o750) {
+        let made = match target.parent.make(&target.name, 0o750) {
             Ok(made) => made,
             Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {
-                return Err(place.conflict("not a directory; it is left alone"));
+                return Err(target.conflict("not a directory; it is left alone"));
             }
-            Err(e) => return Err(e).doing("making", &place.said),
+            Err(e) => return Err(e).context("making", &target.requested),
         };
         let bind = |from: &Dir| {
             self.sys
-                .bind(from, &place.parent, &place.name, how)
-                .doing("mounting the volume at", &place.said)
+                .bind(from, &target.parent, &target.name, how)
+                .context("mounting the volume at", &target.requested)
         };
-        let mounted = match shown {
-            Shown::Itself(Data::Tree(tree)) => bind(tree),
-            Shown::Mounted(root) => bind(root),
-            Shown::Itself(Data::Image(image)) => self.mount_image(pool, record, image, place, how),
+        let mounted = match source {
+            MountSource::Itself(Data::Tree(tree)) => bind(tree),
+            MountSource::Mounted(root) => bind(root),
+            MountSource::Itself(Data::Image(image)) => {
+                self.mount_image(pool, record, image, target, how)
+            }
         };
         if mounted.is_err()
             && made
-            && let Err(e) = place.parent.remove_empty(&place.name)
+            && let Err(e) = target.parent.remove_empty(&target.name)
         {
-            tracing::warn!(target = %place.said.display(), error = %e, "directory stays");
+            tracing::warn!(target = %target.requested.display(), error = %e, "directory stays");
         }
         mounted?;
         let readonly = how.read_only;
-        tracing::info!(volume = id, target = %place.said.display(), readonly, "volume mounted");
+        tracing::info!(volume = id, target = %target.requested.display(), readonly, "volume mounted");
         Ok(())
     }
 
-    /// Whether what is mounted at a place is what was asked for.
-    fn agrees(
+    /// Checks that what is mounted at a target is what was requested.
+    fn check_mounted(
         &self,
         pool: &Pool,
         record: &VolumeRecord,
         there: &MountEntry,
-        place: &Place,
+        target: &MountTarget,
         readonly: bool,
     ) -> Result<(), Error> {
         let loops = self.loops_of(pool, &record.id);
@@ -275,11 +277,11 @@ impl Inner {
         let is_read_only = match device {
             Some(device) => device.read_only,
             None if inside || tree => there.read_only,
-            None => return Err(place.conflict("something else is mounted there")),
+            None => return Err(target.conflict("something else is mounted there")),
         };
         // A pool that is mounted read-only makes every mount of a tree so.
         if is_read_only != readonly && !(tree && pool.mount.read_only) {
-            return Err(place.conflict(if readonly {
+            return Err(target.conflict(if readonly {
                 "the volume is mounted there already, and writable"
             } else {
                 "the volume is mounted there already, and read-only"
@@ -288,39 +290,39 @@ impl Inner {
         Ok(())
     }
 
-    /// Shows a raw block device at a file.
-    fn show_device(
+    /// Mounts a raw block device on a file.
+    fn bind_device(
         &self,
         pool: &Pool,
         record: &VolumeRecord,
-        shown: &Shown<'_>,
-        place: &Place,
+        source: &MountSource<'_>,
+        target: &MountTarget,
         readonly: bool,
     ) -> Result<(), Error> {
-        let Shown::Itself(Data::Image(image)) = shown else {
-            return Err(place.conflict("the volume has no device"));
+        let MountSource::Itself(Data::Image(image)) = source else {
+            return Err(target.conflict("the volume has no device"));
         };
-        // A file system that is read-only does not make a device so: it gets a
-        // device of its own that refuses writes.
+        // A read-only mount does not make a device read-only: the volume gets a device
+        // of its own that refuses writes.
         let (number, _handle) = self.loop_for(pool, record, image, readonly)?;
         let bound = self
             .sys
-            .bind_loop(number, &place.parent, &place.name)
-            .doing("showing the device at", &place.said);
+            .bind_loop(number, &target.parent, &target.name)
+            .context("mounting the device at", &target.requested);
         if bound.is_err()
-            && let Err(e) = place.parent.remove_file(&place.name)
+            && let Err(e) = target.parent.remove_file(&target.name)
         {
-            tracing::warn!(target = %place.said.display(), error = %e, "file stays");
+            tracing::warn!(target = %target.requested.display(), error = %e, "file stays");
         }
         bound?;
-        tracing::info!(volume = record.id, target = %place.said.display(), readonly, "device shown");
+        tracing::info!(volume = record.id, target = %target.requested.display(), readonly, "device mounted");
         Ok(())
     }
 
-    /// Detaches the devices of a raw block volume that nobody uses any more. A volume
-    /// or pool that is not known has none.
+    /// Detaches the unused devices of a raw block volume. A volume or pool that is not
+    /// known has none.
     fn release_device(&self, id: &str) -> Result<(), Error> {
-        let Ok((pool, record)) = self.sound(id, Need::Read) else {
+        let Ok((pool, record)) = self.open_healthy(id, Access::Read) else {
             return Ok(());
         };
         if record.mode != VolumeMode::Block {
@@ -329,8 +331,8 @@ impl Inner {
         let table = self
             .sys
             .mounts()
-            .doing("reading the mounts of", pool.dir.path())?;
-        match self.uses(Some(&pool), id, &table).first() {
+            .context("reading the mounts of", pool.dir.path())?;
+        match self.mounts_of(Some(&pool), id, &table).first() {
             None => self.detach(&pool, id),
             Some(using) => Err(Error::Busy {
                 target: using.target.clone(),
@@ -338,36 +340,36 @@ impl Inner {
         }
     }
 
-    /// Takes every mount of the volume off the place.
-    fn unmount_all(&self, id: &str, place: &Place) -> Result<(), Error> {
+    /// Unmounts the volume from the target, however often it is mounted there.
+    fn unmount_all(&self, id: &str, target: &MountTarget) -> Result<(), Error> {
         loop {
             let table = self
                 .sys
                 .mounts()
-                .doing("reading the mounts for", &place.said)?;
-            let Some(there) = mountinfo::at(&table, &place.real) else {
+                .context("reading the mounts for", &target.requested)?;
+            let Some(there) = mountinfo::at(&table, &target.real) else {
                 return Ok(());
             };
             if !is_volume(&there.root, id) && !self.may_be_image_of(id, there) {
-                return Err(place.conflict("something else is mounted there; it is left alone"));
+                return Err(target.conflict("something else is mounted there; it is left alone"));
             }
-            match self.sys.unmount(&place.parent, &place.name) {
+            match self.sys.unmount(&target.parent, &target.name) {
                 Ok(()) => {
-                    tracing::info!(volume = id, target = %place.said.display(), "volume unmounted");
+                    tracing::info!(volume = id, target = %target.requested.display(), "volume unmounted");
                 }
                 Err(e) if e.raw_os_error() == Some(Errno::EBUSY as i32) => {
                     return Err(Error::Busy {
-                        target: place.said.clone(),
+                        target: target.requested.clone(),
                     });
                 }
-                Err(e) => return Err(e).doing("unmounting", &place.said),
+                Err(e) => return Err(e).context("unmounting", &target.requested),
             }
         }
     }
 }
 
 /// Whether a path inside a filesystem is that of a volume's data, where it was
-/// made or in the trash. The pool is not asked: its disk may be gone while the
+/// made or in the trash. The pool is not consulted: its disk may be gone while the
 /// mount still stands.
 fn is_volume(root: &Path, id: &str) -> bool {
     if root.ends_with(format!("{VOLUMES}/{id}/{DATA}")) {

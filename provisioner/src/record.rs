@@ -3,17 +3,17 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::backend::Body;
-use crate::seal::Sealed;
+use crate::backend::DataSpec;
+use crate::envelope::Document;
 use crate::types::{Backend, ClaimRef, PoolId, SetRef, Source, VolumeMode, VolumeSpec};
 
 /// Directory of the pool for Berth's own things.
 pub(crate) const META: &str = ".berth";
 /// The identity, in [`META`].
 pub(crate) const IDENTITY: &str = "pool.json";
-/// Where volumes are made before they appear, in [`META`]. What is in there was
-/// never given to anybody.
-pub(crate) const MAKING: &str = "new";
+/// The build area, in [`META`]: where volumes are made before they appear. What is in
+/// there was never given to anybody.
+pub(crate) const NEW: &str = "new";
 /// Directory of the volumes.
 pub(crate) const VOLUMES: &str = "volumes";
 /// Directory of the snapshots.
@@ -24,7 +24,7 @@ pub(crate) const TRASH: &str = "trash";
 pub(crate) const TOMBSTONES: &str = "tombstones";
 /// A volume's record, in the volume's directory.
 pub(crate) const RECORD: &str = "record.json";
-/// Marks, in the directory of something in the making, that its data is a copy.
+/// Marks, in a directory of the build area, that its data is a copy.
 pub(crate) const COPYING: &str = "copying";
 /// A volume's data, in the volume's directory.
 pub(crate) const DATA: &str = "data";
@@ -51,7 +51,7 @@ pub(crate) struct Identity {
     pub(crate) shared: bool,
 }
 
-impl Sealed for Identity {
+impl Document for Identity {
     const KIND: &'static str = "berth-pool";
     const VERSION: u64 = 1;
 }
@@ -100,7 +100,7 @@ pub(crate) struct VolumeRecord {
     pub(crate) shares: bool,
 }
 
-impl Sealed for VolumeRecord {
+impl Document for VolumeRecord {
     const KIND: &'static str = "berth-volume";
     const VERSION: u64 = 1;
 }
@@ -136,9 +136,9 @@ impl VolumeRecord {
 }
 
 impl VolumeRecord {
-    /// What its backend has to know.
-    pub(crate) fn body(&self) -> Body {
-        Body {
+    /// What its backend needs to know.
+    pub(crate) fn data_spec(&self) -> DataSpec {
+        DataSpec {
             backend: self.backend,
             mode: self.mode,
             enforced: self.enforced,
@@ -184,15 +184,15 @@ pub(crate) struct SnapshotRecord {
     pub(crate) shares: bool,
 }
 
-impl Sealed for SnapshotRecord {
+impl Document for SnapshotRecord {
     const KIND: &'static str = "berth-snapshot";
     const VERSION: u64 = 1;
 }
 
 impl SnapshotRecord {
-    /// What its backend has to know.
-    pub(crate) fn body(&self) -> Body {
-        Body {
+    /// What its backend needs to know.
+    pub(crate) fn data_spec(&self) -> DataSpec {
+        DataSpec {
             backend: self.backend,
             mode: self.mode,
             enforced: self.enforced,
@@ -219,7 +219,7 @@ pub(crate) struct Tombstone {
     pub(crate) erased: String,
 }
 
-impl Sealed for Tombstone {
+impl Document for Tombstone {
     const KIND: &'static str = "berth-tombstone";
     const VERSION: u64 = 1;
 }
@@ -235,7 +235,7 @@ pub(crate) fn now() -> String {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::seal;
+    use crate::envelope;
     use proptest::prelude::*;
 
     fn claims() -> impl Strategy<Value = Option<ClaimRef>> {
@@ -287,7 +287,7 @@ pub(crate) mod tests {
                 sparse: subvolume.is_some(),
                 shares: subvolume.is_none(),
             };
-            prop_assert_eq!(seal::open::<VolumeRecord>(&seal::seal(&record)), Ok(record));
+            prop_assert_eq!(envelope::decode::<VolumeRecord>(&envelope::encode(&record)), Ok(record));
         }
     }
 

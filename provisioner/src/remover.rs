@@ -1,5 +1,5 @@
-//! Empties the trash in the background: one thread, one thing at a time, so
-//! that pods on the same disk keep theirs. Room goes back to the ledger only when
+//! Empties the trash in the background: one thread, one entry at a time, so that
+//! pods on the same disk keep their bandwidth. Room goes back to the ledger only when
 //! the filesystem has freed the space.
 
 use std::io;
@@ -10,86 +10,87 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 
-use crate::backend::{self, Erasing};
+use crate::backend::{self, EraseProgress};
 use crate::dir::{Kind, Mounts};
-use crate::error::{Doing, Error};
+use crate::error::{Error, IoContext};
 use crate::ledger::Holder;
 use crate::locks::lock;
-use crate::pool::{Need, Pool};
+use crate::pool::{Access, Pool};
 use crate::provisioner::{Inner, Provisioner, Trashed};
 use crate::record::{DATA, RECORD, TRASH};
 use crate::types::{Backend, PoolId};
 
-/// Longest pause between two looks at something that is being freed.
+/// Longest pause between two checks of something that is being freed.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// First pause.
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 
-/// How the remover is told that there is work, or that it is to stop.
+/// Wakes the remover when there is work, or when it is to stop.
 #[derive(Debug, Default)]
-pub(crate) struct Signal {
-    word: Mutex<Word>,
+pub(crate) struct Notify {
+    messages: Mutex<Messages>,
     changed: Condvar,
 }
 
 #[derive(Debug, Default)]
-struct Word {
+struct Messages {
     stop: bool,
-    wakes: u64,
+    /// How often there was something to look at.
+    count: u64,
 }
 
-impl Signal {
-    /// There is work, or some was done.
-    pub(crate) fn wake(&self) {
-        lock(&self.word).wakes += 1;
+impl Notify {
+    /// Announces that there is work, or that some was done.
+    pub(crate) fn notify(&self) {
+        lock(&self.messages).count += 1;
         self.changed.notify_all();
     }
 
-    /// No more work is to be done.
+    /// Asks for no more work to be done.
     pub(crate) fn stop(&self) {
-        lock(&self.word).stop = true;
+        lock(&self.messages).stop = true;
         self.changed.notify_all();
     }
 
     fn stopped(&self) -> bool {
-        lock(&self.word).stop
+        lock(&self.messages).stop
     }
 
-    fn wakes(&self) -> u64 {
-        lock(&self.word).wakes
+    fn count(&self) -> u64 {
+        lock(&self.messages).count
     }
 
-    /// Waits for a wake after the `seen`th, for at most `pause`.
+    /// Waits for a notification after the `seen`th, for at most `pause`.
     fn wait(&self, seen: u64, pause: Option<Duration>) {
-        let word = lock(&self.word);
-        let idle = |word: &mut Word| !word.stop && word.wakes == seen;
+        let messages = lock(&self.messages);
+        let idle = |messages: &mut Messages| !messages.stop && messages.count == seen;
         match pause {
-            Some(pause) => drop(self.changed.wait_timeout_while(word, pause, idle)),
-            None => drop(self.changed.wait_while(word, idle)),
+            Some(pause) => drop(self.changed.wait_timeout_while(messages, pause, idle)),
+            None => drop(self.changed.wait_while(messages, idle)),
         }
     }
 }
 
 impl Provisioner {
-    /// Waits until nothing is in the trash of the pools that are here, for at most
-    /// `patience`; whether that came to be.
+    /// Waits until the trash of all present pools is empty, for at most `patience`;
+    /// returns whether it is.
     pub fn settle(&self, patience: Duration) -> bool {
         let end = Instant::now() + patience;
         loop {
-            let seen = self.inner.signal.wakes();
+            let seen = self.inner.notify.count();
             if self.inner.waiting().is_empty() {
                 return true;
             }
             let Some(left) = end.checked_duration_since(Instant::now()) else {
                 return false;
             };
-            self.inner.signal.wait(seen, Some(left));
+            self.inner.notify.wait(seen, Some(left));
         }
     }
 }
 
-/// Starts the thread; it ends when told to, or when nobody needs it any more.
+/// Starts the thread; it ends on request, or when the provisioner is gone.
 pub(crate) fn start(inner: &Arc<Inner>) -> std::io::Result<JoinHandle<()>> {
     let inner = Arc::downgrade(inner);
     std::thread::Builder::new()
@@ -99,14 +100,14 @@ pub(crate) fn start(inner: &Arc<Inner>) -> std::io::Result<JoinHandle<()>> {
 
 fn run(inner: &Weak<Inner>) {
     while let Some(inner) = inner.upgrade() {
-        if inner.signal.stopped() {
+        if inner.notify.stopped() {
             return;
         }
-        let seen = inner.signal.wakes();
+        let seen = inner.notify.count();
         let work = inner.waiting();
         let mut pause = None;
         for (pool, name, tries) in work {
-            if inner.signal.stopped() {
+            if inner.notify.stopped() {
                 return;
             }
             let erased = inner.erase(&pool, &name);
@@ -117,9 +118,9 @@ fn run(inner: &Weak<Inner>) {
                 kept.why = why;
             }
             match erased {
-                Ok(true) => inner.signal.wake(),
+                Ok(true) => inner.notify.notify(),
                 Ok(false) => {}
-                // Now and then only: it may take long until somebody repairs it.
+                // Not each time: it may take long until somebody repairs it.
                 Err(e) if (tries + 1).is_power_of_two() => {
                     tracing::warn!(pool = %pool, trash = name, error = %e, "cannot be erased yet");
                 }
@@ -130,7 +131,7 @@ fn run(inner: &Weak<Inner>) {
                 .min(LONGEST_PAUSE);
             pause = Some(pause.map_or(mine, |pause: Duration| pause.min(mine)));
         }
-        inner.signal.wait(seen, pause);
+        inner.notify.wait(seen, pause);
     }
 }
 
@@ -149,7 +150,7 @@ impl Inner {
             .collect()
     }
 
-    /// Takes a step at erasing something; `true` when it is gone for good.
+    /// Performs one step of an erasure; `true` when everything is gone.
     fn erase(&self, id: &PoolId, name: &str) -> Result<bool, Error> {
         let gate = self.gate(id)?;
         let _shared = gate.read().unwrap_or_else(PoisonError::into_inner);
@@ -163,7 +164,7 @@ impl Inner {
             },
             None => return Ok(true),
         };
-        let pool = self.open_pool(id, Need::Write)?;
+        let pool = self.open_pool(id, Access::Write)?;
         let gone = self.step(&pool, name, &mut trashed)?;
         let mut state = lock(&self.state);
         if let Some(state) = state.pools.get_mut(id) {
@@ -181,27 +182,31 @@ impl Inner {
     fn step(&self, pool: &Pool, name: &str, trashed: &mut Trashed) -> Result<bool, Error> {
         let trash = pool.trash()?;
         let path = trash.path().join(name);
-        if trash.kind(name).doing("looking at", &path)? != Some(Kind::Directory) {
+        if trash.kind(name).context("looking at", &path)? != Some(Kind::Directory) {
             return Ok(true);
         }
-        let dir = trash.open(name, Mounts::Stay).doing("opening", &path)?;
+        let dir = trash.open(name, Mounts::Stay).context("opening", &path)?;
         self.refuse_mounts_in(pool, name, &format!("{TRASH}/{name}"))?;
-        let mut go_on = || !self.signal.stopped();
-        if dir.kind(DATA).doing("looking at", &path)?.is_some() {
-            let kind = trashed.body.map_or(Backend::Btrfs, |body| body.backend);
+        let mut keep_going = || !self.notify.stopped();
+        if dir.kind(DATA).context("looking at", &path)?.is_some() {
+            let kind = trashed.spec.map_or(Backend::Btrfs, |spec| spec.backend);
             match backend::of(kind)
-                .erase(self.sys.as_ref(), &dir, trashed.body, &mut go_on)
+                .erase(self.sys.as_ref(), &dir, trashed.spec, &mut keep_going)
                 .map_err(|e| explained(e, &path))
-                .doing("erasing", &path)?
+                .context("erasing", &path)?
             {
-                Erasing::Freed => {}
-                Erasing::Freeing(subvolumes) => trashed.freeing.extend(subvolumes),
-                Erasing::Stopped => return Ok(false),
+                EraseProgress::Freed => {}
+                EraseProgress::Freeing(subvolumes) => trashed.freeing.extend(subvolumes),
+                EraseProgress::Stopped => return Ok(false),
             }
         }
-        // Before the subvolume is waited for: somebody may have moved it beside.
-        for rest in dir.names().doing("listing", &path)? {
-            if rest != RECORD && !dir.remove_tree(&rest, &mut go_on).doing("erasing", &path)? {
+        // Before waiting for the subvolume: somebody may have moved it beside the data.
+        for rest in dir.names().context("listing", &path)? {
+            if rest != RECORD
+                && !dir
+                    .remove_tree(&rest, &mut keep_going)
+                    .context("erasing", &path)?
+            {
                 return Ok(false);
             }
         }
@@ -209,12 +214,12 @@ impl Inner {
             if self
                 .sys
                 .subvolume_exists(&pool.dir, subvolume)
-                .doing("looking at the subvolumes of", pool.dir.path())?
+                .context("looking at the subvolumes of", pool.dir.path())?
             {
                 if trashed.tries.is_multiple_of(8) {
                     self.sys
                         .commit(&pool.dir)
-                        .doing("writing down", pool.dir.path())?;
+                        .context("writing down", pool.dir.path())?;
                 }
                 return Ok(false);
             }
@@ -226,15 +231,15 @@ impl Inner {
             trashed.freeing.remove(&subvolume);
         }
         // The record goes last: until then a crash leaves what can be resumed.
-        dir.remove_file(RECORD).doing("erasing", &path)?;
+        dir.remove_file(RECORD).context("erasing", &path)?;
         drop(dir);
-        trash.remove_empty(name).doing("erasing", &path)?;
-        trash.sync().doing("writing down", trash.path())?;
+        trash.remove_empty(name).context("erasing", &path)?;
+        trash.sync().context("writing down", trash.path())?;
         Ok(true)
     }
 }
 
-/// Says what to do about what may not be removed: root may remove everything else.
+/// Adds advice for files that even root may not remove.
 fn explained(error: io::Error, path: &Path) -> io::Error {
     if error.raw_os_error() != Some(Errno::EPERM as i32) {
         return error;

@@ -1,5 +1,4 @@
-//! Reports: what callers and people are told about volumes; about pools in
-//! [`pools`].
+//! Reports about volumes; about pools in [`pools`].
 
 mod pools;
 
@@ -7,12 +6,12 @@ use std::fs::File;
 use std::io;
 
 use crate::backend;
-use crate::dir::{Dir, Kind, Mounts, is_trick};
-use crate::error::{Doing, Error};
+use crate::dir::{Dir, Kind, Mounts, is_symlink_or_mount_escape};
+use crate::error::{Error, IoContext};
 use crate::images;
 use crate::locks::lock;
 use crate::mountinfo::MountEntry;
-use crate::pool::{Need, Pool};
+use crate::pool::{Access, Pool};
 use crate::provisioner::{Entry, Inner, Provisioner};
 use crate::record::{DATA, VOLUMES, VolumeRecord};
 use crate::sys::{Loop, Qgroup};
@@ -31,14 +30,14 @@ pub(crate) type Qgroups = std::collections::BTreeMap<u64, Qgroup>;
 
 /// How full a volume is, in bytes.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Fill {
+pub(crate) struct UsedSpace {
     pub(crate) used: u64,
     /// What can be used in all.
     pub(crate) total: u64,
 }
 
-/// What one look at the machine shows, for all volumes of a pool.
-struct Sight {
+/// The state of the host, read once for all volumes of a pool.
+struct HostView {
     /// Quotas of the pool's filesystem.
     qgroups: Qgroups,
     /// The mount table.
@@ -50,7 +49,7 @@ struct Sight {
 impl Provisioner {
     /// The volume, if a pool that was seen holds one of that id.
     pub fn find(&self, id: &str) -> Option<VolumeReport> {
-        let pool = self.inner.home(id)?;
+        let pool = self.inner.pool_of(id)?;
         self.inner.report_volumes(&pool, Some(id)).pop()
     }
 
@@ -70,7 +69,7 @@ impl Provisioner {
     /// [`Error::UnknownVolume`], [`Error::Damaged`], or what is wrong with the pool.
     pub fn stats(&self, id: &str) -> Result<Usage, Error> {
         let inner = &self.inner;
-        let (pool, record) = inner.sound(id, Need::Read)?;
+        let (pool, record) = inner.open_healthy(id, Access::Read)?;
         let (path, space) = match inner.mounted_image(&pool, id)? {
             // Only the filesystem inside knows how full it is.
             Some(mounted) => (
@@ -78,16 +77,16 @@ impl Provisioner {
                 inner.sys.space(&mounted).map(Some),
             ),
             None => {
-                let home = pool
+                let dir = pool
                     .volumes()?
                     .open(id, Mounts::Stay)
-                    .doing("opening", pool.dir.path().join(id))?;
-                let made = inner.made(&pool, &home, record.body());
+                    .context("opening", pool.dir.path().join(id))?;
+                let made = inner.stored_data(&pool, &dir, record.data_spec());
                 let space = backend::of(record.backend).space(&made);
-                (home.path().to_owned(), space)
+                (dir.path().to_owned(), space)
             }
         };
-        let space = space.doing("measuring", path)?.unwrap_or_default();
+        let space = space.context("measuring", path)?.unwrap_or_default();
         let counted = |n: u64| (space.inodes > 0).then_some(n);
         Ok(Usage {
             total: if space.total > 0 {
@@ -108,7 +107,7 @@ impl Provisioner {
 
 impl Inner {
     /// The pool that holds a volume of this id.
-    pub(crate) fn home(&self, id: &str) -> Option<PoolId> {
+    pub(crate) fn pool_of(&self, id: &str) -> Option<PoolId> {
         lock(&self.state)
             .pools
             .iter()
@@ -117,17 +116,21 @@ impl Inner {
     }
 
     /// A volume's pool, opened, and its record.
-    pub(crate) fn sound(&self, id: &str, need: Need) -> Result<(Pool, VolumeRecord), Error> {
-        let home = self
-            .home(id)
+    pub(crate) fn open_healthy(
+        &self,
+        id: &str,
+        access: Access,
+    ) -> Result<(Pool, VolumeRecord), Error> {
+        let pool_id = self
+            .pool_of(id)
             .ok_or_else(|| Error::UnknownVolume { id: id.into() })?;
-        let pool = self.open_pool(&home, need)?;
+        let pool = self.open_pool(&pool_id, access)?;
         match lock(&self.state)
             .pools
-            .get(&home)
+            .get(&pool_id)
             .and_then(|p| p.volumes.get(id))
         {
-            Some(Entry::Sound(record)) => Ok((pool, record.as_ref().clone())),
+            Some(Entry::Intact(record)) => Ok((pool, record.as_ref().clone())),
             Some(Entry::Damaged(why)) => Err(Error::Damaged {
                 id: id.into(),
                 why: why.clone(),
@@ -136,22 +139,22 @@ impl Inner {
         }
     }
 
-    pub(crate) fn report_volumes(&self, home: &PoolId, only: Option<&str>) -> Vec<VolumeReport> {
-        let pool = self.open_pool(home, Need::Read);
+    pub(crate) fn report_volumes(&self, pool_id: &PoolId, only: Option<&str>) -> Vec<VolumeReport> {
+        let pool = self.open_pool(pool_id, Access::Read);
         let qgroups = match &pool {
             Ok(pool) => self.qgroups_of(pool).unwrap_or_default(),
             Err(_) => Qgroups::new(),
         };
         let entries: Vec<(String, Entry)> = lock(&self.state)
             .pools
-            .get(home)
+            .get(pool_id)
             .into_iter()
             .flat_map(|pool| pool.volumes.iter())
             .filter(|(id, _)| only.is_none_or(|only| only == id.as_str()))
             .map(|(id, entry)| (id.clone(), entry.clone()))
             .collect();
         let with_loops = entries.iter().any(|(_, entry)| images::may_be_image(entry));
-        let sight = Sight {
+        let view = HostView {
             qgroups,
             table: self.sys.mounts().unwrap_or_default(),
             loops: match with_loops {
@@ -161,24 +164,24 @@ impl Inner {
         };
         entries
             .into_iter()
-            .map(|(id, entry)| self.report_volume(home, &pool, &id, &entry, &sight))
+            .map(|(id, entry)| self.report_volume(pool_id, &pool, &id, &entry, &view))
             .collect()
     }
 
     fn report_volume(
         &self,
-        home: &PoolId,
+        pool_id: &PoolId,
         pool: &Result<Pool, Error>,
         id: &str,
         entry: &Entry,
-        sight: &Sight,
+        view: &HostView,
     ) -> VolumeReport {
         let loops = pool.as_ref().map_or_else(
             |_| Vec::new(),
-            |pool| self.loops_among(pool, id, &sight.loops),
+            |pool| self.loops_among(pool, id, &view.loops),
         );
-        let uses = self.uses_among(pool.as_ref().ok(), id, &sight.table, &loops);
-        let dir = lock(&self.state).pools.get(home).map(|p| p.dir.clone());
+        let mounts = self.mounts_among(pool.as_ref().ok(), id, &view.table, &loops);
+        let dir = lock(&self.state).pools.get(pool_id).map(|p| p.dir.clone());
         let path = self
             .path_of(&dir.unwrap_or_default())
             .join(VOLUMES)
@@ -186,7 +189,7 @@ impl Inner {
             .join(DATA);
         let mut report = VolumeReport {
             id: id.to_owned(),
-            pool: home.clone(),
+            pool: pool_id.clone(),
             claim: None,
             set: None,
             size: 0,
@@ -199,30 +202,30 @@ impl Inner {
             health: VolumeHealth::Ready,
             troubles: Vec::new(),
             used: None,
-            staged: uses
+            staged: mounts
                 .iter()
-                .filter(|u| u.staging)
-                .map(|u| u.target.clone())
+                .filter(|mount| mount.staging)
+                .map(|mount| mount.target.clone())
                 .collect(),
-            published: uses
+            published: mounts
                 .into_iter()
-                .filter(|u| u.whole && !u.staging)
-                .map(|u| u.publication())
+                .filter(|mount| mount.whole && !mount.staging)
+                .map(|mount| mount.publication())
                 .collect(),
         };
         match entry {
             Entry::Damaged(why) => report.health = VolumeHealth::Damaged(why.clone()),
-            Entry::Sound(record) => {
+            Entry::Intact(record) => {
                 report.health = match pool {
                     Err(e) => VolumeHealth::Lost(e.to_string()),
                     Ok(pool) => self.volume_health(pool, record),
                 };
                 if let Ok(pool) = pool {
-                    let fill = self.fill_of(pool, record, sight, &loops);
+                    let fill = self.used_space(pool, record, view, &loops);
                     report.used = fill.map(|fill| fill.used);
                     if report.health == VolumeHealth::Ready {
                         report.troubles =
-                            self.volume_troubles(pool, record, fill, &sight.table, &loops);
+                            self.volume_problems(pool, record, fill, &view.table, &loops);
                     }
                 }
                 report.source.clone_from(&record.source);
@@ -246,7 +249,7 @@ impl Inner {
         }
     }
 
-    /// Opens a volume's data after making sure that it is what was made.
+    /// Opens a volume's data after checking that it is what was made.
     pub(crate) fn open_data(&self, pool: &Pool, record: &VolumeRecord) -> Result<Data, Error> {
         let volumes = pool.volumes()?;
         let relative = format!("{}/{DATA}", record.id);
@@ -260,19 +263,24 @@ impl Inner {
                 id: record.id.clone(),
                 why: format!("{} is gone", path.display()),
             },
-            _ if is_trick(&e) => damaged(format!("{} is not what was made ({e})", path.display())),
+            _ if is_symlink_or_mount_escape(&e) => {
+                damaged(format!("{} is not what was made ({e})", path.display()))
+            }
             _ => Error::Io {
-                doing: "opening",
+                action: "opening",
                 path: path.clone(),
                 source: e,
             },
         };
-        let home = volumes.open(&record.id, Mounts::Stay).map_err(&missing)?;
-        if home.kind(DATA).map_err(&missing)?.is_none() {
+        let dir = volumes.open(&record.id, Mounts::Stay).map_err(&missing)?;
+        if dir.kind(DATA).map_err(&missing)?.is_none() {
             return Err(missing(io::ErrorKind::NotFound.into()));
         }
-        let made = self.made(pool, &home, record.body());
-        if !backend::of(record.backend).is_it(&made).map_err(&missing)? {
+        let made = self.stored_data(pool, &dir, record.data_spec());
+        if !backend::of(record.backend)
+            .matches_record(&made)
+            .map_err(&missing)?
+        {
             return Err(damaged(format!(
                 "{} is not the {} that was made for it",
                 path.display(),
@@ -284,35 +292,35 @@ impl Inner {
             )));
         }
         match record.backend {
-            Backend::Image => home.open_file(DATA).map(Data::Image),
-            _ => home.open(DATA, Mounts::Stay).map(Data::Tree),
+            Backend::Image => dir.open_file(DATA).map(Data::Image),
+            _ => dir.open(DATA, Mounts::Stay).map(Data::Tree),
         }
         .map_err(missing)
     }
 
-    /// How full a volume is, as far as somebody counts that cheaply.
-    fn fill_of(
+    /// How full a volume is, where something counts that cheaply.
+    fn used_space(
         &self,
         pool: &Pool,
         record: &VolumeRecord,
-        sight: &Sight,
+        view: &HostView,
         loops: &[Loop],
-    ) -> Option<Fill> {
-        let of_limit = |used| Fill {
+    ) -> Option<UsedSpace> {
+        let of_limit = |used| UsedSpace {
             used,
             total: record.enforced,
         };
         match record.backend {
-            Backend::Btrfs => Some(of_limit(sight.qgroups.get(&record.subvolume?)?.used)),
+            Backend::Btrfs => Some(of_limit(view.qgroups.get(&record.subvolume?)?.used)),
             Backend::ProjectQuota => {
                 let project = self.sys.project(&pool.dir, record.project?);
                 Some(of_limit(project.ok()?.used))
             }
             Backend::Image => {
-                let mounted = self.mounted_among(loops, &sight.table)?;
+                let mounted = self.mounted_among(loops, &view.table)?;
                 let space = self.sys.space(&mounted).ok()?;
                 // The filesystem inside takes some of the image for itself.
-                Some(Fill {
+                Some(UsedSpace {
                     used: space.used,
                     total: space.total,
                 })
@@ -321,13 +329,13 @@ impl Inner {
         }
     }
 
-    /// Whether a pool has a tombstone of this id, and when it was erased.
+    /// When a pool erased the volume of this id; `None` if it has no tombstone of it.
     pub(crate) fn tombstone(&self, pool: &Pool, id: &str) -> Result<Option<String>, Error> {
         let tombstones = pool.tombstones()?;
         let name = format!("{id}.json");
         if tombstones
             .kind(&name)
-            .doing("looking at", tombstones.path())?
+            .context("looking at", tombstones.path())?
             != Some(Kind::File)
         {
             return Ok(None);

@@ -1,20 +1,20 @@
-//! Finds the pools: what is under `pools/` now, and what of it is what it was.
+//! Finds the pools under `pools/`, and which of them are those that were known.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, PoisonError};
 
 use crate::dir::{Dir, Kind, Mounts};
-use crate::error::{Doing, Error};
+use crate::error::{Error, IoContext};
 use crate::locks::lock;
-use crate::pool::{self, Need, Observed, Pool};
+use crate::pool::{self, Access, Observed, Pool};
 use crate::provisioner::Inner;
 use crate::record::Identity;
 use crate::types::{Health, InitOptions, KnownPool, PoolId, PoolReport};
 
 impl Inner {
-    /// Opens a pool for one operation, after making sure that it is still there
-    /// and still the same.
-    pub(crate) fn open_pool(&self, id: &PoolId, need: Need) -> Result<Pool, Error> {
+    /// Opens a pool for one operation, after checking that it is still there and still
+    /// the same.
+    pub(crate) fn open_pool(&self, id: &PoolId, access: Access) -> Result<Pool, Error> {
         let name = lock(&self.state)
             .pools
             .get(id)
@@ -36,7 +36,7 @@ impl Inner {
         let verdict = pool::judge(&seen, known.as_ref());
         let usable = match verdict.health {
             Health::Healthy => true,
-            Health::ReadOnly => need == Need::Read,
+            Health::ReadOnly => access == Access::Read,
             _ => false,
         };
         if !usable {
@@ -68,7 +68,7 @@ impl Inner {
         let mount = self
             .sys
             .mount_of(&dir)
-            .doing("looking at the mount of", dir.path())?;
+            .context("looking at the mount of", dir.path())?;
         Ok(Some(Pool {
             dir,
             name,
@@ -83,11 +83,11 @@ impl Inner {
         let pools = pool::open_pools(&self.config.root)?;
         let mut reports = Vec::from_iter(self.shared_directory(&pools));
         let mut names: BTreeSet<String> = lock(&self.state).known.keys().cloned().collect();
-        for name in pools.names().doing("listing", pools.path())? {
+        for name in pools.names().context("listing", pools.path())? {
             let may_be_pool = match pools.kind(&name) {
                 // Links are listed too: they are refused by name, not overlooked.
                 Ok(kind) => matches!(kind, Some(Kind::Directory | Kind::Link)),
-                // A disk that answers with errors takes no other pool along.
+                // A disk that answers with errors must not hide the other pools.
                 Err(_) => true,
             };
             if may_be_pool
@@ -99,7 +99,7 @@ impl Inner {
             }
         }
         let mut claimed = BTreeSet::new();
-        // A pool that is still where it was goes before a copy of it elsewhere.
+        // A pool that is still where it was takes precedence over a copy elsewhere.
         let mut names: Vec<String> = names.into_iter().collect();
         let homes: BTreeSet<String> = lock(&self.state)
             .pools
@@ -164,7 +164,7 @@ impl Inner {
             }
             let uuid = seen.filesystem.uuid.clone();
             return match self.opened(name.to_owned(), dir, seen) {
-                Ok(Some(pool)) => self.take_up(pool, verdict, uuid),
+                Ok(Some(pool)) => self.register(pool, verdict, uuid),
                 Ok(None) => self.report_failed(name, known.as_ref(), "its identity vanished"),
                 Err(e) => self.report_failed(name, known.as_ref(), &e.to_string()),
             };
@@ -172,8 +172,8 @@ impl Inner {
         self.report_pool(name, &seen, &verdict, None)
     }
 
-    /// A pool is there and can be used: reads it if it was not there before.
-    fn take_up(&self, pool: Pool, verdict: pool::Verdict, uuid: Option<String>) -> PoolReport {
+    /// Registers a usable pool; reads it if it was not there before.
+    fn register(&self, pool: Pool, verdict: pool::Verdict, uuid: Option<String>) -> PoolReport {
         let id = pool.identity.id.clone();
         let name = pool.name.clone();
         let fresh = lock(&self.state)
@@ -209,14 +209,14 @@ impl Inner {
                     );
                 }
             }
-            if self.manages() {
+            if self.is_writer() {
                 self.link_pool(&id);
                 self.thaw_images(&pool);
             }
-            tracing::info!(pool = %id, dir = name, "pool taken up");
-            self.signal.wake();
+            tracing::info!(pool = %id, dir = name, "pool registered");
+            self.notify.notify();
         }
-        if self.manages()
+        if self.is_writer()
             && verdict.health == Health::Healthy
             && pool.filesystem.fstype == "btrfs"
             && let Err(e) = self.sys.keep_quotas(&pool.dir)
@@ -234,7 +234,7 @@ impl Inner {
         }
     }
 
-    /// Marks pools that were not seen; they are read anew when they return.
+    /// Marks pools that were not seen; they are read again when they return.
     fn forget_absent(&self, seen: &BTreeSet<PoolId>) {
         for (id, pool) in &mut lock(&self.state).pools {
             if !seen.contains(id) && pool.usable {

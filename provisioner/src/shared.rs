@@ -1,19 +1,19 @@
-//! The pool on a node's own filesystem, for nodes without a disk to spare: asked
-//! for by name and size, made when its node is known never to have had it.
+//! The pool on a node's own filesystem, for nodes without a spare disk: requested by
+//! name and size, made only where the node is known never to have had it.
 
 use std::io;
 
 use crate::dir::{Dir, Kind, Mounts};
+use crate::envelope;
 use crate::error::Error;
 use crate::locks::lock;
 use crate::names;
 use crate::pool::{Observed, Verdict};
 use crate::provisioner::{Inner, Provisioner};
 use crate::record::{IDENTITY, Identity, META};
-use crate::seal;
 use crate::types::{Config, Health, InitOptions, PoolReport};
 
-/// A pool that a node is to have on the filesystem that it shares with the system.
+/// A pool on the filesystem that the node's system uses too.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SharedPool {
     dir: String,
@@ -33,7 +33,7 @@ impl SharedPool {
             return Err(Error::invalid(
                 "size of a shared pool",
                 "0",
-                "must be more than nothing",
+                "must be greater than zero",
             ));
         }
         Ok(Self { dir, capacity })
@@ -48,10 +48,10 @@ impl SharedPool {
 }
 
 impl Provisioner {
-    /// From now on every [`rescan`](Self::rescan) sees to this pool: makes its
-    /// directory where there is none, makes an empty directory that is no mount
-    /// point the pool, and gives the pool that it finds there the size that is asked
-    /// for; promises that exceed a smaller size stand.
+    /// From now on every [`rescan`](Self::rescan) maintains this pool: makes its
+    /// directory where there is none, makes an empty directory that is not a mount
+    /// point the pool, and gives an existing pool the requested size; promises that
+    /// exceed a smaller size stand.
     ///
     /// Nothing is made where another pool is remembered: call it after
     /// [`remember`](Self::remember) only.
@@ -59,21 +59,20 @@ impl Provisioner {
     /// # Errors
     /// [`Error::InspectOnly`].
     pub fn share(&self, pool: SharedPool) -> Result<(), Error> {
-        self.inner.manage()?;
+        self.inner.require_writer()?;
         lock(&self.inner.state).shared = Some(pool);
         Ok(())
     }
 }
 
 impl Inner {
-    /// The pool that is to be made, if `name` is its directory.
+    /// The requested shared pool, if `name` is its directory.
     fn shared(&self, name: &str) -> Option<SharedPool> {
         let wanted = lock(&self.state).shared.clone();
         wanted.filter(|wanted| wanted.dir == name)
     }
 
-    /// Makes the directory of the pool that is to be made; a report where that
-    /// cannot be.
+    /// Makes the directory of the requested shared pool; a report if that fails.
     pub(crate) fn shared_directory(&self, pools: &Dir) -> Option<PoolReport> {
         let name = lock(&self.state).shared.clone()?.dir;
         if lock(&self.state).known.contains_key(&name) {
@@ -81,7 +80,7 @@ impl Inner {
         }
         match ensure(pools, &name) {
             Ok(()) => None,
-            // It is refused by its name.
+            // The scan refuses it by name.
             Err(_) if matches!(pools.kind(&name), Ok(Some(Kind::Link))) => None,
             Err(e) => {
                 let mut report = self.report_failed(&name, None, &e.to_string());
@@ -91,7 +90,8 @@ impl Inner {
         }
     }
 
-    /// What a directory without an identity is to become; `None` if nothing.
+    /// The options to make a pool of a directory without an identity; `None` if it is
+    /// not the requested shared pool.
     pub(crate) fn shared_options(&self, name: &str) -> Option<(Config, InitOptions)> {
         let wanted = self.shared(name)?;
         let config = Config {
@@ -101,8 +101,7 @@ impl Inner {
         Some((config, wanted.options()))
     }
 
-    /// Brings the pool to the size that is asked for, and tells how a lost one is
-    /// given up.
+    /// Gives the pool the requested size, and explains how to give up a lost one.
     pub(crate) fn keep_shared(
         &self,
         name: &str,
@@ -117,7 +116,7 @@ impl Inner {
             (Health::LostMount, Ok(None)) if !seen.mount_point => verdict.message.push_str(
                 &format!(
                     "; if it was no disk of its own, this node was set up anew, and its volumes are \
-                     gone for ever: `berth-agent pools init {name} --allow-root-fs --capacity SIZE`"
+                     gone permanently: `berth-agent pools init {name} --allow-root-fs --capacity SIZE`"
                 ),
             ),
             (Health::Healthy, Ok(Some(identity)))
@@ -146,21 +145,21 @@ fn ensure(pools: &Dir, name: &str) -> io::Result<()> {
     Ok(())
 }
 
-/// Writes the identity with another capacity. Nothing else of it ever changes.
+/// Writes the identity with another capacity. Nothing else in it ever changes.
 fn resize(dir: &Dir, identity: &mut Identity, capacity: u64) -> io::Result<()> {
     let resized = Identity {
         capacity: Some(capacity),
         ..identity.clone()
     };
     let meta = dir.open(META, Mounts::Stay)?;
-    meta.write(IDENTITY, &seal::seal(&resized))?;
+    meta.write(IDENTITY, &envelope::encode(&resized))?;
     *identity = resized;
     Ok(())
 }
 
-/// What to tell of a pool whose filesystem keeps less than the pool may take;
-/// `capacity`, `reserved` and `room` are the ledger's. The text has no figure that
-/// moves, or it would have to be told anew all the time.
+/// The message for a pool whose filesystem has less left than the pool may take;
+/// `capacity`, `reserved` and `room` are the ledger's. It omits changing numbers, so
+/// that an unchanged shortage is not written again.
 pub(crate) fn shortage(
     identity: &Identity,
     capacity: u64,
@@ -207,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn a_shortage_is_told_of_shared_pools_only() {
+    fn a_shortage_is_reported_for_shared_pools_only() {
         let mut identity = Identity {
             id: PoolId::new("shared-0123456789ab").unwrap(),
             fs_uuid: None,

@@ -3,20 +3,19 @@
 use std::io;
 
 use crate::backend;
-use crate::dir::{Mounts, is_trick};
-use crate::error::{Doing, Error};
+use crate::dir::{Mounts, is_symlink_or_mount_escape};
+use crate::envelope;
+use crate::error::{Error, IoContext};
 use crate::ledger::Holder;
 use crate::load::free_name;
 use crate::locks::lock;
 use crate::names;
-use crate::pool::{Need, Pool};
+use crate::pool::{Access, Pool};
 use crate::provisioner::{Entry, Inner, Provisioner, Trashed};
 use crate::record::{DATA, SNAPSHOTS, SnapshotRecord, VolumeRecord, now};
-use crate::seal;
 use crate::types::{Backend, PoolId, SnapshotReport, SnapshotSpec, VolumeHealth};
 
-/// What marks a snapshot among things of other ids, in the making and in the trash;
-/// no id holds it.
+/// Marks a snapshot in the build area and in the trash; no id contains it.
 const MARK: &str = "~snapshot";
 
 impl Provisioner {
@@ -30,7 +29,7 @@ impl Provisioner {
     /// pool.
     pub fn snapshot(&self, want: &SnapshotSpec) -> Result<SnapshotReport, Error> {
         let inner = &self.inner;
-        inner.manage()?;
+        inner.require_writer()?;
         names::volume_id(&want.id)?;
         let _one = inner.snapshot_locks.hold(&want.id);
         if let Some(there) = self.find_snapshot(&want.id) {
@@ -43,16 +42,16 @@ impl Provisioner {
             };
         }
         let _volume = inner.volume_locks.hold(&want.volume);
-        let home = inner
-            .home(&want.volume)
+        let pool_id = inner
+            .pool_of(&want.volume)
             .ok_or_else(|| Error::UnknownVolume {
                 id: want.volume.clone(),
             })?;
-        let gate = inner.gate(&home)?;
+        let gate = inner.gate(&pool_id)?;
         let _shared = gate
             .read()
             .unwrap_or_else(std::sync::PoisonError::into_inner);
-        let (pool, record) = inner.sound(&want.volume, Need::Write)?;
+        let (pool, record) = inner.open_healthy(&want.volume, Access::Write)?;
         inner.open_data(&pool, &record)?;
         inner.take(&pool, &record, &want.id)?;
         drop(pool);
@@ -62,32 +61,31 @@ impl Provisioner {
             })
     }
 
-    /// Erases a snapshot on purpose. Gone already is fine, and so is an id that was
-    /// never one.
+    /// Erases a snapshot on purpose. Succeeds when it is gone already, or never existed.
     ///
     /// # Errors
     /// What is wrong with its pool.
     pub fn delete_snapshot(&self, id: &str) -> Result<(), Error> {
         let inner = &self.inner;
-        inner.manage()?;
+        inner.require_writer()?;
         let _one = inner.snapshot_locks.hold(id);
-        let Some(home) = inner.home_of_snapshot(id) else {
+        let Some(pool_id) = inner.pool_of_snapshot(id) else {
             return Ok(());
         };
-        let gate = inner.gate(&home)?;
+        let gate = inner.gate(&pool_id)?;
         let _shared = gate
             .read()
             .unwrap_or_else(std::sync::PoisonError::into_inner);
-        let pool = inner.open_pool(&home, Need::Write)?;
+        let pool = inner.open_pool(&pool_id, Access::Write)?;
         inner.discard_snapshot(&pool, id)?;
-        inner.signal.wake();
+        inner.notify.notify();
         Ok(())
     }
 
     /// The snapshot, if a pool that was seen holds one of that id.
     pub fn find_snapshot(&self, id: &str) -> Option<SnapshotReport> {
-        let home = self.inner.home_of_snapshot(id)?;
-        self.inner.report_snapshots(&home, Some(id)).pop()
+        let pool_id = self.inner.pool_of_snapshot(id)?;
+        self.inner.report_snapshots(&pool_id, Some(id)).pop()
     }
 
     /// Every snapshot of every pool that was seen, in the order of their ids.
@@ -103,7 +101,7 @@ impl Provisioner {
 }
 
 impl Inner {
-    fn home_of_snapshot(&self, id: &str) -> Option<PoolId> {
+    fn pool_of_snapshot(&self, id: &str) -> Option<PoolId> {
         lock(&self.state)
             .pools
             .iter()
@@ -114,13 +112,13 @@ impl Inner {
     fn take(&self, pool: &Pool, volume: &VolumeRecord, id: &str) -> Result<(), Error> {
         let origin = self.origin_of_volume(pool, volume)?;
         let driver = backend::of(volume.backend);
-        let home = pool
+        let dir = pool
             .volumes()?
             .open(&volume.id, Mounts::Stay)
-            .doing("opening", pool.dir.path().join(&volume.id))?;
+            .context("opening", pool.dir.path().join(&volume.id))?;
         let pinned = driver
-            .pinned(&self.made(pool, &home, volume.body()))
-            .doing("measuring", home.path())?;
+            .pinned(&self.stored_data(pool, &dir, volume.data_spec()))
+            .context("measuring", dir.path())?;
         let holder = Holder::Snapshot(id.to_owned());
         self.admit(pool, &holder, pinned)?;
         let mut record = SnapshotRecord {
@@ -143,7 +141,7 @@ impl Inner {
             match &taken {
                 Ok(()) => {
                     state.ledger.hold(holder, record.reserved);
-                    let entry = Entry::Sound(Box::new(record.clone()));
+                    let entry = Entry::Intact(Box::new(record.clone()));
                     state.snapshots.insert(id.to_owned(), entry);
                 }
                 Err(_) => state.ledger.release(&holder),
@@ -168,23 +166,23 @@ impl Inner {
         record: &mut SnapshotRecord,
     ) -> Result<(), Error> {
         let _projects = (record.backend == Backend::ProjectQuota).then(|| lock(&self.projects));
-        record.project = self.project_for(pool, record.backend)?;
+        record.project = self.free_project_for(pool, record.backend)?;
         let snapshots = pool.snapshots()?;
         let id = record.id.clone();
         let aside = format!("{id}{MARK}");
-        self.make_aside(pool, &aside, &snapshots, &id, true, |parent| {
-            let making = backend::Making {
+        self.build_aside(pool, &aside, &snapshots, &id, true, |parent| {
+            let new = backend::NewData {
                 sys: self.sys.as_ref(),
                 parent,
-                body: record.body(),
+                spec: record.data_spec(),
             };
-            record.subvolume = self.copy(driver, &making, origin, true)?;
+            record.subvolume = self.copy(driver, &new, origin, true)?;
             // More may have been written between the measure and the copy.
             let now = driver
-                .pinned(&self.made(pool, parent, record.body()))
-                .doing("measuring", parent.path())?;
+                .pinned(&self.stored_data(pool, parent, record.data_spec()))
+                .context("measuring", parent.path())?;
             record.reserved = record.reserved.max(now);
-            Ok(seal::seal(record))
+            Ok(envelope::encode(record))
         })
     }
 
@@ -192,26 +190,26 @@ impl Inner {
         let snapshots = pool.snapshots()?;
         let path = snapshots.path().join(id);
         let mut name = None;
-        if snapshots.kind(id).doing("looking at", &path)?.is_some() {
+        if snapshots.kind(id).context("looking at", &path)?.is_some() {
             self.refuse_mounts_in(pool, id, &format!("{SNAPSHOTS}/{id}"))?;
             let trash = pool.trash()?;
             let new = free_name(&trash, &format!("{id}{MARK}"))?;
             snapshots
                 .rename(id, &trash, &new)
-                .doing("moving into the trash", &path)?;
+                .context("moving into the trash", &path)?;
             name = Some(new);
         }
         let mut state = lock(&self.state);
         if let Some(state) = state.pools.get_mut(&pool.identity.id) {
-            let body = match state.snapshots.remove(id) {
-                Some(Entry::Sound(record)) => Some(record.body()),
+            let spec = match state.snapshots.remove(id) {
+                Some(Entry::Intact(record)) => Some(record.data_spec()),
                 _ => None,
             };
             let holder = Holder::Snapshot(id.to_owned());
             match name {
                 Some(name) => {
                     state.ledger.transfer(&holder, Holder::Trash(name.clone()));
-                    state.trash.insert(name, Trashed::new(body));
+                    state.trash.insert(name, Trashed::new(spec));
                 }
                 None => state.ledger.release(&holder),
             }
@@ -221,10 +219,10 @@ impl Inner {
         Ok(())
     }
 
-    fn report_snapshots(&self, home: &PoolId, only: Option<&str>) -> Vec<SnapshotReport> {
-        let pool = self.open_pool(home, Need::Read);
+    fn report_snapshots(&self, pool_id: &PoolId, only: Option<&str>) -> Vec<SnapshotReport> {
+        let pool = self.open_pool(pool_id, Access::Read);
         let state = lock(&self.state);
-        let Some(known) = state.pools.get(home) else {
+        let Some(known) = state.pools.get(pool_id) else {
             return Vec::new();
         };
         let base = self.path_of(&known.dir).join(SNAPSHOTS);
@@ -242,7 +240,7 @@ impl Inner {
                     path: base.join(&id).join(DATA),
                     id,
                     volume: String::new(),
-                    pool: home.clone(),
+                    pool: pool_id.clone(),
                     size: 0,
                     reserved: 0,
                     backend: Backend::Btrfs,
@@ -252,7 +250,7 @@ impl Inner {
                 };
                 match entry {
                     Entry::Damaged(why) => report.health = VolumeHealth::Damaged(why),
-                    Entry::Sound(record) => {
+                    Entry::Intact(record) => {
                         report.health = match &pool {
                             Err(e) => VolumeHealth::Lost(e.to_string()),
                             Ok(pool) => self.snapshot_health(pool, &record),
@@ -276,18 +274,22 @@ impl Inner {
         let sound = pool
             .dir
             .open(format!("{SNAPSHOTS}/{}", record.id), Mounts::Stay)
-            .and_then(|home| match home.kind(DATA)? {
+            .and_then(|dir| match dir.kind(DATA)? {
                 None => Err(io::ErrorKind::NotFound.into()),
-                Some(_) => {
-                    backend::of(record.backend).is_it(&self.made(pool, &home, record.body()))
-                }
+                Some(_) => backend::of(record.backend).matches_record(&self.stored_data(
+                    pool,
+                    &dir,
+                    record.data_spec(),
+                )),
             });
         match sound {
             Ok(true) => VolumeHealth::Ready,
             Ok(false) => {
                 VolumeHealth::Damaged(format!("{} is not what was made for it", path.display()))
             }
-            Err(e) if is_trick(&e) => VolumeHealth::Damaged(format!("{}: {e}", path.display())),
+            Err(e) if is_symlink_or_mount_escape(&e) => {
+                VolumeHealth::Damaged(format!("{}: {e}", path.display()))
+            }
             Err(e) => VolumeHealth::Lost(format!("{}: {e}", path.display())),
         }
     }

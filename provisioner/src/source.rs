@@ -1,8 +1,8 @@
-//! What a new volume starts with: a snapshot, or another volume as it is now.
+//! Sources of new volumes: a snapshot, or another volume in its present state.
 
-use crate::backend::{Body, Driver, Frozen, Making};
+use crate::backend::{DataSpec, Driver, Frozen, NewData};
 use crate::dir::{Dir, Mounts};
-use crate::error::{Doing, Error};
+use crate::error::{Error, IoContext};
 use crate::locks::lock;
 use crate::pool::Pool;
 use crate::provisioner::{Entry, Inner};
@@ -13,20 +13,20 @@ use crate::types::{Backend, Source, VolumeHealth, VolumeSpec};
 #[derive(Debug)]
 pub(crate) struct Origin<'a> {
     pool: &'a Pool,
-    home: Dir,
-    body: Body,
-    /// The volume whose writers are to be held back, if it has any.
+    dir: Dir,
+    spec: DataSpec,
+    /// The volume to freeze during the copy, if the source is one.
     live: Option<String>,
 }
 
 impl Origin<'_> {
-    pub(crate) fn body(&self) -> Body {
-        self.body
+    pub(crate) fn data_spec(&self) -> DataSpec {
+        self.spec
     }
 }
 
 impl Inner {
-    /// What the wanted volume starts with, if it fits.
+    /// The source of the requested volume, checked against the request.
     pub(crate) fn origin<'a>(
         &self,
         pool: &'a Pool,
@@ -61,14 +61,14 @@ impl Inner {
                         });
                     }
                 }
-                let home = pool
+                let dir = pool
                     .dir
                     .open(format!("{SNAPSHOTS}/{id}"), Mounts::Stay)
-                    .doing("opening", pool.dir.path().join(SNAPSHOTS).join(id))?;
+                    .context("opening", pool.dir.path().join(SNAPSHOTS).join(id))?;
                 let origin = Origin {
                     pool,
-                    home,
-                    body: record.body(),
+                    dir,
+                    spec: record.data_spec(),
                     live: None,
                 };
                 (origin, id, record.size)
@@ -81,19 +81,19 @@ impl Inner {
                 needed,
             });
         }
-        let body = origin.body;
-        if want.mode != body.mode {
+        let spec = origin.spec;
+        if want.mode != spec.mode {
             return Err(Error::invalid(
                 "mode",
                 format!("{:?}", want.mode),
-                format!("its source {id} is of mode {:?}", body.mode),
+                format!("its source {id} is of mode {:?}", spec.mode),
             ));
         }
-        if want.backend.is_some_and(|backend| backend != body.backend) {
+        if want.backend.is_some_and(|backend| backend != spec.backend) {
             return Err(Error::invalid(
                 "backend",
                 want.backend.map_or("", Backend::as_str),
-                format!("its source {id} is of backend {}", body.backend),
+                format!("its source {id} is of backend {}", spec.backend),
             ));
         }
         Ok(Some(origin))
@@ -105,28 +105,28 @@ impl Inner {
         pool: &'a Pool,
         record: &VolumeRecord,
     ) -> Result<Origin<'a>, Error> {
-        let home = pool
+        let dir = pool
             .dir
             .open(format!("{VOLUMES}/{}", record.id), Mounts::Stay)
-            .doing("opening", pool.dir.path().join(VOLUMES).join(&record.id))?;
+            .context("opening", pool.dir.path().join(VOLUMES).join(&record.id))?;
         Ok(Origin {
             pool,
-            home,
-            body: record.body(),
+            dir,
+            spec: record.data_spec(),
             live: Some(record.id.clone()),
         })
     }
 
-    /// Copies the origin's data; writers of a mounted image wait meanwhile, so that
-    /// the copy is whole.
+    /// Copies the origin's data. A mounted image is frozen meanwhile, so that the copy
+    /// is consistent.
     pub(crate) fn copy(
         &self,
         driver: &dyn Driver,
-        making: &Making<'_>,
+        new: &NewData<'_>,
         origin: &Origin<'_>,
         snapshot: bool,
     ) -> Result<Option<u64>, Error> {
-        let path = making.parent.path();
+        let path = new.parent.path();
         let mounted = match &origin.live {
             Some(id) => self.mounted_image(origin.pool, id)?,
             None => None,
@@ -134,20 +134,20 @@ impl Inner {
         let _frozen = match mounted {
             Some(dir) => {
                 let at = dir.path().to_owned();
-                Some(Frozen::new(self.sys.as_ref(), dir).doing("freezing", at)?)
+                Some(Frozen::new(self.sys.as_ref(), dir).context("freezing", at)?)
             }
             None => None,
         };
-        let source = self.made(origin.pool, &origin.home, origin.body);
+        let source = self.stored_data(origin.pool, &origin.dir, origin.spec);
         driver
-            .copy(making, &source, snapshot)
-            .doing("copying into", path)
+            .copy(new, &source, snapshot)
+            .context("copying into", path)
     }
 
     /// The record of a volume of this pool.
     fn volume_in(&self, pool: &Pool, id: &str) -> Result<VolumeRecord, Error> {
         match self.entry(pool, |state| state.volumes.get(id).cloned()) {
-            Some(Entry::Sound(record)) => Ok(*record),
+            Some(Entry::Intact(record)) => Ok(*record),
             Some(Entry::Damaged(why)) => Err(Error::Damaged { id: id.into(), why }),
             None => Err(Error::UnknownVolume { id: id.into() }),
         }
@@ -156,7 +156,7 @@ impl Inner {
     /// The record of a snapshot of this pool.
     pub(crate) fn snapshot_in(&self, pool: &Pool, id: &str) -> Result<SnapshotRecord, Error> {
         match self.entry(pool, |state| state.snapshots.get(id).cloned()) {
-            Some(Entry::Sound(record)) => Ok(*record),
+            Some(Entry::Intact(record)) => Ok(*record),
             Some(Entry::Damaged(why)) => Err(Error::Damaged { id: id.into(), why }),
             None => Err(Error::UnknownSnapshot { id: id.into() }),
         }

@@ -218,7 +218,7 @@ impl LoopPool {
         run(Command::new("umount").arg(at));
     }
 
-    /// Whether a loop device still has the image, told by device and inode.
+    /// Whether a loop device still has the image, by device and inode.
     ///
     /// # Panics
     /// When the image is gone.

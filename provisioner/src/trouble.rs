@@ -1,6 +1,6 @@
-//! What is wrong, or soon will be, with a pool or a volume that can be used all the
-//! same: found out anew for every report, told in texts without figures that move,
-//! or each of them would be news.
+//! Problems of pools and volumes that are usable all the same, present or imminent.
+//! They are determined anew for every report. Messages omit changing numbers, so that
+//! an unchanged problem is not written again.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -15,32 +15,32 @@ use crate::mountinfo::MountEntry;
 use crate::pool::Pool;
 use crate::provisioner::{Entry, Inner, Trashed};
 use crate::record::{DATA, VOLUMES, VolumeRecord};
-use crate::report::{Data, Fill, Qgroups};
+use crate::report::{Data, Qgroups, UsedSpace};
 use crate::sys::{Errors, Loop};
 use crate::types::{Backend, VolumeMode};
 
-/// One thing that is wrong with a pool or a volume that can be used all the same.
+/// A problem of a pool or a volume that is usable all the same.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Trouble {
-    /// The kind of thing.
+    /// Its kind.
     pub kind: TroubleKind,
-    /// For people: what is wrong and what to do.
+    /// What is wrong and what to do, as a sentence.
     pub message: String,
 }
 
-/// Kinds of [`Trouble`], the worst first.
+/// Kinds of [`Trouble`], the most severe first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum TroubleKind {
     /// A volume can be read, and nothing can be written to it.
     ReadOnly,
-    /// The filesystem met errors of its disk, or wrong data on it.
+    /// The filesystem met I/O errors or corrupt data.
     IoErrors,
     /// The filesystem has less free than what volumes may still write.
     SpaceShort,
     /// Something deleted cannot be erased.
     TrashStuck,
-    /// There is no room for anything more. Nothing is wrong with that.
+    /// There is no room for anything more. This is not a fault.
     Full,
 }
 
@@ -73,8 +73,8 @@ impl TroubleKind {
     }
 }
 
-/// Steps at erasing something that may fail before people hear of it: things may
-/// still be in use for a moment.
+/// Failed steps of an erasure before it is reported: the data may still be in use
+/// for a moment.
 const PATIENT_STEPS: u32 = 5;
 
 /// Below this, nothing more fits into a pool: the smallest limit that btrfs and
@@ -92,7 +92,7 @@ pub(crate) fn full_pool(room: u64) -> Option<Trouble> {
 }
 
 /// A volume that will soon refuse writes: less than a twentieth is left.
-fn full_volume(fill: Fill) -> Option<Trouble> {
+fn full_volume(fill: UsedSpace) -> Option<Trouble> {
     (fill.used >= fill.total - fill.total / 20).then(|| {
         TroubleKind::Full.with(
             "95 % of its size or more is used, and writes will fail when all is: delete files, or \
@@ -101,7 +101,7 @@ fn full_volume(fill: Fill) -> Option<Trouble> {
     })
 }
 
-/// What a filesystem counted, and how people look at it and start anew.
+/// The errors that a filesystem counted, and how to inspect and reset the counters.
 fn io_errors(errors: &[Errors], fstype: &str, path: &Path) -> Option<Trouble> {
     let kinds: Vec<_> = errors
         .iter()
@@ -127,8 +127,8 @@ fn io_errors(errors: &[Errors], fstype: &str, path: &Path) -> Option<Trouble> {
     )))
 }
 
-/// A filesystem that cannot keep what volumes may still write. It may be short of as
-/// much as was kept back for its own metadata: that is what took it.
+/// A filesystem with less free than volumes may still write. It may be short by what
+/// was held back for its own metadata: that is what used it.
 fn space_short(free: u64, unwritten: u64, size: u64) -> Option<Trouble> {
     (free.saturating_add(ledger::reserve(size)) < unwritten).then(|| {
         TroubleKind::SpaceShort.with(
@@ -139,7 +139,7 @@ fn space_short(free: u64, unwritten: u64, size: u64) -> Option<Trouble> {
     })
 }
 
-/// Deleted things that stay.
+/// Deleted data that cannot be erased.
 fn trash_stuck<'a>(trash: impl IntoIterator<Item = (&'a String, &'a Trashed)>) -> Option<Trouble> {
     let (name, why) = trash
         .into_iter()
@@ -151,13 +151,13 @@ fn trash_stuck<'a>(trash: impl IntoIterator<Item = (&'a String, &'a Trashed)>) -
 }
 
 impl Inner {
-    /// Errors that the filesystem of `dir` counted; nothing where it counts none.
+    /// Errors that the filesystem of `dir` counted; empty if it does not count.
     pub(crate) fn errors(&self, dir: &Dir) -> Vec<Errors> {
         self.sys.errors(dir).unwrap_or_default()
     }
 
-    /// What troubles a pool that can be used.
-    pub(crate) fn pool_troubles(
+    /// Problems of a pool that can be used.
+    pub(crate) fn pool_problems(
         &self,
         pool: &Pool,
         errors: &[Errors],
@@ -181,8 +181,8 @@ impl Inner {
         .collect()
     }
 
-    /// Bytes that volumes of the pool may still write for certain: those of which
-    /// nobody counts what they have written are left out.
+    /// Bytes that volumes of the pool may certainly still write: volumes whose usage
+    /// nothing counts are left out.
     fn unwritten(&self, pool: &Pool, qgroups: Option<&Qgroups>) -> u64 {
         let records: Vec<VolumeRecord> = lock(&self.state)
             .pools
@@ -190,7 +190,7 @@ impl Inner {
             .into_iter()
             .flat_map(|state| state.volumes.values())
             .filter_map(|entry| match entry {
-                Entry::Sound(record) => Some(record.as_ref().clone()),
+                Entry::Intact(record) => Some(record.as_ref().clone()),
                 Entry::Damaged(_) => None,
             })
             .collect();
@@ -213,31 +213,31 @@ impl Inner {
             .fold(0, u64::saturating_add)
     }
 
-    /// What troubles a volume that can be used.
-    pub(crate) fn volume_troubles(
+    /// Problems of a volume that can be used.
+    pub(crate) fn volume_problems(
         &self,
         pool: &Pool,
         record: &VolumeRecord,
-        fill: Option<Fill>,
+        fill: Option<UsedSpace>,
         table: &[MountEntry],
         loops: &[Loop],
     ) -> Vec<Trouble> {
-        let mut troubles = Vec::new();
+        let mut problems = Vec::new();
         if pool.filesystem.read_only {
-            troubles.push(TroubleKind::ReadOnly.with(format!(
+            problems.push(TroubleKind::ReadOnly.with(format!(
                 "pool {} is mounted read-only: writes fail until it is mounted writable again",
                 pool.identity.id
             )));
         }
         if record.backend == Backend::Image && record.mode == VolumeMode::Filesystem {
-            troubles.extend(self.inner_troubles(pool, record, table, loops));
+            problems.extend(self.image_problems(pool, record, table, loops));
         }
-        troubles.extend(fill.and_then(full_volume));
-        troubles
+        problems.extend(fill.and_then(full_volume));
+        problems
     }
 
-    /// What troubles the filesystem inside an image.
-    fn inner_troubles(
+    /// Problems of the filesystem inside an image.
+    fn image_problems(
         &self,
         pool: &Pool,
         record: &VolumeRecord,
@@ -257,9 +257,9 @@ impl Inner {
             "delete the pods that use it, and once it is unmounted run `e2fsck -f {}` on the node",
             image.display()
         );
-        let mut troubles = Vec::new();
+        let mut problems = Vec::new();
         if refuses_writes {
-            troubles.push(TroubleKind::ReadOnly.with(format!(
+            problems.push(TroubleKind::ReadOnly.with(format!(
                 "the filesystem in the image met an error and refuses writes: {repair}"
             )));
         }
@@ -267,15 +267,15 @@ impl Inner {
         let errors = mounted.map(|dir| self.errors(&dir)).unwrap_or_default();
         if errors.iter().any(|errors| errors.count > 0) {
             let repair = match refuses_writes {
-                // That was said.
+                // The other problem says it.
                 true => String::new(),
                 false => format!(", then {repair}"),
             };
-            troubles.push(TroubleKind::IoErrors.with(format!(
+            problems.push(TroubleKind::IoErrors.with(format!(
                 "the filesystem in the image met errors: copy the data away{repair}"
             )));
         }
-        troubles
+        problems
     }
 }
 
@@ -298,20 +298,20 @@ mod tests {
         let path = Path::new("/p");
         assert_eq!(io_errors(&counted(&[("read", 0)]), "btrfs", path), None);
         let met = counted(&[("write", 2), ("read", 0), ("corruption", 1)]);
-        let trouble = io_errors(&met, "btrfs", path).unwrap();
-        assert_eq!(trouble.kind, TroubleKind::IoErrors);
+        let problem = io_errors(&met, "btrfs", path).unwrap();
+        assert_eq!(problem.kind, TroubleKind::IoErrors);
         for words in ["(write, corruption)", "device stats -z /p"] {
-            assert!(trouble.message.contains(words), "{}", trouble.message);
+            assert!(problem.message.contains(words), "{}", problem.message);
         }
         let more = counted(&[("write", 3), ("read", 0), ("corruption", 9)]);
-        assert_eq!(io_errors(&more, "btrfs", path), Some(trouble));
+        assert_eq!(io_errors(&more, "btrfs", path), Some(problem));
         let ext4 = io_errors(&counted(&[("filesystem", 1)]), "ext4", path).unwrap();
         assert!(ext4.message.contains("e2fsck"), "{}", ext4.message);
     }
 
     #[test]
     fn nearly_full_is_full() {
-        let fill = |used| Fill { used, total: 100 };
+        let fill = |used| UsedSpace { used, total: 100 };
         assert_eq!(full_volume(fill(94)), None);
         let full = full_volume(fill(95)).map(|it| it.kind);
         assert_eq!(full, Some(TroubleKind::Full));
@@ -330,8 +330,11 @@ mod tests {
         trashed.tries = PATIENT_STEPS + 1;
         assert_eq!(stuck(&trashed), None, "it only takes long");
         trashed.why = Some("a mount in it".to_owned());
-        let told = stuck(&trashed).unwrap();
-        assert!(told.ends_with("trash/pvc-1.0: a mount in it"), "{told}");
+        let message = stuck(&trashed).unwrap();
+        assert!(
+            message.ends_with("trash/pvc-1.0: a mount in it"),
+            "{message}"
+        );
         trashed.tries = 1;
         assert_eq!(stuck(&trashed), None);
     }

@@ -1,4 +1,4 @@
-//! Who has a volume mounted, read from the mount table.
+//! Where volumes are mounted and by whom, read from the mount table.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -14,13 +14,13 @@ use crate::types::Publication;
 
 /// One mount of a volume, or of something inside it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Use {
+pub(crate) struct VolumeMount {
     pub(crate) target: PathBuf,
     pub(crate) pod_uid: String,
     pub(crate) readonly: bool,
     /// Of the whole volume, not of a directory inside.
     pub(crate) whole: bool,
-    /// Of a raw block device. Kubelet shows it a second time to itself.
+    /// Of a raw block device. Kubelet mounts it a second time for itself.
     pub(crate) device: bool,
     /// A staging mount, not a pod's.
     pub(crate) staging: bool,
@@ -28,7 +28,7 @@ pub(crate) struct Use {
     pub(crate) kubelets: bool,
 }
 
-impl Use {
+impl VolumeMount {
     pub(crate) fn publication(self) -> Publication {
         Publication {
             pod_uid: self.pod_uid,
@@ -38,7 +38,7 @@ impl Use {
     }
 }
 
-impl fmt::Display for Use {
+impl fmt::Display for VolumeMount {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.pod_uid.is_empty() {
             write!(f, "{}", self.target.display())
@@ -50,21 +50,26 @@ impl fmt::Display for Use {
 
 impl Inner {
     /// Every mount of a volume, or of a directory inside it. Without its pool they
-    /// are told by the path inside the filesystem, and only below kubelet's
+    /// are recognised by the path inside the filesystem, and only below kubelet's
     /// directory.
-    pub(crate) fn uses(&self, pool: Option<&Pool>, id: &str, table: &[MountEntry]) -> Vec<Use> {
+    pub(crate) fn mounts_of(
+        &self,
+        pool: Option<&Pool>,
+        id: &str,
+        table: &[MountEntry],
+    ) -> Vec<VolumeMount> {
         let loops = pool.map_or_else(Vec::new, |pool| self.loops_of(pool, id));
-        self.uses_among(pool, id, table, &loops)
+        self.mounts_among(pool, id, table, &loops)
     }
 
     /// The same, where the loop devices of its image are known.
-    pub(crate) fn uses_among(
+    pub(crate) fn mounts_among(
         &self,
         pool: Option<&Pool>,
         id: &str,
         table: &[MountEntry],
         loops: &[Loop],
-    ) -> Vec<Use> {
+    ) -> Vec<VolumeMount> {
         let kubelet = self.config.kubelet_dir.canonicalize().unwrap_or_default();
         let (pods, staging) = {
             let state = lock(&self.state);
@@ -100,7 +105,7 @@ impl Inner {
                 let pod_uid = pod_in(&kubelet, &mount.point, device)
                     .or_else(|| pods.get(&mount.point).cloned())
                     .unwrap_or_default();
-                Some(Use {
+                Some(VolumeMount {
                     // A device is shown nowhere before it is published.
                     staging: !device
                         && (mount.point.starts_with(kubelet.join("plugins"))
@@ -135,7 +140,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pods_are_told_from_their_paths() {
+    fn pods_are_recognised_by_their_paths() {
         let kubelet = Path::new("/var/lib/kubelet");
         let uid = |point: &str| pod_in(kubelet, Path::new(point), false);
         let csi = "/var/lib/kubelet/plugins/kubernetes.io/csi/volumeDevices";

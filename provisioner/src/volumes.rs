@@ -1,21 +1,21 @@
 //! Makes volumes and lets them grow.
 
-use crate::backend::{self, Body, Driver, Making};
+use crate::backend::{self, DataSpec, Driver, NewData};
 use crate::dir::{Dir, Mounts};
-use crate::error::{Doing, Error};
+use crate::envelope;
+use crate::error::{Error, IoContext};
 use crate::ledger::Holder;
 use crate::locks::lock;
 use crate::names;
-use crate::pool::{Need, Pool};
+use crate::pool::{Access, Pool};
 use crate::provisioner::{Entry, Inner, Provisioner};
 use crate::record::{COPYING, RECORD, VOLUMES, VolumeRecord, now};
-use crate::seal;
 use crate::source::Origin;
 use crate::types::{Backend, PoolId, Source, VolumeMode, VolumeReport, VolumeSpec};
 
 impl Provisioner {
-    /// Makes a volume, or returns the one that was made by an earlier call with
-    /// the same parameters (it may have grown since).
+    /// Makes a volume, or returns the one that an earlier call with the same parameters
+    /// made (it may have grown since).
     ///
     /// # Errors
     /// [`Error::NoRoom`]: nothing was made. [`Error::AlreadyExists`]: another volume
@@ -27,10 +27,10 @@ impl Provisioner {
     /// [`Error::Unsupported`], [`Error::Damaged`] and [`Error::Io`] as they say.
     pub fn create(&self, pool: &PoolId, want: &VolumeSpec) -> Result<VolumeReport, Error> {
         let inner = &self.inner;
-        inner.manage()?;
+        inner.require_writer()?;
         validate(want)?;
-        // Always in the same order, or two calls could wait for one another: snapshots
-        // before volumes, volumes by their ids.
+        // Always in the same order, or two calls could deadlock: snapshots before
+        // volumes, volumes by id.
         let mut ids = vec![want.id.as_str()];
         let _snapshot = match &want.source {
             Some(Source::Snapshot(id)) => Some(inner.snapshot_locks.hold(id)),
@@ -47,8 +47,8 @@ impl Provisioner {
         let _shared = gate
             .read()
             .unwrap_or_else(std::sync::PoisonError::into_inner);
-        let open = inner.open_pool(pool, Need::Write)?;
-        if let Some(other) = inner.home(&want.id)
+        let open = inner.open_pool(pool, Access::Write)?;
+        if let Some(other) = inner.pool_of(&want.id)
             && other != *pool
         {
             return Err(Error::AlreadyExists {
@@ -56,9 +56,9 @@ impl Provisioner {
                 difference: format!("it is in pool {other}"),
             });
         }
-        let record = match inner.existing(&open, want)? {
+        let record = match inner.find_existing(&open, want)? {
             Some(record) => record,
-            None => inner.make(&open, want)?,
+            None => inner.make_new(&open, want)?,
         };
         inner.link(&open.name, &record);
         drop(open);
@@ -78,23 +78,23 @@ impl Provisioner {
     /// [`Error::UnknownVolume`], or what is wrong with the volume or its pool.
     pub fn expand(&self, id: &str, size: u64) -> Result<VolumeReport, Error> {
         let inner = &self.inner;
-        inner.manage()?;
+        inner.require_writer()?;
         validate_size(size)?;
         let _one = inner.volume_locks.hold(id);
-        let home = inner
-            .home(id)
+        let pool_id = inner
+            .pool_of(id)
             .ok_or_else(|| Error::UnknownVolume { id: id.into() })?;
-        let gate = inner.gate(&home)?;
+        let gate = inner.gate(&pool_id)?;
         let _shared = gate
             .read()
             .unwrap_or_else(std::sync::PoisonError::into_inner);
-        let (pool, record) = inner.sound(id, Need::Write)?;
+        let (pool, record) = inner.open_healthy(id, Access::Write)?;
         inner.open_data(&pool, &record)?;
         inner.grow(&pool, record, size)?;
-        inner.fill(&pool, id)?;
+        inner.grow_filesystem(&pool, id)?;
         drop(pool);
         inner
-            .report_volumes(&home, Some(id))
+            .report_volumes(&pool_id, Some(id))
             .pop()
             .ok_or_else(|| Error::UnknownVolume { id: id.into() })
     }
@@ -132,16 +132,16 @@ fn validate(want: &VolumeSpec) -> Result<(), Error> {
 }
 
 impl Inner {
-    /// What the pool has of the wanted volume: its record; `None` if it is to be
+    /// The record of the requested volume, if the pool has it; `None` if it is to be
     /// made.
-    fn existing(&self, pool: &Pool, want: &VolumeSpec) -> Result<Option<VolumeRecord>, Error> {
+    fn find_existing(&self, pool: &Pool, want: &VolumeSpec) -> Result<Option<VolumeRecord>, Error> {
         let id = &want.id;
         let entry = lock(&self.state)
             .pools
             .get(&pool.identity.id)
             .and_then(|state| state.volumes.get(id).cloned());
         match entry {
-            Some(Entry::Sound(record)) => {
+            Some(Entry::Intact(record)) => {
                 self.open_data(pool, &record)?;
                 if let Some(difference) = record.difference(want, &pool.identity.id) {
                     return Err(Error::AlreadyExists {
@@ -162,7 +162,7 @@ impl Inner {
         let volumes = pool.volumes()?;
         if volumes
             .kind(id)
-            .doing("looking at", volumes.path())?
+            .context("looking at", volumes.path())?
             .is_some()
         {
             return Err(Error::Damaged {
@@ -188,9 +188,9 @@ impl Inner {
         Ok(None)
     }
 
-    fn make(&self, pool: &Pool, want: &VolumeSpec) -> Result<VolumeRecord, Error> {
+    fn make_new(&self, pool: &Pool, want: &VolumeSpec) -> Result<VolumeRecord, Error> {
         let origin = self.origin(pool, want)?;
-        let (kind, driver) = self.choose(pool, want, origin.as_ref())?;
+        let (kind, driver) = self.choose_backend(pool, want, origin.as_ref())?;
         let mut record = VolumeRecord {
             id: want.id.clone(),
             claim: want.claim.clone(),
@@ -216,7 +216,7 @@ impl Inner {
         if let Some(state) = state.pools.get_mut(&pool.identity.id) {
             match &made {
                 Ok(()) => {
-                    let entry = Entry::Sound(Box::new(record.clone()));
+                    let entry = Entry::Intact(Box::new(record.clone()));
                     state.volumes.insert(want.id.clone(), entry);
                 }
                 Err(_) => state.ledger.release(&holder),
@@ -234,8 +234,8 @@ impl Inner {
         Ok(record)
     }
 
-    /// The backend for a volume: the demanded one, or the best that is there.
-    fn choose(
+    /// The backend for a volume: the requested one, or the best available.
+    fn choose_backend(
         &self,
         pool: &Pool,
         want: &VolumeSpec,
@@ -243,7 +243,7 @@ impl Inner {
     ) -> Result<(Backend, &'static dyn Driver), Error> {
         let demanded = want
             .backend
-            .or_else(|| origin.map(|origin| origin.body().backend));
+            .or_else(|| origin.map(|origin| origin.data_spec().backend));
         let wanted = match &demanded {
             Some(demanded) => std::slice::from_ref(demanded),
             None => backend::candidates(want.mode),
@@ -293,46 +293,49 @@ impl Inner {
         record: &mut VolumeRecord,
         origin: Option<&Origin<'_>>,
     ) -> Result<(), Error> {
-        // Held until the record tells the project.
+        // Held until the record names the project.
         let _projects = (record.backend == Backend::ProjectQuota).then(|| lock(&self.projects));
-        record.project = self.project_for(pool, record.backend)?;
+        record.project = self.free_project_for(pool, record.backend)?;
         let id = record.id.clone();
         let volumes = pool.volumes()?;
-        self.make_aside(pool, &id, &volumes, &id, origin.is_some(), |parent| {
+        self.build_aside(pool, &id, &volumes, &id, origin.is_some(), |parent| {
             let path = parent.path().to_owned();
-            let making = Making {
+            let new = NewData {
                 sys: self.sys.as_ref(),
                 parent,
-                body: record.body(),
+                spec: record.data_spec(),
             };
             record.subvolume = match origin {
-                None => driver.create(&making).doing("making the data of", &path)?,
-                Some(origin) => self.copy(driver, &making, origin, false)?,
+                None => driver.create(&new).context("making the data of", &path)?,
+                Some(origin) => self.copy(driver, &new, origin, false)?,
             };
-            Ok(seal::seal(record))
+            Ok(envelope::encode(record))
         })
     }
 
     /// A project for a volume of this backend, if it needs one.
-    pub(crate) fn project_for(&self, pool: &Pool, kind: Backend) -> Result<Option<u32>, Error> {
+    pub(crate) fn free_project_for(
+        &self,
+        pool: &Pool,
+        kind: Backend,
+    ) -> Result<Option<u32>, Error> {
         if kind != Backend::ProjectQuota {
             return Ok(None);
         }
         let mut taken: Vec<u32> = {
             let state = lock(&self.state);
-            let bodies = state.pools.values().flat_map(|pool| pool.bodies());
-            bodies.filter_map(|body| body.project).collect()
+            let data_specs = state.pools.values().flat_map(|pool| pool.data_specs());
+            data_specs.filter_map(|spec| spec.project).collect()
         };
         taken.sort_unstable();
         backend::free_project(self.sys.as_ref(), &pool.dir, &taken)
-            .doing("looking for a free project in", pool.dir.path())
+            .context("looking for a free project in", pool.dir.path())
             .map(Some)
     }
 
-    /// Makes everything as `name` of the pool's place for what is in the making, and
-    /// lets it appear as `id` of `there` by one rename. `fill` makes the data and
-    /// answers the record.
-    pub(crate) fn make_aside(
+    /// Builds everything as `name` in the pool's build area, and moves it to `id` of
+    /// `there` by one rename. `fill` makes the data and returns the record.
+    pub(crate) fn build_aside(
         &self,
         pool: &Pool,
         name: &str,
@@ -341,36 +344,35 @@ impl Inner {
         copying: bool,
         fill: impl FnOnce(&Dir) -> Result<Vec<u8>, Error>,
     ) -> Result<(), Error> {
-        let making = self.making(pool)?;
-        let path = making.path().join(name);
-        if making.kind(name).doing("looking at", &path)?.is_some() {
+        let area = self.build_area(pool)?;
+        let path = area.path().join(name);
+        if area.kind(name).context("looking at", &path)?.is_some() {
             // An earlier call failed half-way in this life of the process.
-            self.unmake(&making, name)?;
+            self.discard_unfinished(&area, name)?;
         }
-        making.make(name, 0o700).doing("making", &path)?;
-        let dir = making.open(name, Mounts::Stay).doing("opening", &path)?;
+        area.make(name, 0o700).context("making", &path)?;
+        let dir = area.open(name, Mounts::Stay).context("opening", &path)?;
         let marked = match copying {
-            // What a crash leaves of a copy is not empty, and still nobody's.
-            true => dir.write(COPYING, b"").doing("marking", &path),
+            // What a crash leaves of a copy is not empty, and still belongs to nobody.
+            true => dir.write(COPYING, b"").context("marking", &path),
             false => Ok(()),
         };
         let finished = marked.and_then(|()| fill(&dir)).and_then(|record| {
             dir.write(RECORD, &record)
-                .doing("writing the record of", &path)?;
+                .context("writing the record of", &path)?;
             if copying {
-                dir.remove_file(COPYING).doing("finishing", &path)?;
-                dir.sync().doing("finishing", &path)?;
+                dir.remove_file(COPYING).context("finishing", &path)?;
+                dir.sync().context("finishing", &path)?;
             }
-            making
-                .rename(name, there, id)
-                .doing("moving into place", there.path().join(id))
+            area.rename(name, there, id)
+                .context("moving into place", there.path().join(id))
         });
         drop(dir);
         if finished.is_err()
-            && making.kind(name).ok().flatten().is_some()
-            && let Err(e) = self.unmake(&making, name)
+            && area.kind(name).ok().flatten().is_some()
+            && let Err(e) = self.discard_unfinished(&area, name)
         {
-            tracing::warn!(name, error = %e, "what was left in the making stays");
+            tracing::warn!(name, error = %e, "what was left unfinished stays");
         }
         finished
     }
@@ -380,8 +382,8 @@ impl Inner {
         if size <= record.size {
             // An earlier call may have recorded the size and failed at the limit.
             self.limit(pool, &record)
-                .doing("setting the limit of", &path)?;
-            return self.grown(pool, record);
+                .context("setting the limit of", &path)?;
+            return self.finish_growth(pool, record);
         }
         let driver = backend::of(record.backend);
         let holder = Holder::Volume(record.id.clone());
@@ -393,13 +395,14 @@ impl Inner {
             record.growing_from.get_or_insert(before);
         }
         self.admit(pool, &holder, record.enforced)?;
-        // The record first: a limit that a crash left behind it is set at start.
+        // The record first: if a crash comes before the limit is set, the next start
+        // sets it.
         let written = self.write_record(pool, &record);
         let mut state = lock(&self.state);
         if let Some(state) = state.pools.get_mut(&pool.identity.id) {
             match &written {
                 Ok(()) => {
-                    let entry = Entry::Sound(Box::new(record.clone()));
+                    let entry = Entry::Intact(Box::new(record.clone()));
                     state.volumes.insert(record.id.clone(), entry);
                 }
                 Err(_) => state.ledger.hold(holder, before),
@@ -408,55 +411,55 @@ impl Inner {
         drop(state);
         written?;
         self.limit(pool, &record)
-            .doing("setting the limit of", &path)?;
+            .context("setting the limit of", &path)?;
         tracing::info!(volume = record.id, size, "volume grown");
-        self.grown(pool, record)
+        self.finish_growth(pool, record)
     }
 
-    /// Writes down that an image is as long as it is to be: from now on a shorter one
-    /// is damaged.
-    fn grown(&self, pool: &Pool, mut record: VolumeRecord) -> Result<(), Error> {
+    /// Records that an image has reached its new length: from now on a shorter one is
+    /// damaged.
+    fn finish_growth(&self, pool: &Pool, mut record: VolumeRecord) -> Result<(), Error> {
         if record.growing_from.take().is_none() {
             return Ok(());
         }
         self.write_record(pool, &record)?;
         if let Some(state) = lock(&self.state).pools.get_mut(&pool.identity.id) {
             let id = record.id.clone();
-            state.volumes.insert(id, Entry::Sound(Box::new(record)));
+            state.volumes.insert(id, Entry::Intact(Box::new(record)));
         }
         Ok(())
     }
 
     fn write_record(&self, pool: &Pool, record: &VolumeRecord) -> Result<(), Error> {
         let path = pool.dir.path().join(VOLUMES).join(&record.id);
-        let home = pool
+        let dir = pool
             .volumes()?
             .open(&record.id, Mounts::Stay)
-            .doing("opening", &path)?;
-        home.write(RECORD, &seal::seal(record))
-            .doing("writing the record of", &path)
+            .context("opening", &path)?;
+        dir.write(RECORD, &envelope::encode(record))
+            .context("writing the record of", &path)
     }
 
-    /// Sets the limit of a volume that is there.
+    /// Sets the limit of an existing volume.
     pub(crate) fn limit(&self, pool: &Pool, record: &VolumeRecord) -> std::io::Result<()> {
-        let home = pool
+        let dir = pool
             .dir
             .open(format!("{VOLUMES}/{}", record.id), Mounts::Stay)?;
-        backend::of(record.backend).limit(&self.made(pool, &home, record.body()))
+        backend::of(record.backend).limit(&self.stored_data(pool, &dir, record.data_spec()))
     }
 
-    /// What a backend is told of something that is there.
-    pub(crate) fn made<'a>(
+    /// What a backend needs to know of existing data.
+    pub(crate) fn stored_data<'a>(
         &'a self,
         pool: &'a Pool,
-        home: &'a Dir,
-        body: Body,
-    ) -> backend::Made<'a> {
-        backend::Made {
+        dir: &'a Dir,
+        spec: DataSpec,
+    ) -> backend::StoredData<'a> {
+        backend::StoredData {
             sys: self.sys.as_ref(),
             pool: &pool.dir,
-            home,
-            body,
+            dir,
+            spec,
         }
     }
 }

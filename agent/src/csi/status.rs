@@ -181,7 +181,7 @@ mod tests {
             (Error::InspectOnly, Code::Unavailable),
             (
                 Error::Io {
-                    doing: "d",
+                    action: "d",
                     path: path(),
                     source: std::io::ErrorKind::Other.into(),
                 },

@@ -39,7 +39,7 @@ impl Check<'_> {
                 None => self.orphan(id, path),
                 Some(Entry::Damaged(why)) => {
                     self.find(
-                        unsound(volumes, volume),
+                        record_problem(volumes, volume),
                         Some(id),
                         Some(volume),
                         path,
@@ -48,7 +48,7 @@ impl Check<'_> {
                          data out and delete the volume",
                     );
                 }
-                Some(Entry::Sound(record)) => {
+                Some(Entry::Intact(record)) => {
                     let group = record.subvolume.and_then(|s| qgroups.get(&s));
                     self.volume(pool, volumes, &record, group.and_then(|g| g.limit));
                     self.beside(pool, volumes, volume);
@@ -151,8 +151,8 @@ impl Check<'_> {
                     self.orphan(id, path);
                     continue;
                 }
-                Some(Entry::Damaged(why)) => (unsound(snapshots, &name), why),
-                Some(Entry::Sound(record)) => {
+                Some(Entry::Damaged(why)) => (record_problem(snapshots, &name), why),
+                Some(Entry::Intact(record)) => {
                     self.beside(pool, snapshots, &record.id);
                     match self.inner.snapshot_health(pool, &record) {
                         VolumeHealth::Ready => continue,
@@ -175,19 +175,19 @@ impl Check<'_> {
 
     /// Whatever lies beside the record and the data of something sound.
     fn beside(&mut self, pool: &Pool, parent: &Dir, id: &str) {
-        let Ok(home) = parent.open(id, Mounts::Stay) else {
+        let Ok(dir) = parent.open(id, Mounts::Stay) else {
             return;
         };
-        for name in home.names().unwrap_or_default() {
+        for name in dir.names().unwrap_or_default() {
             if name != RECORD && name != DATA && name != *replacing(RECORD) {
-                self.orphan(&pool.identity.id, home.path().join(&name));
+                self.orphan(&pool.identity.id, dir.path().join(&name));
             }
         }
     }
 }
 
 /// What is wrong with the record of something that is not sound.
-fn unsound(parent: &Dir, id: impl AsRef<Path>) -> FindingKind {
+fn record_problem(parent: &Dir, id: impl AsRef<Path>) -> FindingKind {
     let missing = parent
         .open(id, Mounts::Stay)
         .is_ok_and(|dir| matches!(dir.kind(RECORD), Ok(None)));

@@ -113,14 +113,14 @@ impl Check<'_> {
                 .filter_map(|part| part.as_os_str().to_str())
                 .collect();
             let known = parts.windows(3).any(|part| {
-                part[0] == VOLUMES && part[2] == DATA && self.inner.home(part[1]).is_some()
+                part[0] == VOLUMES && part[2] == DATA && self.inner.pool_of(part[1]).is_some()
             });
             if known && !image {
                 continue;
             }
             let what = match image {
-                true => "shows an image in a pool that no record knows".to_owned(),
-                false => format!("shows {}, which no record knows", mount.root.display()),
+                true => "shows an image in a pool that no record describes".to_owned(),
+                false => format!("shows {}, which no record describes", mount.root.display()),
             };
             self.find(
                 FindingKind::UnknownMount,

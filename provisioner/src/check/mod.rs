@@ -1,5 +1,5 @@
-//! Looks at everything and compares it with the records. Changes nothing:
-//! what to do about a finding is for people.
+//! Compares everything on the disks with the records. Changes nothing: what to do
+//! about a finding is for people to decide.
 
 mod contents;
 mod elsewhere;
@@ -10,9 +10,9 @@ use std::path::PathBuf;
 use crate::dir::{Dir, Kind, Mounts};
 use crate::error::Error;
 use crate::locks::lock;
-use crate::pool::{Need, Pool};
+use crate::pool::{Access, Pool};
 use crate::provisioner::{Inner, Provisioner};
-use crate::record::{IDENTITY, MAKING, META, SNAPSHOTS, TOMBSTONES, TRASH, VOLUMES};
+use crate::record::{IDENTITY, META, NEW, SNAPSHOTS, TOMBSTONES, TRASH, VOLUMES};
 use crate::types::{CheckReport, Finding, FindingKind, Health, PoolId};
 
 impl Provisioner {
@@ -42,7 +42,7 @@ impl Provisioner {
         let pools: Vec<PoolId> = lock(&inner.state).pools.keys().cloned().collect();
         let opened: Vec<Pool> = pools
             .iter()
-            .filter_map(|id| inner.open_pool(id, Need::Read).ok())
+            .filter_map(|id| inner.open_pool(id, Access::Read).ok())
             .collect();
         for pool in &opened {
             check.pool(pool);
@@ -134,31 +134,31 @@ impl Check<'_> {
         }
     }
 
-    /// What lies beside the identity, and what is in the making.
+    /// What lies beside the identity, and the build area.
     fn meta(&mut self, pool: &Pool) {
         let id = &pool.identity.id;
         let Ok(meta) = pool.dir.open(META, Mounts::Stay) else {
             return;
         };
         for name in meta.names().unwrap_or_default() {
-            if name != IDENTITY && name != MAKING && name != *replacing(IDENTITY) {
+            if name != IDENTITY && name != NEW && name != *replacing(IDENTITY) {
                 self.orphan(id, meta.path().join(&name));
             }
         }
-        let Ok(making) = meta.open(MAKING, Mounts::Stay) else {
+        let Ok(area) = meta.open(NEW, Mounts::Stay) else {
             return;
         };
-        for name in making.names().unwrap_or_default() {
-            if making.kind(&name).ok().flatten() != Some(Kind::Directory) {
-                self.orphan(id, making.path().join(&name));
+        for name in area.names().unwrap_or_default() {
+            if area.kind(&name).ok().flatten() != Some(Kind::Directory) {
+                self.orphan(id, area.path().join(&name));
                 continue;
             }
             self.find(
                 FindingKind::Trash,
                 Some(id),
                 name.to_str(),
-                making.path().join(&name),
-                "a volume in the making",
+                area.path().join(&name),
+                "an unfinished volume",
                 "it goes or is finished by itself, or by a restart of the agent; if it stays, it \
                  holds data: look at it, and move it away",
             );

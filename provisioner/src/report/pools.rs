@@ -1,11 +1,11 @@
-//! What is told about pools, and what their filesystems can still keep.
+//! Reports about pools, and what their filesystems can still hold.
 
 use std::io;
 
 use super::Qgroups;
-use crate::backend::{self, Body};
-use crate::dir::is_trick;
-use crate::error::{Doing, Error};
+use crate::backend::{self, DataSpec};
+use crate::dir::is_symlink_or_mount_escape;
+use crate::error::{Error, IoContext};
 use crate::ledger::{self, Physical};
 use crate::locks::lock;
 use crate::pool::{Observed, Pool, Verdict};
@@ -14,44 +14,44 @@ use crate::types::{Backend, Health, KnownPool, PoolReport};
 use crate::{shared, trouble};
 
 impl Inner {
-    /// Bytes of the filesystem that something holds already, so that they need not
-    /// be kept free for it: never more than it really has to itself.
-    fn written(&self, pool: &Pool, body: Body, qgroups: &Qgroups) -> u64 {
-        match body.backend {
-            Backend::Btrfs => body
+    /// Bytes of the filesystem that this data has written, so that they need not be
+    /// kept free for it: never more than it really has to itself.
+    fn written(&self, pool: &Pool, spec: DataSpec, qgroups: &Qgroups) -> u64 {
+        match spec.backend {
+            Backend::Btrfs => spec
                 .subvolume
                 .and_then(|subvolume| qgroups.get(&subvolume))
-                .map_or(0, |group| match body.shares {
+                .map_or(0, |group| match spec.shares {
                     true => group.exclusive,
                     false => group.used,
                 }),
             // Copies may share their blocks.
-            _ if body.shares => 0,
-            Backend::ProjectQuota => body
+            _ if spec.shares => 0,
+            Backend::ProjectQuota => spec
                 .project
                 .and_then(|project| self.sys.project(&pool.dir, project).ok())
                 .map_or(0, |project| project.used),
-            Backend::Image if !body.sparse => body.enforced,
+            Backend::Image if !spec.sparse => spec.enforced,
             Backend::Image | Backend::Directory => 0,
         }
     }
 
-    /// Quotas of the subvolumes of a pool's filesystem; none where it has no such thing.
+    /// Quotas of the subvolumes of a pool's filesystem; empty if it has none.
     pub(crate) fn qgroups_of(&self, pool: &Pool) -> Result<Qgroups, Error> {
         match pool.filesystem.fstype.as_str() {
             "btrfs" => match self.sys.qgroups(&pool.dir) {
                 // No quotas, which images need none of.
                 Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Qgroups::new()),
-                qgroups => qgroups.doing("reading the quotas of", pool.dir.path()),
+                qgroups => qgroups.context("reading the quotas of", pool.dir.path()),
             },
             _ => Ok(Qgroups::new()),
         }
     }
 
-    /// What the filesystem itself can still keep for the holders of this ledger.
+    /// What the filesystem itself can still hold for the holders of this ledger.
     pub(crate) fn physical(&self, pool: &Pool, qgroups: &Qgroups) -> Physical {
         // Pools that share the filesystem have been promised parts of it too.
-        let sharing: Vec<(bool, Vec<Body>, u64)> = lock(&self.state)
+        let sharing: Vec<(bool, Vec<DataSpec>, u64)> = lock(&self.state)
             .pools
             .iter()
             .filter_map(|(id, other)| {
@@ -59,7 +59,8 @@ impl Inner {
                 let shares = other.usable
                     && other.fs_uuid.is_some()
                     && other.fs_uuid == pool.filesystem.uuid;
-                (own || shares).then(|| (own, other.bodies().collect(), other.ledger.reserved()))
+                (own || shares)
+                    .then(|| (own, other.data_specs().collect(), other.ledger.reserved()))
             })
             .collect();
         let mut physical = Physical {
@@ -71,10 +72,10 @@ impl Inner {
                 .free
                 .saturating_sub(ledger::headroom(pool.filesystem.size));
         }
-        for (own, bodies, reserved) in sharing {
-            let written = bodies
+        for (own, data_specs, reserved) in sharing {
+            let written = data_specs
                 .into_iter()
-                .map(|body| self.written(pool, body, qgroups))
+                .map(|spec| self.written(pool, spec, qgroups))
                 .sum();
             match own {
                 true => physical.written = written,
@@ -97,7 +98,7 @@ impl Inner {
         if error.kind() == io::ErrorKind::NotFound && known.is_some() {
             report.health = Health::LostMount;
             report.message = "its directory is gone: make it and mount the disk there".into();
-        } else if is_trick(error) {
+        } else if is_symlink_or_mount_escape(error) {
             let why = "a link, not a directory: mount the disk here, or bind-mount it".to_owned();
             report.health = Health::Damaged(why.clone());
             report.message = why;
@@ -179,7 +180,7 @@ impl Inner {
         let errors = self.errors(&pool.dir);
         report.io_errors = errors.iter().map(|errors| errors.count).sum();
         let qgroups = self.qgroups_of(pool);
-        report.troubles = self.pool_troubles(pool, &errors, qgroups.as_ref().ok());
+        report.troubles = self.pool_problems(pool, &errors, qgroups.as_ref().ok());
         for candidate in Backend::ALL {
             match backend::driver(candidate, self.sys.as_ref(), &pool.dir, &pool.filesystem) {
                 Ok(_) => report.backends.push(candidate),

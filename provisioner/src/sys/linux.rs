@@ -60,7 +60,7 @@ impl Sys for Linux {
         let id = std::fs::read_to_string(info)?
             .lines()
             .find_map(|line| line.strip_prefix("mnt_id:")?.trim().parse::<u64>().ok())
-            .ok_or_else(|| io::Error::other("the kernel does not tell the mount of a handle"))?;
+            .ok_or_else(|| io::Error::other("the kernel does not report the mount of a handle"))?;
         self.mounts()?
             .into_iter()
             .find(|mount| mount.id == id)

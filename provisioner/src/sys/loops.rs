@@ -1,5 +1,5 @@
-//! Loop devices: a file as a block device. Which device is a file's is told by the
-//! file's device and inode, never by its name.
+//! Loop devices: a file as a block device. The device of a file is found by the
+//! file's device and inode, never by name.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -133,7 +133,7 @@ pub(super) fn detach(number: u32) -> io::Result<()> {
     }
 }
 
-/// Takes over that the device's file grew.
+/// Takes over the length of the device's file.
 pub(super) fn resize(number: u32) -> io::Result<()> {
     raw::set_capacity(&open(number, false)?)
 }

@@ -37,7 +37,7 @@ pub(crate) use raw::filesystem::{attribute, attributes, set_attribute};
 pub(crate) struct Filesystem {
     /// Type, as mountinfo names it.
     pub(crate) fstype: String,
-    /// UUID, where it tells.
+    /// UUID, where the filesystem reports one.
     pub(crate) uuid: Option<String>,
     /// Bytes in all.
     pub(crate) size: u64,
@@ -69,7 +69,7 @@ pub(crate) enum Quotas {
         /// They are being counted.
         scanning: bool,
     },
-    /// Simple quotas: what a subvolume allocated, snapshots not told apart.
+    /// Simple quotas: what a subvolume allocated, snapshots not distinguished.
     Simple,
 }
 
@@ -100,7 +100,7 @@ pub(crate) struct Project {
 pub(crate) struct Loop {
     /// N of `/dev/loopN`.
     pub(crate) number: u32,
-    /// Device of the file's filesystem, as stat(2) tells it.
+    /// Device of the file's filesystem, as in stat(2).
     pub(crate) device: u64,
     /// Inode of the file.
     pub(crate) inode: u64,
@@ -151,14 +151,14 @@ pub(crate) struct MountAs<'a> {
     pub(crate) flags: &'a [MountFlag],
 }
 
-/// The loop devices that show a file, told by its device and inode.
+/// The loop devices of a file, matched by its device and inode.
 pub(crate) fn loops_of(sys: &dyn Sys, file: &Metadata) -> io::Result<Vec<Loop>> {
     let mut loops = sys.loops()?;
     loops.retain(|it| it.shows(file));
     Ok(loops)
 }
 
-/// The answer of a machine that does not have it.
+/// The answer of a machine that does not support it.
 fn unsupported<T>() -> io::Result<T> {
     Err(io::ErrorKind::Unsupported.into())
 }
@@ -171,22 +171,22 @@ pub(crate) trait Sys: Send + Sync {
     fn mount_of(&self, dir: &Dir) -> io::Result<MountEntry>;
     /// What `dir` lies on.
     fn filesystem(&self, dir: &Dir) -> io::Result<Filesystem>;
-    /// Errors that the filesystem of `dir` counted, of every kind that it tells
-    /// apart; of a kind without any too. Not every filesystem counts.
+    /// Errors that the filesystem of `dir` counted, one entry per kind even if it is
+    /// zero. Not every filesystem counts.
     fn errors(&self, _dir: &Dir) -> io::Result<Vec<Errors>> {
         unsupported()
     }
     /// Makes the directory `source` visible at the directory `name` of `parent`.
     fn bind(&self, source: &Dir, parent: &Dir, name: &str, how: MountAs<'_>) -> io::Result<()>;
-    /// Takes the topmost mount off `name`.
+    /// Unmounts the topmost mount at `name`.
     fn unmount(&self, parent: &Dir, name: &str) -> io::Result<()>;
 
     /// State of the quotas of the btrfs that holds `dir`.
     fn quotas(&self, dir: &Dir) -> io::Result<Quotas>;
     /// Switches classic quotas on and waits until everything is counted.
     fn enable_quotas(&self, dir: &Dir) -> io::Result<()>;
-    /// Sees to it that the kernel keeps the numbers consistent: counts again if
-    /// they are not, and is not to give accounting up when large subvolumes go.
+    /// Keeps the kernel's numbers consistent: starts a rescan if they are not, and stops
+    /// the kernel from skipping the accounting of large removed subvolumes.
     fn keep_quotas(&self, dir: &Dir) -> io::Result<()>;
     /// Uses and limits, by subvolume id.
     fn qgroups(&self, dir: &Dir) -> io::Result<BTreeMap<u64, Qgroup>>;
@@ -194,7 +194,7 @@ pub(crate) trait Sys: Send + Sync {
     fn qgroup(&self, dir: &Dir, subvolume: u64) -> io::Result<Option<Qgroup>>;
     /// Sets a limit.
     fn limit(&self, dir: &Dir, subvolume: u64, bytes: u64) -> io::Result<()>;
-    /// Removes the qgroup of a subvolume that is gone; gone already is fine.
+    /// Removes the qgroup of a subvolume that is gone; succeeds if there is none.
     fn remove_qgroup(&self, dir: &Dir, subvolume: u64) -> io::Result<()>;
     /// Makes a subvolume in `parent` and returns its id.
     fn create_subvolume(&self, parent: &Dir, name: &str) -> io::Result<u64>;
@@ -208,7 +208,7 @@ pub(crate) trait Sys: Send + Sync {
     fn destroy_subvolume(&self, parent: &Dir, name: &str) -> io::Result<Vec<u64>>;
     /// Whether a subvolume, even a removed one, still takes space.
     fn subvolume_exists(&self, dir: &Dir, subvolume: u64) -> io::Result<bool>;
-    /// Has the filesystem of `dir` write everything down and clean up soon.
+    /// Commits the filesystem of `dir`, and has it clean up soon.
     fn commit(&self, dir: &Dir) -> io::Result<()>;
     /// Makes a snapshot of the subvolume `source` as `name` of `parent`, and returns
     /// its id; what was written to the source before is in it.
@@ -234,7 +234,7 @@ pub(crate) trait Sys: Send + Sync {
     fn set_project(&self, _dir: &Dir, _project: u32) -> io::Result<()> {
         unsupported()
     }
-    /// Use and limit of a project; zeros for one that the filesystem never met.
+    /// Use and limit of a project; zeros for one that the filesystem does not know.
     fn project(&self, _dir: &Dir, _project: u32) -> io::Result<Project> {
         unsupported()
     }
@@ -271,7 +271,7 @@ pub(crate) trait Sys: Send + Sync {
     fn detach_loop(&self, _number: u32) -> io::Result<()> {
         unsupported()
     }
-    /// Has a loop device notice that its file grew.
+    /// Makes a loop device take over the length of its file.
     fn resize_loop(&self, _number: u32) -> io::Result<()> {
         unsupported()
     }
@@ -289,16 +289,15 @@ pub(crate) trait Sys: Send + Sync {
     fn bind_loop(&self, _number: u32, _parent: &Dir, _name: &str) -> io::Result<()> {
         unsupported()
     }
-    /// Lets the mounted ext4 of which `dir` is the root fill its device.
+    /// Grows the mounted ext4 with root `dir` to the size of its device.
     fn grow_ext4(&self, _dir: &Dir) -> io::Result<()> {
         unsupported()
     }
-    /// Writes a mounted filesystem down and holds back every writer, until
-    /// [`Sys::thaw`].
+    /// Flushes a mounted filesystem and suspends its writers until [`Sys::thaw`].
     fn freeze(&self, _dir: &Dir) -> io::Result<()> {
         unsupported()
     }
-    /// Lets writers go on; `false` if none was held back.
+    /// Resumes writers; `false` if it was not frozen.
     fn thaw(&self, _dir: &Dir) -> io::Result<bool> {
         unsupported()
     }

@@ -67,7 +67,7 @@ pub(crate) fn xfs_uuid(dir: &Dir) -> io::Result<[u8; 16]> {
     Ok(answer.uuid)
 }
 
-/// What was asked for, where the filesystem knows the question.
+/// The answer, where the filesystem supports the request.
 fn known<T>(
     asked: Result<libc::c_int, Errno>,
     answer: impl FnOnce() -> Option<T>,
@@ -119,14 +119,14 @@ pub(crate) fn set_project(dir: &Dir, project: u32) -> io::Result<()> {
     Ok(())
 }
 
-/// Has a mounted ext4 grow to this many of its blocks.
+/// Grows a mounted ext4 to this many of its blocks.
 pub(crate) fn resize_ext4(dir: &Dir, blocks: u64) -> io::Result<()> {
     // SAFETY: the handle is open and `blocks` has the size that the call's number carries.
     unsafe { raw::ext4_resize(dir.as_fd().as_raw_fd(), &blocks) }?;
     Ok(())
 }
 
-/// Holds every writer of a filesystem back.
+/// Flushes a filesystem and suspends its writers.
 pub(crate) fn freeze(dir: &Dir) -> io::Result<()> {
     let mut unused = 0;
     // SAFETY: the handle is open; the argument is not looked at.
@@ -134,7 +134,7 @@ pub(crate) fn freeze(dir: &Dir) -> io::Result<()> {
     Ok(())
 }
 
-/// Lets writers go on; `false` if none was held back.
+/// Resumes writers; `false` if it was not frozen.
 pub(crate) fn thaw(dir: &Dir) -> io::Result<bool> {
     let mut unused = 0;
     // SAFETY: the handle is open; the argument is not looked at.

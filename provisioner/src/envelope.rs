@@ -1,6 +1,6 @@
 //! The envelope of every file that Berth keeps on a pool: kind, version and
-//! checksum round a body. A torn, edited or foreign file is noticed, and a file
-//! of a newer version is told apart from a damaged one.
+//! checksum around a body. A torn, edited or foreign file is noticed, and a file
+//! of a newer version is distinguished from a damaged one.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -12,10 +12,10 @@ use crate::names::hex;
 /// Largest file that is read: records are a few hundred bytes.
 pub(crate) const MAX_BYTES: usize = 64 * 1024;
 
-/// Why a sealed file cannot be used.
+/// Why a file in an envelope cannot be used.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Broken {
-    #[error("not a sealed JSON document ({0})")]
+pub(crate) enum EnvelopeError {
+    #[error("not a JSON document in an envelope ({0})")]
     NotJson(String),
     #[error("holds a {found:?}, not a {wanted:?}")]
     Kind { found: String, wanted: String },
@@ -27,8 +27,8 @@ pub(crate) enum Broken {
     Content(String),
 }
 
-/// What can be sealed: the kind and version that its file carries.
-pub(crate) trait Sealed: Serialize + DeserializeOwned {
+/// What can be kept in an envelope: the kind and version that its file carries.
+pub(crate) trait Document: Serialize + DeserializeOwned {
     /// Kind of document.
     const KIND: &'static str;
     /// Version of the body's format.
@@ -36,7 +36,7 @@ pub(crate) trait Sealed: Serialize + DeserializeOwned {
 }
 
 /// The file's content for `body`.
-pub(crate) fn seal<T: Sealed>(body: &T) -> Vec<u8> {
+pub(crate) fn encode<T: Document>(body: &T) -> Vec<u8> {
     let body = serde_json::to_value(body).expect("plain data has a JSON form");
     let mut envelope = Map::new();
     envelope.insert("kind".into(), T::KIND.into());
@@ -50,16 +50,17 @@ pub(crate) fn seal<T: Sealed>(body: &T) -> Vec<u8> {
 }
 
 /// The body of a file's content, if it is whole.
-pub(crate) fn open<T: Sealed>(bytes: &[u8]) -> Result<T, Broken> {
-    let value: Value = serde_json::from_slice(bytes).map_err(|e| Broken::NotJson(e.to_string()))?;
+pub(crate) fn decode<T: Document>(bytes: &[u8]) -> Result<T, EnvelopeError> {
+    let value: Value =
+        serde_json::from_slice(bytes).map_err(|e| EnvelopeError::NotJson(e.to_string()))?;
     let part = |name: &str| {
         value
             .get(name)
-            .ok_or_else(|| Broken::NotJson(format!("no {name:?}")))
+            .ok_or_else(|| EnvelopeError::NotJson(format!("no {name:?}")))
     };
     let kind = part("kind")?.as_str().unwrap_or_default();
     if kind != T::KIND {
-        return Err(Broken::Kind {
+        return Err(EnvelopeError::Kind {
             found: kind.to_owned(),
             wanted: T::KIND.to_owned(),
         });
@@ -67,12 +68,12 @@ pub(crate) fn open<T: Sealed>(bytes: &[u8]) -> Result<T, Broken> {
     let version = part("version")?.as_u64().unwrap_or_default();
     let body = part("body")?;
     if part("sha256")?.as_str() != Some(checksum(kind, version, body).as_str()) {
-        return Err(Broken::Checksum);
+        return Err(EnvelopeError::Checksum);
     }
     if version > T::VERSION {
-        return Err(Broken::Version(version));
+        return Err(EnvelopeError::Version(version));
     }
-    T::deserialize(body).map_err(|e| Broken::Content(e.to_string()))
+    T::deserialize(body).map_err(|e| EnvelopeError::Content(e.to_string()))
 }
 
 /// Over kind, version and the body with its keys sorted, so that neither white
@@ -121,7 +122,7 @@ mod tests {
         b: u64,
         a: String,
     }
-    impl Sealed for Thing {
+    impl Document for Thing {
         const KIND: &'static str = "thing";
         const VERSION: u64 = 1;
     }
@@ -134,26 +135,29 @@ mod tests {
     }
 
     #[test]
-    fn what_is_sealed_opens() {
-        assert_eq!(open::<Thing>(&seal(&thing())), Ok(thing()));
+    fn what_is_encoded_is_decoded() {
+        assert_eq!(decode::<Thing>(&encode(&thing())), Ok(thing()));
     }
 
     #[test]
     fn every_torn_file_is_noticed() {
-        let whole = seal(&thing());
+        let whole = encode(&thing());
         // Less than the closing brace: the final newline carries nothing.
         for end in 0..whole.len() - 1 {
-            assert!(open::<Thing>(&whole[..end]).is_err(), "cut at {end}");
+            assert!(decode::<Thing>(&whole[..end]).is_err(), "cut at {end}");
         }
     }
 
     #[test]
     fn an_edited_field_is_noticed_and_its_layout_is_not() {
-        let text = String::from_utf8(seal(&thing())).unwrap();
+        let text = String::from_utf8(encode(&thing())).unwrap();
         let edited = text.replace(&u64::MAX.to_string(), "7");
-        assert_eq!(open::<Thing>(edited.as_bytes()), Err(Broken::Checksum));
+        assert_eq!(
+            decode::<Thing>(edited.as_bytes()),
+            Err(EnvelopeError::Checksum)
+        );
         let compact = text.replace("\n  ", "");
-        assert_eq!(open::<Thing>(compact.as_bytes()), Ok(thing()));
+        assert_eq!(decode::<Thing>(compact.as_bytes()), Ok(thing()));
     }
 
     #[test]
@@ -162,18 +166,18 @@ mod tests {
         let sum = checksum("thing", 2, &body);
         let file = serde_json::json!({"kind": "thing", "version": 2, "sha256": sum, "body": body});
         assert_eq!(
-            open::<Thing>(file.to_string().as_bytes()),
-            Err(Broken::Version(2))
+            decode::<Thing>(file.to_string().as_bytes()),
+            Err(EnvelopeError::Version(2))
         );
     }
 
     #[test]
     fn another_kind_is_refused() {
-        let file = seal(&thing());
+        let file = encode(&thing());
         let other = String::from_utf8(file).unwrap().replace("thing", "other");
         assert!(matches!(
-            open::<Thing>(other.as_bytes()),
-            Err(Broken::Kind { .. })
+            decode::<Thing>(other.as_bytes()),
+            Err(EnvelopeError::Kind { .. })
         ));
     }
 }

@@ -1,4 +1,4 @@
-//! Seals of records, computed apart from the program's: what a disk from other
+//! Checksums of records, computed apart from the program's: what a disk from other
 //! hands, or a newer program, could hold.
 
 use std::fmt::Write;
@@ -7,16 +7,20 @@ use std::path::Path;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-/// Changes a sealed file and seals it again.
-pub(crate) fn reseal(path: &Path, change: impl FnOnce(&mut Value)) {
+/// Changes a file and updates its checksum.
+pub(crate) fn rewrite(path: &Path, change: impl FnOnce(&mut Value)) {
     let mut file: Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
-    assert_eq!(file["sha256"], seal(&file), "the format of seals changed");
+    assert_eq!(
+        file["sha256"],
+        checksum(&file),
+        "the format of envelopes changed"
+    );
     change(&mut file);
-    file["sha256"] = seal(&file);
+    file["sha256"] = checksum(&file);
     std::fs::write(path, serde_json::to_vec_pretty(&file).unwrap()).unwrap();
 }
 
-fn seal(file: &Value) -> Value {
+fn checksum(file: &Value) -> Value {
     let mut text = format!("{}\n{}\n", file["kind"].as_str().unwrap(), file["version"]);
     canonical(&file["body"], &mut text);
     let mut hex = String::new();
