@@ -29,47 +29,29 @@
 //!   are reported and left alone.
 
 mod backend;
-mod check;
-mod copy;
-mod delete;
-mod dir;
-mod envelope;
+mod discovery;
 mod error;
-mod images;
-mod init;
-pub mod ledger;
-mod links;
-mod load;
+mod fs;
 mod locks;
+mod mount;
 pub mod mountinfo;
 mod names;
-mod place;
 mod pool;
 mod provisioner;
-mod publish;
-mod record;
-mod removal;
-mod remover;
 mod report;
-mod scan;
-mod shared;
-mod snapshots;
-mod source;
 mod sys;
 #[cfg(feature = "testing")]
 pub mod testing;
 #[cfg(test)]
 mod tests;
-mod trouble;
 mod types;
-mod uses;
-mod volumes;
+mod volume;
 
+pub use discovery::shared::SharedPool;
 pub use error::Error;
-pub use init::init_pool;
+pub use pool::{init::init_pool, ledger};
 pub use provisioner::Provisioner;
-pub use shared::SharedPool;
-pub use trouble::{Trouble, TroubleKind};
+pub use report::problems::{Trouble, TroubleKind};
 pub use types::{
     Backend, CheckReport, ClaimRef, Config, Finding, FindingKind, Health, InitOptions, KnownPool,
     MountFlag, PoolId, PoolReport, Publication, Publish, SetRef, SnapshotReport, SnapshotSpec,

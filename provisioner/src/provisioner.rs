@@ -8,14 +8,14 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crate::backend::DataSpec;
+use crate::discovery::shared::SharedPool;
 use crate::error::{Error, IoContext};
-use crate::ledger::Ledger;
 use crate::locks::{NamedLocks, lock};
-use crate::record::{SnapshotRecord, VolumeRecord};
-use crate::remover::{self, Notify};
-use crate::shared::SharedPool;
+use crate::pool::ledger::Ledger;
+use crate::pool::record::{SnapshotRecord, VolumeRecord};
 use crate::sys::Sys;
 use crate::types::{Config, InitOptions, KnownPool, PoolId, PoolReport};
+use crate::volume::trash::{self, Notify};
 
 /// File under the root, locked by the one process that changes things.
 const LOCK: &str = "agent.lock";
@@ -168,7 +168,7 @@ impl Provisioner {
         take(&file, &path)?;
         let inner = Arc::new(Inner::new(config, sys, Some(file)));
         inner.scan(false)?;
-        let remover = remover::start(&inner).context("starting a thread for", &root)?;
+        let remover = trash::start(&inner).context("starting a thread for", &root)?;
         Ok(Self {
             inner,
             remover: Some(remover),
@@ -213,7 +213,7 @@ impl Provisioner {
     pub fn init_pool(&self, dir: &str, options: &InitOptions) -> Result<PoolReport, Error> {
         self.inner.require_writer()?;
         let known = lock(&self.inner.state).known.contains_key(dir);
-        crate::init::init(
+        crate::pool::init::init(
             self.inner.sys.as_ref(),
             &self.inner.config,
             dir,

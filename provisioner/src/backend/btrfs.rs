@@ -3,8 +3,8 @@
 use std::io;
 
 use super::{DataSpec, Driver, EraseProgress, NewData, StoredData};
-use crate::dir::{Dir, Kind, Mounts};
-use crate::record::DATA;
+use crate::fs::dir::{Dir, Kind, Mounts};
+use crate::pool::record::DATA;
 use crate::sys::{Filesystem, Quotas, Space, Sys};
 use crate::types::VolumeMode;
 

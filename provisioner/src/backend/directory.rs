@@ -3,9 +3,9 @@
 use std::io;
 
 use super::{DataSpec, Driver, EraseProgress, NewData, StoredData};
-use crate::copy;
-use crate::dir::{Dir, Kind, Mounts};
-use crate::record::DATA;
+use crate::backend::copy;
+use crate::fs::dir::{Dir, Kind, Mounts};
+use crate::pool::record::DATA;
 use crate::sys::{Filesystem, Space, Sys};
 use crate::types::VolumeMode;
 

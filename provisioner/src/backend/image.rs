@@ -10,9 +10,9 @@ use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
 
 use super::{DataSpec, Driver, EraseProgress, NewData, StoredData};
-use crate::copy;
-use crate::dir::{Dir, Kind};
-use crate::record::DATA;
+use crate::backend::copy;
+use crate::fs::dir::{Dir, Kind};
+use crate::pool::record::DATA;
 use crate::sys::{self, Filesystem, Space, Sys};
 use crate::types::VolumeMode;
 

@@ -2,6 +2,7 @@
 //! do. The rest of the crate knows records, directories and images only.
 
 mod btrfs;
+mod copy;
 mod directory;
 mod image;
 mod project;
@@ -11,7 +12,7 @@ use std::io;
 pub(crate) use image::{DEVICE_BLOCK, Frozen, MAJOR, ext4_size};
 pub(crate) use project::free_project;
 
-use crate::dir::Dir;
+use crate::fs::dir::Dir;
 use crate::sys::{Filesystem, Space, Sys};
 use crate::types::{Backend, VolumeMode};
 

@@ -8,8 +8,8 @@ use std::io;
 
 use super::directory::{Directory, fill};
 use super::{DataSpec, Driver, EraseProgress, NewData, StoredData};
-use crate::dir::{Dir, Mounts};
-use crate::record::DATA;
+use crate::fs::dir::{Dir, Mounts};
+use crate::pool::record::DATA;
 use crate::sys::{Filesystem, Space, Sys};
 use crate::types::VolumeMode;
 

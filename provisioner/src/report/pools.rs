@@ -2,16 +2,17 @@
 
 use std::io;
 
-use super::Qgroups;
+use super::volumes::Qgroups;
 use crate::backend::{self, DataSpec};
-use crate::dir::is_symlink_or_mount_escape;
+use crate::discovery::shared;
 use crate::error::{Error, IoContext};
-use crate::ledger::{self, Physical};
+use crate::fs::dir::is_symlink_or_mount_escape;
 use crate::locks::lock;
+use crate::pool::ledger::{self, Physical};
 use crate::pool::{Observed, Pool, Verdict};
 use crate::provisioner::Inner;
+use crate::report::problems;
 use crate::types::{Backend, Health, KnownPool, PoolReport};
-use crate::{shared, trouble};
 
 impl Inner {
     /// Bytes of the filesystem that this data has written, so that they need not be
@@ -202,7 +203,7 @@ impl Inner {
             && let Some(state) = lock(&self.state).pools.get(&pool.identity.id)
         {
             report.room = state.ledger.room(physical);
-            report.troubles.extend(trouble::full_pool(report.room));
+            report.troubles.extend(problems::full_pool(report.room));
             let (capacity, reserved) = (report.capacity, report.reserved);
             let short = shared::shortage(&pool.identity, capacity, reserved, report.room);
             if let Some(short) = short.filter(|_| report.message.is_empty()) {

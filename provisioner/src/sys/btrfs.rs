@@ -9,7 +9,7 @@ use super::raw::layout::{
     DEV_STATS, FIRST_FREE_OBJECT, LIMIT_MAX_RFER, SEARCH_BUFFER, SearchArgs, SearchKey,
 };
 use super::{Errors, Qgroup, Quotas};
-use crate::dir::Dir;
+use crate::fs::dir::Dir;
 
 const ROOT_TREE: u64 = 1;
 const QUOTA_TREE: u64 = 8;

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use super::{Filesystem, MountAs, Qgroup, Quotas, Sys};
-use crate::dir::{Dir, Kind, Mounts};
+use crate::fs::dir::{Dir, Kind, Mounts};
 use crate::locks::lock;
 use crate::mountinfo::MountEntry;
 

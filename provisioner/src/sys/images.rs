@@ -10,7 +10,7 @@ use nix::fcntl::FallocateFlags;
 use nix::sys::statvfs::fstatvfs;
 
 use super::raw::filesystem;
-use crate::dir::Dir;
+use crate::fs::dir::Dir;
 
 const MKFS: &str = "mkfs.ext4";
 

@@ -16,7 +16,7 @@ use super::{
     Errors, Filesystem, Loop, LoopOptions, MountAs, Project, Qgroup, Quotas, Space, Sys, btrfs,
     images, loops,
 };
-use crate::dir::Dir;
+use crate::fs::dir::Dir;
 use crate::mountinfo::{self, MountEntry};
 use crate::names;
 
@@ -188,7 +188,7 @@ impl Sys for Linux {
 
     fn create_subvolume(&self, parent: &Dir, name: &str) -> io::Result<u64> {
         raw::create_subvolume(parent, name)?;
-        let made = parent.open(name, crate::dir::Mounts::Stay)?;
+        let made = parent.open(name, crate::fs::dir::Mounts::Stay)?;
         raw::subvolume_of(&made)
     }
 
@@ -204,7 +204,7 @@ impl Sys for Linux {
     }
 
     fn destroy_subvolume(&self, parent: &Dir, name: &str) -> io::Result<Vec<u64>> {
-        let doomed = parent.open(name, crate::dir::Mounts::Stay)?;
+        let doomed = parent.open(name, crate::fs::dir::Mounts::Stay)?;
         let id = raw::subvolume_of(&doomed)?;
         let mut removed = btrfs::nested(&doomed, id)?;
         for nested in &removed {
@@ -250,7 +250,7 @@ impl Sys for Linux {
         read_only: bool,
     ) -> io::Result<u64> {
         raw::snapshot(source, parent, name, read_only)?;
-        let made = parent.open(name, crate::dir::Mounts::Stay)?;
+        let made = parent.open(name, crate::fs::dir::Mounts::Stay)?;
         raw::subvolume_of(&made)
     }
 

@@ -23,7 +23,7 @@ use std::fs::{File, Metadata};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 
-use crate::dir::Dir;
+use crate::fs::dir::Dir;
 use crate::mountinfo::MountEntry;
 use crate::types::MountFlag;
 

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use super::raw::loops as raw;
 use super::{Linux, Loop, LoopOptions, MountAs, Sys};
-use crate::dir::Dir;
+use crate::fs::dir::Dir;
 use crate::testing::{LoopPool, TestNode, unmount_below};
 use crate::types::MountFlag;
 
@@ -154,7 +154,7 @@ fn devices_are_found_on_btrfs_whose_files_have_no_device_of_their_own() {
     let _disk = node.disk("disk", 128 * MIB);
     let pool = Dir::open_root(&node.pool_dir("disk")).unwrap();
     Linux.create_subvolume(&pool, "sub").unwrap();
-    let sub = pool.open("sub", crate::dir::Mounts::Stay).unwrap();
+    let sub = pool.open("sub", crate::fs::dir::Mounts::Stay).unwrap();
     let file = sub.create_file("image", 0o600).unwrap();
     Linux.allocate(&file, 4 * MIB, false).unwrap();
     let (number, device) = Linux.attach_loop(&file, FLEETING).unwrap();
@@ -298,7 +298,7 @@ fn a_directory_is_bound_with_flags() {
     let dir = place.dir();
     dir.make("source", 0o755).unwrap();
     dir.make("target", 0o755).unwrap();
-    let source = dir.open("source", crate::dir::Mounts::Stay).unwrap();
+    let source = dir.open("source", crate::fs::dir::Mounts::Stay).unwrap();
     let how = MountAs {
         read_only: true,
         flags: &[MountFlag::NoExec, MountFlag::StrictAtime],
@@ -339,7 +339,7 @@ fn a_snapshot_holds_what_was_written_before_and_nothing_later() {
     let content = vec![7; 4 << 20];
     // Not synced: it is in the page cache only.
     std::fs::write(at.join("source/file"), &content).unwrap();
-    let source = pool.open("source", crate::dir::Mounts::Stay).unwrap();
+    let source = pool.open("source", crate::fs::dir::Mounts::Stay).unwrap();
     let snapshot = Linux
         .snapshot_subvolume(&source, &pool, "frozen", true)
         .unwrap();

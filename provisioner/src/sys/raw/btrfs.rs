@@ -10,7 +10,7 @@ use super::layout::{
     NAME_V2, QgroupCreate, QgroupLimit, QuotaCtl, QuotaRescan, SearchArgs, VolArgsV2,
 };
 use super::returned;
-use crate::dir::Dir;
+use crate::fs::dir::Dir;
 
 const QUOTA_CTL_ENABLE: u64 = 1;
 const SUBVOL_RDONLY: u64 = 1 << 1;

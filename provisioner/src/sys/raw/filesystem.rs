@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, AsRawFd};
 use nix::errno::Errno;
 
 use super::layout::{Ext4Uuid, FsUuid, FsXattr, XfsGeometry};
-use crate::dir::Dir;
+use crate::fs::dir::Dir;
 
 /// What is made in the directory belongs to its project as well.
 const PROJECT_INHERIT: u32 = 0x200;

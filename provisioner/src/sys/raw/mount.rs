@@ -8,7 +8,7 @@ use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 
 use super::returned;
-use crate::dir::Dir;
+use crate::fs::dir::Dir;
 use crate::sys::MountAs;
 use crate::types::MountFlag;
 

@@ -7,7 +7,7 @@ use nix::errno::Errno;
 
 use super::layout::{LIMITS_OF_BLOCKS, QuotaBlock, QuotaState};
 use super::returned;
-use crate::dir::Dir;
+use crate::fs::dir::Dir;
 use crate::sys::Project;
 
 /// quotactl_fd(2), since kernel 5.14; one number on every architecture that agents

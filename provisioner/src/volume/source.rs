@@ -1,12 +1,12 @@
 //! Sources of new volumes: a snapshot, or another volume in its present state.
 
 use crate::backend::{DataSpec, Driver, Frozen, NewData};
-use crate::dir::{Dir, Mounts};
 use crate::error::{Error, IoContext};
+use crate::fs::dir::{Dir, Mounts};
 use crate::locks::lock;
 use crate::pool::Pool;
+use crate::pool::record::{SNAPSHOTS, SnapshotRecord, VOLUMES, VolumeRecord};
 use crate::provisioner::{Entry, Inner};
-use crate::record::{SNAPSHOTS, SnapshotRecord, VOLUMES, VolumeRecord};
 use crate::types::{Backend, Source, VolumeHealth, VolumeSpec};
 
 /// The data that a copy is made of, opened.

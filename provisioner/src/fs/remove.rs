@@ -6,7 +6,7 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use crate::dir::{Dir, Kind, Mounts};
+use crate::fs::dir::{Dir, Kind, Mounts};
 
 /// Deepest nesting that removal follows by held handles; what is deeper is moved
 /// up first, so that no tree can exhaust the handles.

@@ -7,15 +7,15 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::dir::Dir;
-use crate::images;
-use crate::ledger;
+use crate::fs::dir::Dir;
 use crate::locks::lock;
+use crate::mount::loop_image;
 use crate::mountinfo::MountEntry;
 use crate::pool::Pool;
+use crate::pool::ledger;
+use crate::pool::record::{DATA, VOLUMES, VolumeRecord};
 use crate::provisioner::{Entry, Inner, Trashed};
-use crate::record::{DATA, VOLUMES, VolumeRecord};
-use crate::report::{Data, Qgroups, UsedSpace};
+use crate::report::volumes::{Data, Qgroups, UsedSpace};
 use crate::sys::{Errors, Loop};
 use crate::types::{Backend, VolumeMode};
 
@@ -250,7 +250,7 @@ impl Inner {
                 && !mount.read_only
                 && loops
                     .iter()
-                    .any(|it| images::shows_inside(mount, it.number))
+                    .any(|it| loop_image::shows_inside(mount, it.number))
         });
         let image = pool.dir.path().join(VOLUMES).join(&record.id).join(DATA);
         let repair = format!(

@@ -4,16 +4,16 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, RwLock};
 
-use crate::dir::{Dir, Kind, Mounts};
-use crate::envelope;
 use crate::error::{Error, IoContext};
-use crate::ledger::{self, Holder, Ledger};
+use crate::fs::dir::{Dir, Kind, Mounts};
+use crate::fs::envelope;
 use crate::names;
-use crate::pool::{self, Pool};
-use crate::provisioner::{Entry, Inner, PoolState, Trashed};
-use crate::record::{
+use crate::pool::ledger::{self, Holder, Ledger};
+use crate::pool::record::{
     COPYING, DATA, META, NEW, RECORD, SNAPSHOTS, SnapshotRecord, Tombstone, VolumeRecord, now,
 };
+use crate::pool::{self, Pool};
+use crate::provisioner::{Entry, Inner, PoolState, Trashed};
 use crate::sys::Qgroup;
 use crate::types::Backend;
 

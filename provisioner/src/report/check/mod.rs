@@ -2,17 +2,17 @@
 //! about a finding is for people to decide.
 
 mod contents;
-mod elsewhere;
+mod links_and_mounts;
 mod removed;
 
 use std::path::PathBuf;
 
-use crate::dir::{Dir, Kind, Mounts};
 use crate::error::Error;
+use crate::fs::dir::{Dir, Kind, Mounts};
 use crate::locks::lock;
+use crate::pool::record::{IDENTITY, META, NEW, SNAPSHOTS, TOMBSTONES, TRASH, VOLUMES};
 use crate::pool::{Access, Pool};
 use crate::provisioner::{Inner, Provisioner};
-use crate::record::{IDENTITY, META, NEW, SNAPSHOTS, TOMBSTONES, TRASH, VOLUMES};
 use crate::types::{CheckReport, Finding, FindingKind, Health, PoolId};
 
 impl Provisioner {

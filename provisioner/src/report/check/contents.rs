@@ -4,14 +4,14 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use super::{Check, replacing};
-use crate::dir::{Dir, Kind, Mounts};
 use crate::error::Error;
+use crate::fs::dir::{Dir, Kind, Mounts};
 use crate::locks::lock;
 use crate::names;
 use crate::pool::Pool;
+use crate::pool::record::{DATA, RECORD, VolumeRecord};
 use crate::provisioner::Entry;
-use crate::record::{DATA, RECORD, VolumeRecord};
-use crate::report::Data;
+use crate::report::volumes::Data;
 use crate::types::{Backend, FindingKind, VolumeHealth};
 
 impl Check<'_> {

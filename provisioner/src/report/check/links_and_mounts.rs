@@ -8,15 +8,15 @@ use nix::sys::stat::fstat;
 
 use super::Check;
 use crate::backend::MAJOR;
-use crate::dir::{Dir, Mounts};
-use crate::images::{shows_inside, shows_node};
-use crate::links::{BY_CLAIM, Link, is_ours};
+use crate::fs::dir::{Dir, Mounts};
 use crate::locks::lock;
+use crate::mount::loop_image::{shows_inside, shows_node};
 use crate::mountinfo::MountEntry;
 use crate::pool::Pool;
-use crate::record::{DATA, VOLUMES};
+use crate::pool::record::{DATA, VOLUMES};
 use crate::sys::Loop;
 use crate::types::FindingKind;
+use crate::volume::by_claim::{BY_CLAIM, Link, is_ours};
 
 impl Check<'_> {
     pub(super) fn links(&mut self) {

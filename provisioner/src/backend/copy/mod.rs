@@ -22,7 +22,7 @@ use nix::sys::stat::{FileStat, Mode, SFlag, UtimensatFlags, fstat, mknodat, utim
 use nix::sys::time::TimeSpec;
 use nix::unistd::{Gid, Uid, Whence, fchownat, linkat, lseek, symlinkat, syncfs};
 
-use crate::dir::{Dir, Mounts};
+use crate::fs::dir::{Dir, Mounts};
 use crate::sys::{Sys, attribute, attributes, set_attribute};
 use descent::{Descent, Place};
 

@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::dir::Dir;
 use crate::error::{Error, IoContext};
+use crate::fs::dir::Dir;
 use crate::provisioner::Inner;
 use crate::types::Config;
 

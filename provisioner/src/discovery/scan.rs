@@ -3,12 +3,12 @@
 use std::collections::BTreeSet;
 use std::sync::{Arc, PoisonError};
 
-use crate::dir::{Dir, Kind, Mounts};
 use crate::error::{Error, IoContext};
+use crate::fs::dir::{Dir, Kind, Mounts};
 use crate::locks::lock;
+use crate::pool::record::Identity;
 use crate::pool::{self, Access, Observed, Pool};
 use crate::provisioner::Inner;
-use crate::record::Identity;
 use crate::types::{Health, InitOptions, KnownPool, PoolId, PoolReport};
 
 impl Inner {
@@ -139,7 +139,7 @@ impl Inner {
             _ => None,
         };
         if let Some((config, options)) = wanted {
-            match crate::init::init(self.sys.as_ref(), &config, name, &options, false) {
+            match crate::pool::init::init(self.sys.as_ref(), &config, name, &options, false) {
                 Ok(id) => {
                     tracing::info!(pool = %id, dir = name, "pool made");
                     if let Ok(again) = pool::observe(self.sys.as_ref(), pools, &dir) {
@@ -228,7 +228,7 @@ impl Inner {
     }
 
     fn set_capacity(&self, identity: &Identity, size: u64) {
-        let capacity = crate::ledger::capacity(size, identity.capacity);
+        let capacity = crate::pool::ledger::capacity(size, identity.capacity);
         if let Some(pool) = lock(&self.state).pools.get_mut(&identity.id) {
             pool.ledger.set_capacity(capacity);
         }

@@ -1,17 +1,17 @@
 //! Makes volumes and lets them grow.
 
 use crate::backend::{self, DataSpec, Driver, NewData};
-use crate::dir::{Dir, Mounts};
-use crate::envelope;
 use crate::error::{Error, IoContext};
-use crate::ledger::Holder;
+use crate::fs::dir::{Dir, Mounts};
+use crate::fs::envelope;
 use crate::locks::lock;
 use crate::names;
+use crate::pool::ledger::Holder;
+use crate::pool::record::{COPYING, RECORD, VOLUMES, VolumeRecord, now};
 use crate::pool::{Access, Pool};
 use crate::provisioner::{Entry, Inner, Provisioner};
-use crate::record::{COPYING, RECORD, VOLUMES, VolumeRecord, now};
-use crate::source::Origin;
 use crate::types::{Backend, PoolId, Source, VolumeMode, VolumeReport, VolumeSpec};
+use crate::volume::source::Origin;
 
 impl Provisioner {
     /// Makes a volume, or returns the one that an earlier call with the same parameters

@@ -3,15 +3,15 @@
 
 use std::time::SystemTime;
 
-use crate::dir::{Dir, Kind};
+use crate::discovery::load::free_name;
 use crate::error::{Error, IoContext};
-use crate::ledger::Holder;
-use crate::load::free_name;
+use crate::fs::dir::{Dir, Kind};
 use crate::locks::lock;
 use crate::names;
+use crate::pool::ledger::Holder;
+use crate::pool::record::{VOLUMES, VolumeRecord};
 use crate::pool::{Access, Pool};
 use crate::provisioner::{Entry, Inner, Provisioner, Trashed};
-use crate::record::{VOLUMES, VolumeRecord};
 use crate::types::PoolId;
 
 /// Tombstones that a pool keeps. Beyond that the oldest tenth is removed.

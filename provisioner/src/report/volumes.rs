@@ -1,19 +1,17 @@
-//! Reports about volumes; about pools in [`pools`].
-
-mod pools;
+//! Reports about volumes.
 
 use std::fs::File;
 use std::io;
 
 use crate::backend;
-use crate::dir::{Dir, Kind, Mounts, is_symlink_or_mount_escape};
 use crate::error::{Error, IoContext};
-use crate::images;
+use crate::fs::dir::{Dir, Kind, Mounts, is_symlink_or_mount_escape};
 use crate::locks::lock;
+use crate::mount::loop_image;
 use crate::mountinfo::MountEntry;
+use crate::pool::record::{DATA, VOLUMES, VolumeRecord};
 use crate::pool::{Access, Pool};
 use crate::provisioner::{Entry, Inner, Provisioner};
-use crate::record::{DATA, VOLUMES, VolumeRecord};
 use crate::sys::{Loop, Qgroup};
 use crate::types::{Backend, PoolId, Usage, VolumeHealth, VolumeReport};
 
@@ -153,7 +151,9 @@ impl Inner {
             .filter(|(id, _)| only.is_none_or(|only| only == id.as_str()))
             .map(|(id, entry)| (id.clone(), entry.clone()))
             .collect();
-        let with_loops = entries.iter().any(|(_, entry)| images::may_be_image(entry));
+        let with_loops = entries
+            .iter()
+            .any(|(_, entry)| loop_image::may_be_image(entry));
         let view = HostView {
             qgroups,
             table: self.sys.mounts().unwrap_or_default(),
@@ -341,7 +341,7 @@ impl Inner {
             return Ok(None);
         }
         // A tombstone that cannot be read is a tombstone.
-        let erased = crate::pool::read::<crate::record::Tombstone>(&tombstones, &name)
+        let erased = crate::pool::read::<crate::pool::record::Tombstone>(&tombstones, &name)
             .ok()
             .flatten()
             .map_or_else(|| "an unknown time".to_owned(), |stone| stone.erased);

@@ -1,11 +1,11 @@
 //! What was erased: the trash and the tombstones.
 
 use super::Check;
-use crate::dir::{Dir, Kind};
+use crate::fs::dir::{Dir, Kind};
 use crate::locks::lock;
 use crate::names;
+use crate::pool::record::Tombstone;
 use crate::pool::{self, Pool};
-use crate::record::Tombstone;
 use crate::types::FindingKind;
 
 impl Check<'_> {
@@ -20,7 +20,7 @@ impl Check<'_> {
                     .get(id)
                     .and_then(|state| state.trash.get(name).cloned())
             });
-            if known.is_some() || crate::removal::is_moved_aside(&name) {
+            if known.is_some() || crate::fs::is_moved_aside(&name) {
                 let what = "deleted; its space is not freed yet".to_owned();
                 let what = match known.and_then(|trashed| trashed.why) {
                     Some(why) => format!("{what}: {why}"),
@@ -29,7 +29,7 @@ impl Check<'_> {
                 self.find(
                     FindingKind::Trash,
                     Some(id),
-                    name.to_str().map(crate::load::id_in_trash),
+                    name.to_str().map(crate::discovery::load::id_in_trash),
                     path,
                     what,
                     "it goes by itself while the agent runs; if it stays, the agent's log says why",

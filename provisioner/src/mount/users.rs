@@ -3,12 +3,12 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use crate::images;
 use crate::locks::lock;
+use crate::mount::loop_image;
 use crate::mountinfo::MountEntry;
 use crate::pool::Pool;
+use crate::pool::record::{DATA, VOLUMES};
 use crate::provisioner::Inner;
-use crate::record::{DATA, VOLUMES};
 use crate::sys::Loop;
 use crate::types::Publication;
 
@@ -84,9 +84,11 @@ impl Inner {
                 let is_loop = |shows: fn(&MountEntry, u32) -> bool| {
                     loops.iter().any(|it| shows(mount, it.number))
                 };
-                let node = loops.iter().find(|it| images::shows_node(mount, it.number));
+                let node = loops
+                    .iter()
+                    .find(|it| loop_image::shows_node(mount, it.number));
                 let whole = match (pool, &root) {
-                    _ if is_loop(images::shows_inside) => mount.root == Path::new("/"),
+                    _ if is_loop(loop_image::shows_inside) => mount.root == Path::new("/"),
                     _ if node.is_some() => true,
                     (Some(pool), Some(root)) => {
                         if mount.device != pool.mount.device || !mount.root.starts_with(root) {

@@ -5,11 +5,11 @@ use std::ffi::OsStr;
 use std::io;
 use std::path::Path;
 
-use crate::dir::{Dir, Kind, Mounts};
 use crate::error::{Error, IoContext};
+use crate::fs::dir::{Dir, Kind, Mounts};
 use crate::locks::lock;
+use crate::pool::record::{DATA, VOLUMES, VolumeRecord};
 use crate::provisioner::{Entry, Inner, Provisioner};
-use crate::record::{DATA, VOLUMES, VolumeRecord};
 use crate::types::PoolId;
 
 /// Directory of the links, under the root.

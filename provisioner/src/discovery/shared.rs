@@ -3,14 +3,14 @@
 
 use std::io;
 
-use crate::dir::{Dir, Kind, Mounts};
-use crate::envelope;
 use crate::error::Error;
+use crate::fs::dir::{Dir, Kind, Mounts};
+use crate::fs::envelope;
 use crate::locks::lock;
 use crate::names;
+use crate::pool::record::{IDENTITY, Identity, META};
 use crate::pool::{Observed, Verdict};
 use crate::provisioner::{Inner, Provisioner};
-use crate::record::{IDENTITY, Identity, META};
 use crate::types::{Config, Health, InitOptions, PoolReport};
 
 /// A pool on the filesystem that the node's system uses too.

@@ -5,12 +5,14 @@ use std::io;
 use std::os::fd::AsFd;
 
 use crate::backend;
-use crate::dir::{Dir, Kind, Mounts};
-use crate::envelope;
 use crate::error::{Error, IoContext};
+use crate::fs::dir::{Dir, Kind, Mounts};
+use crate::fs::envelope;
 use crate::names;
+use crate::pool::record::{
+    IDENTITY, Identity, META, NEW, SNAPSHOTS, TOMBSTONES, TRASH, VOLUMES, now,
+};
 use crate::pool::{self, Observed};
-use crate::record::{IDENTITY, Identity, META, NEW, SNAPSHOTS, TOMBSTONES, TRASH, VOLUMES, now};
 use crate::sys::{Quotas, Sys};
 use crate::types::{Config, InitOptions, PoolId};
 

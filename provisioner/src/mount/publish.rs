@@ -5,19 +5,19 @@ use std::path::Path;
 
 use nix::errno::Errno;
 
-use crate::dir::{Dir, Kind};
 use crate::error::{Error, IoContext};
-use crate::images;
+use crate::fs::dir::{Dir, Kind};
 use crate::locks::lock;
+use crate::mount::loop_image;
+use crate::mount::target::MountTarget;
+use crate::mount::users::VolumeMount;
 use crate::mountinfo::{self, MountEntry};
-use crate::place::MountTarget;
+use crate::pool::record::{DATA, TRASH, VOLUMES, VolumeRecord};
 use crate::pool::{Access, Pool};
 use crate::provisioner::{Inner, Provisioner};
-use crate::record::{DATA, TRASH, VOLUMES, VolumeRecord};
-use crate::report::Data;
+use crate::report::volumes::Data;
 use crate::sys::MountAs;
 use crate::types::{Publish, Stage, VolumeMode};
-use crate::uses::VolumeMount;
 
 impl Provisioner {
     /// Mounts a volume at a staging path, once per node; repeated calls change
@@ -267,10 +267,12 @@ impl Inner {
         readonly: bool,
     ) -> Result<(), Error> {
         let loops = self.loops_of(pool, &record.id);
-        let device = loops.iter().find(|it| images::shows_node(there, it.number));
+        let device = loops
+            .iter()
+            .find(|it| loop_image::shows_node(there, it.number));
         let inside = loops
             .iter()
-            .any(|it| images::shows_inside(there, it.number))
+            .any(|it| loop_image::shows_inside(there, it.number))
             && there.root == Path::new("/");
         let root = pool.inside(format!("{VOLUMES}/{}/{DATA}", record.id));
         let tree = there.device == pool.mount.device && there.root == root;
@@ -380,7 +382,7 @@ fn is_volume(root: &Path, id: &str) -> bool {
         && parts
             .next()
             .and_then(|part| part.to_str())
-            .is_some_and(|name| crate::load::id_in_trash(name) == id)
+            .is_some_and(|name| crate::discovery::load::id_in_trash(name) == id)
         && parts.next().is_some_and(|part| part == TRASH)
 }
 

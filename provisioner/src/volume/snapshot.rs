@@ -3,16 +3,16 @@
 use std::io;
 
 use crate::backend;
-use crate::dir::{Mounts, is_symlink_or_mount_escape};
-use crate::envelope;
+use crate::discovery::load::free_name;
 use crate::error::{Error, IoContext};
-use crate::ledger::Holder;
-use crate::load::free_name;
+use crate::fs::dir::{Mounts, is_symlink_or_mount_escape};
+use crate::fs::envelope;
 use crate::locks::lock;
 use crate::names;
+use crate::pool::ledger::Holder;
+use crate::pool::record::{DATA, SNAPSHOTS, SnapshotRecord, VolumeRecord, now};
 use crate::pool::{Access, Pool};
 use crate::provisioner::{Entry, Inner, Provisioner, Trashed};
-use crate::record::{DATA, SNAPSHOTS, SnapshotRecord, VolumeRecord, now};
 use crate::types::{Backend, PoolId, SnapshotReport, SnapshotSpec, VolumeHealth};
 
 /// Marks a snapshot in the build area and in the trash; no id contains it.
@@ -162,7 +162,7 @@ impl Inner {
         &self,
         pool: &Pool,
         driver: &dyn backend::Driver,
-        origin: &crate::source::Origin<'_>,
+        origin: &crate::volume::source::Origin<'_>,
         record: &mut SnapshotRecord,
     ) -> Result<(), Error> {
         let _projects = (record.backend == Backend::ProjectQuota).then(|| lock(&self.projects));

@@ -11,13 +11,13 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 
 use crate::backend::{self, EraseProgress};
-use crate::dir::{Kind, Mounts};
 use crate::error::{Error, IoContext};
-use crate::ledger::Holder;
+use crate::fs::dir::{Kind, Mounts};
 use crate::locks::lock;
+use crate::pool::ledger::Holder;
+use crate::pool::record::{DATA, RECORD, TRASH};
 use crate::pool::{Access, Pool};
 use crate::provisioner::{Inner, Provisioner, Trashed};
-use crate::record::{DATA, RECORD, TRASH};
 use crate::types::{Backend, PoolId};
 
 /// Longest pause between two checks of something that is being freed.

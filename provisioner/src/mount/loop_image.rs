@@ -6,14 +6,14 @@ use std::fs::Metadata;
 use std::path::Path;
 
 use crate::backend::{self, MAJOR};
-use crate::dir::{Dir, Mounts};
 use crate::error::{Error, IoContext};
+use crate::fs::dir::{Dir, Mounts};
 use crate::locks::lock;
 use crate::mountinfo::MountEntry;
 use crate::pool::Pool;
+use crate::pool::record::{DATA, VOLUMES, VolumeRecord};
 use crate::provisioner::{Entry, Inner};
-use crate::record::{DATA, VOLUMES, VolumeRecord};
-use crate::report::Data;
+use crate::report::volumes::Data;
 use crate::sys::{self, Loop, LoopOptions, MountAs};
 use crate::types::{Backend, VolumeMode};
 
@@ -163,7 +163,7 @@ impl Inner {
         pool: &Pool,
         record: &VolumeRecord,
         image: &std::fs::File,
-        target: &crate::place::MountTarget,
+        target: &crate::mount::target::MountTarget,
         how: MountAs<'_>,
     ) -> Result<(), Error> {
         let (number, handle) = self.loop_for(pool, record, image, false)?;

@@ -9,7 +9,7 @@ use std::rc::Rc;
 
 use nix::sys::stat::fstat;
 
-use crate::dir::{Dir, Mounts};
+use crate::fs::dir::{Dir, Mounts};
 
 /// Directories that are held open at the same time.
 const HELD: usize = 16;

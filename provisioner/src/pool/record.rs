@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::backend::DataSpec;
-use crate::envelope::Document;
+use crate::fs::envelope::Document;
 use crate::types::{Backend, ClaimRef, PoolId, SetRef, Source, VolumeMode, VolumeSpec};
 
 /// Directory of the pool for Berth's own things.
@@ -235,7 +235,7 @@ pub(crate) fn now() -> String {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::envelope;
+    use crate::fs::envelope;
     use proptest::prelude::*;
 
     fn claims() -> impl Strategy<Value = Option<ClaimRef>> {

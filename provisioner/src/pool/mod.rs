@@ -1,15 +1,19 @@
 //! The state of a directory under `pools/`: observed for every operation, judged by a
 //! pure function.
 
+pub(crate) mod init;
+pub mod ledger;
+pub(crate) mod record;
+
 use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::backend;
-use crate::dir::{Dir, Mounts, is_symlink_or_mount_escape};
-use crate::envelope::{self, Document};
 use crate::error::{Error, IoContext};
+use crate::fs::dir::{Dir, Mounts, is_symlink_or_mount_escape};
+use crate::fs::envelope::{self, Document};
 use crate::mountinfo::MountEntry;
-use crate::record::{IDENTITY, Identity, META, SNAPSHOTS, TOMBSTONES, TRASH, VOLUMES};
+use crate::pool::record::{IDENTITY, Identity, META, SNAPSHOTS, TOMBSTONES, TRASH, VOLUMES};
 use crate::sys::{Filesystem, Sys};
 use crate::types::{Health, KnownPool, PoolId};
 
