@@ -32,11 +32,14 @@ mod backend;
 mod discovery;
 mod error;
 mod fs;
+mod layout;
 mod locks;
 mod mount;
 pub mod mountinfo;
 mod names;
+mod notify;
 mod pool;
+mod problem;
 mod provisioner;
 mod report;
 mod sys;
@@ -50,8 +53,8 @@ mod volume;
 pub use discovery::shared::SharedPool;
 pub use error::Error;
 pub use pool::{init::init_pool, ledger};
+pub use problem::{Problem as Trouble, ProblemKind as TroubleKind};
 pub use provisioner::Provisioner;
-pub use report::problems::{Trouble, TroubleKind};
 pub use types::{
     Backend, CheckReport, ClaimRef, Config, Finding, FindingKind, Health, InitOptions, KnownPool,
     MountFlag, PoolId, PoolReport, Publication, Publish, SetRef, SnapshotReport, SnapshotSpec,

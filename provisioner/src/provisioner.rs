@@ -10,12 +10,14 @@ use std::time::Duration;
 use crate::backend::DataSpec;
 use crate::discovery::shared::SharedPool;
 use crate::error::{Error, IoContext};
+use crate::layout::POOLS;
 use crate::locks::{NamedLocks, lock};
+use crate::notify::Notify;
 use crate::pool::ledger::Ledger;
 use crate::pool::record::{SnapshotRecord, VolumeRecord};
 use crate::sys::Sys;
 use crate::types::{Config, InitOptions, KnownPool, PoolId, PoolReport};
-use crate::volume::trash::{self, Notify};
+use crate::volume::trash;
 
 /// File under the root, locked by the one process that changes things.
 const LOCK: &str = "agent.lock";
@@ -157,7 +159,7 @@ impl Provisioner {
 
     pub(crate) fn open_with(config: Config, sys: Box<dyn Sys>) -> Result<Self, Error> {
         let root = config.root.clone();
-        std::fs::create_dir_all(root.join("pools")).context("making", root.join("pools"))?;
+        std::fs::create_dir_all(root.join(POOLS)).context("making", root.join(POOLS))?;
         let path = root.join(LOCK);
         let file = File::options()
             .create(true)
@@ -225,7 +227,7 @@ impl Provisioner {
             .into_iter()
             .find(|report| report.dir == dir)
             .ok_or_else(|| Error::InitRefused {
-                path: self.inner.config.root.join("pools").join(dir),
+                path: self.inner.config.root.join(POOLS).join(dir),
                 why: "it vanished".into(),
             })
     }
@@ -281,7 +283,7 @@ impl Inner {
 
     /// The path of a pool's directory, as people know it.
     pub(crate) fn path_of(&self, dir: &str) -> PathBuf {
-        self.config.root.join("pools").join(dir)
+        self.config.root.join(POOLS).join(dir)
     }
 }
 

@@ -2,9 +2,9 @@
 
 use std::io;
 
-use super::{DataSpec, Driver, EraseProgress, NewData, StoredData};
+use super::driver::{DataSpec, Driver, EraseProgress, NewData, StoredData};
 use crate::fs::dir::{Dir, Kind, Mounts};
-use crate::pool::record::DATA;
+use crate::layout::DATA;
 use crate::sys::{Filesystem, Quotas, Space, Sys};
 use crate::types::VolumeMode;
 

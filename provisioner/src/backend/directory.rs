@@ -2,10 +2,10 @@
 
 use std::io;
 
-use super::{DataSpec, Driver, EraseProgress, NewData, StoredData};
-use crate::backend::copy;
+use super::copy;
+use super::driver::{DataSpec, Driver, EraseProgress, NewData, StoredData};
 use crate::fs::dir::{Dir, Kind, Mounts};
-use crate::pool::record::DATA;
+use crate::layout::DATA;
 use crate::sys::{Filesystem, Space, Sys};
 use crate::types::VolumeMode;
 

@@ -9,10 +9,10 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
 
-use super::{DataSpec, Driver, EraseProgress, NewData, StoredData};
-use crate::backend::copy;
+use super::copy;
+use super::driver::{DataSpec, Driver, EraseProgress, NewData, StoredData};
 use crate::fs::dir::{Dir, Kind};
-use crate::pool::record::DATA;
+use crate::layout::DATA;
 use crate::sys::{self, Filesystem, Space, Sys};
 use crate::types::VolumeMode;
 

@@ -7,9 +7,9 @@
 use std::io;
 
 use super::directory::{Directory, fill};
-use super::{DataSpec, Driver, EraseProgress, NewData, StoredData};
+use super::driver::{DataSpec, Driver, EraseProgress, NewData, StoredData};
 use crate::fs::dir::{Dir, Mounts};
-use crate::pool::record::DATA;
+use crate::layout::DATA;
 use crate::sys::{Filesystem, Space, Sys};
 use crate::types::VolumeMode;
 

@@ -7,42 +7,14 @@ use std::sync::{Arc, RwLock};
 use crate::error::{Error, IoContext};
 use crate::fs::dir::{Dir, Kind, Mounts};
 use crate::fs::envelope;
+use crate::layout::{COPYING, DATA, META, NEW, RECORD, SNAPSHOTS, id_in_trash};
 use crate::names;
 use crate::pool::ledger::{self, Holder, Ledger};
-use crate::pool::record::{
-    COPYING, DATA, META, NEW, RECORD, SNAPSHOTS, SnapshotRecord, Tombstone, VolumeRecord, now,
-};
+use crate::pool::record::{SnapshotRecord, Tombstone, VolumeRecord, now};
 use crate::pool::{self, Pool};
 use crate::provisioner::{Entry, Inner, PoolState, Trashed};
 use crate::sys::Qgroup;
 use crate::types::Backend;
-
-/// Separates a volume's id from a number in the trash; no id contains it.
-const AGAIN: char = '~';
-
-/// The volume's id in a name of the trash.
-pub(crate) fn id_in_trash(name: &str) -> &str {
-    name.split(AGAIN).next().unwrap_or(name)
-}
-
-/// A name in the trash that is not taken.
-pub(crate) fn free_name(trash: &Dir, id: &str) -> Result<String, Error> {
-    for n in 1u64.. {
-        let name = if n == 1 {
-            id.to_owned()
-        } else {
-            format!("{id}{AGAIN}{n}")
-        };
-        if trash
-            .kind(&name)
-            .context("looking at", trash.path())?
-            .is_none()
-        {
-            return Ok(name);
-        }
-    }
-    unreachable!("a directory does not hold 2^64 names")
-}
 
 impl Inner {
     /// Reads a pool's volumes and trash. Where this process may change things

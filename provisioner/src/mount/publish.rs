@@ -7,12 +7,13 @@ use nix::errno::Errno;
 
 use crate::error::{Error, IoContext};
 use crate::fs::dir::{Dir, Kind};
+use crate::layout::{DATA, TRASH, VOLUMES};
 use crate::locks::lock;
 use crate::mount::loop_image;
 use crate::mount::target::MountTarget;
 use crate::mount::users::VolumeMount;
 use crate::mountinfo::{self, MountEntry};
-use crate::pool::record::{DATA, TRASH, VOLUMES, VolumeRecord};
+use crate::pool::record::VolumeRecord;
 use crate::pool::{Access, Pool};
 use crate::provisioner::{Inner, Provisioner};
 use crate::report::volumes::Data;
@@ -382,7 +383,7 @@ fn is_volume(root: &Path, id: &str) -> bool {
         && parts
             .next()
             .and_then(|part| part.to_str())
-            .is_some_and(|name| crate::discovery::load::id_in_trash(name) == id)
+            .is_some_and(|name| crate::layout::id_in_trash(name) == id)
         && parts.next().is_some_and(|part| part == TRASH)
 }
 

@@ -3,11 +3,11 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use crate::layout::{DATA, VOLUMES};
 use crate::locks::lock;
 use crate::mount::loop_image;
 use crate::mountinfo::MountEntry;
 use crate::pool::Pool;
-use crate::pool::record::{DATA, VOLUMES};
 use crate::provisioner::Inner;
 use crate::sys::Loop;
 use crate::types::Publication;

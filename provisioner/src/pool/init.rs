@@ -8,10 +8,9 @@ use crate::backend;
 use crate::error::{Error, IoContext};
 use crate::fs::dir::{Dir, Kind, Mounts};
 use crate::fs::envelope;
+use crate::layout::{IDENTITY, META, NEW, POOLS, SNAPSHOTS, TOMBSTONES, TRASH, VOLUMES};
 use crate::names;
-use crate::pool::record::{
-    IDENTITY, Identity, META, NEW, SNAPSHOTS, TOMBSTONES, TRASH, VOLUMES, now,
-};
+use crate::pool::record::{Identity, now};
 use crate::pool::{self, Observed};
 use crate::sys::{Quotas, Sys};
 use crate::types::{Config, InitOptions, PoolId};
@@ -127,7 +126,7 @@ pub(crate) fn init(
     options: &InitOptions,
     remembered: bool,
 ) -> Result<PoolId, Error> {
-    let path = config.root.join("pools").join(name);
+    let path = config.root.join(POOLS).join(name);
     let refuse = |why: String| Error::InitRefused {
         path: path.clone(),
         why,

@@ -12,8 +12,9 @@ use crate::backend;
 use crate::error::{Error, IoContext};
 use crate::fs::dir::{Dir, Mounts, is_symlink_or_mount_escape};
 use crate::fs::envelope::{self, Document};
+use crate::layout::{IDENTITY, META, POOLS, SNAPSHOTS, TOMBSTONES, TRASH, VOLUMES};
 use crate::mountinfo::MountEntry;
-use crate::pool::record::{IDENTITY, Identity, META, SNAPSHOTS, TOMBSTONES, TRASH, VOLUMES};
+use crate::pool::record::Identity;
 use crate::sys::{Filesystem, Sys};
 use crate::types::{Health, KnownPool, PoolId};
 
@@ -213,8 +214,8 @@ impl Pool {
 pub(crate) fn open_pools(root: &Path) -> Result<Dir, Error> {
     let root_dir = Dir::open_root(root).context("opening", root)?;
     root_dir
-        .open("pools", Mounts::Cross)
-        .context("opening", root.join("pools"))
+        .open(POOLS, Mounts::Cross)
+        .context("opening", root.join(POOLS))
 }
 
 /// Looks at one directory under `pools/`.

@@ -7,28 +7,6 @@ use crate::backend::DataSpec;
 use crate::fs::envelope::Document;
 use crate::types::{Backend, ClaimRef, PoolId, SetRef, Source, VolumeMode, VolumeSpec};
 
-/// Directory of the pool for Berth's own things.
-pub(crate) const META: &str = ".berth";
-/// The identity, in [`META`].
-pub(crate) const IDENTITY: &str = "pool.json";
-/// The build area, in [`META`]: where volumes are made before they appear. What is in
-/// there was never given to anybody.
-pub(crate) const NEW: &str = "new";
-/// Directory of the volumes.
-pub(crate) const VOLUMES: &str = "volumes";
-/// Directory of the snapshots.
-pub(crate) const SNAPSHOTS: &str = "snapshots";
-/// Directory of the volumes that are being erased.
-pub(crate) const TRASH: &str = "trash";
-/// Directory of the tombstones.
-pub(crate) const TOMBSTONES: &str = "tombstones";
-/// A volume's record, in the volume's directory.
-pub(crate) const RECORD: &str = "record.json";
-/// Marks, in a directory of the build area, that its data is a copy.
-pub(crate) const COPYING: &str = "copying";
-/// A volume's data, in the volume's directory.
-pub(crate) const DATA: &str = "data";
-
 /// Who a pool is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -2,7 +2,6 @@
 
 use std::io;
 
-use super::volumes::Qgroups;
 use crate::backend::{self, DataSpec};
 use crate::discovery::shared;
 use crate::error::{Error, IoContext};
@@ -12,6 +11,7 @@ use crate::pool::ledger::{self, Physical};
 use crate::pool::{Observed, Pool, Verdict};
 use crate::provisioner::Inner;
 use crate::report::problems;
+use crate::sys::Qgroups;
 use crate::types::{Backend, Health, KnownPool, PoolReport};
 
 impl Inner {

@@ -5,73 +5,19 @@
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use serde::{Deserialize, Serialize};
-
 use crate::fs::dir::Dir;
+use crate::layout::{DATA, VOLUMES};
 use crate::locks::lock;
 use crate::mount::loop_image;
 use crate::mountinfo::MountEntry;
 use crate::pool::Pool;
 use crate::pool::ledger;
-use crate::pool::record::{DATA, VOLUMES, VolumeRecord};
+use crate::pool::record::VolumeRecord;
+use crate::problem::{Problem, ProblemKind};
 use crate::provisioner::{Entry, Inner, Trashed};
-use crate::report::volumes::{Data, Qgroups, UsedSpace};
-use crate::sys::{Errors, Loop};
+use crate::report::volumes::{Data, UsedSpace};
+use crate::sys::{Errors, Loop, Qgroups};
 use crate::types::{Backend, VolumeMode};
-
-/// A problem of a pool or a volume that is usable all the same.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Trouble {
-    /// Its kind.
-    pub kind: TroubleKind,
-    /// What is wrong and what to do, as a sentence.
-    pub message: String,
-}
-
-/// Kinds of [`Trouble`], the most severe first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub enum TroubleKind {
-    /// A volume can be read, and nothing can be written to it.
-    ReadOnly,
-    /// The filesystem met I/O errors or corrupt data.
-    IoErrors,
-    /// The filesystem has less free than what volumes may still write.
-    SpaceShort,
-    /// Something deleted cannot be erased.
-    TrashStuck,
-    /// There is no room for anything more. This is not a fault.
-    Full,
-}
-
-impl TroubleKind {
-    /// Every kind.
-    pub const ALL: [Self; 5] = [
-        Self::ReadOnly,
-        Self::IoErrors,
-        Self::SpaceShort,
-        Self::TrashStuck,
-        Self::Full,
-    ];
-
-    /// The name that conditions and metrics use.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::ReadOnly => "ReadOnly",
-            Self::IoErrors => "IoErrors",
-            Self::SpaceShort => "SpaceShort",
-            Self::TrashStuck => "TrashStuck",
-            Self::Full => "Full",
-        }
-    }
-
-    fn with(self, message: impl Into<String>) -> Trouble {
-        Trouble {
-            kind: self,
-            message: message.into(),
-        }
-    }
-}
 
 /// Failed steps of an erasure before it is reported: the data may still be in use
 /// for a moment.
@@ -82,9 +28,9 @@ const PATIENT_STEPS: u32 = 5;
 const SMALLEST_ROOM: u64 = 16 << 20;
 
 /// A pool whose ledger has no room for another volume.
-pub(crate) fn full_pool(room: u64) -> Option<Trouble> {
+pub(crate) fn full_pool(room: u64) -> Option<Problem> {
     (room < SMALLEST_ROOM).then(|| {
-        TroubleKind::Full.with(
+        ProblemKind::Full.with(
             "all of it is promised: no new volume fits, and none can grow; delete claims that are \
              not needed, or add a pool",
         )
@@ -92,9 +38,9 @@ pub(crate) fn full_pool(room: u64) -> Option<Trouble> {
 }
 
 /// A volume that will soon refuse writes: less than a twentieth is left.
-fn full_volume(fill: UsedSpace) -> Option<Trouble> {
+fn full_volume(fill: UsedSpace) -> Option<Problem> {
     (fill.used >= fill.total - fill.total / 20).then(|| {
-        TroubleKind::Full.with(
+        ProblemKind::Full.with(
             "95 % of its size or more is used, and writes will fail when all is: delete files, or \
              raise the claim's storage request",
         )
@@ -102,7 +48,7 @@ fn full_volume(fill: UsedSpace) -> Option<Trouble> {
 }
 
 /// The errors that a filesystem counted, and how to inspect and reset the counters.
-fn io_errors(errors: &[Errors], fstype: &str, path: &Path) -> Option<Trouble> {
+fn io_errors(errors: &[Errors], fstype: &str, path: &Path) -> Option<Problem> {
     let kinds: Vec<_> = errors
         .iter()
         .filter(|errors| errors.count > 0)
@@ -122,16 +68,16 @@ fn io_errors(errors: &[Errors], fstype: &str, path: &Path) -> Option<Trouble> {
             .to_owned(),
     };
     let kinds = kinds.join(", ");
-    Some(TroubleKind::IoErrors.with(format!(
+    Some(ProblemKind::IoErrors.with(format!(
         "the filesystem met errors ({kinds}): copy the data away and look at the disk; {advice}"
     )))
 }
 
 /// A filesystem with less free than volumes may still write. It may be short by what
 /// was held back for its own metadata: that is what used it.
-fn space_short(free: u64, unwritten: u64, size: u64) -> Option<Trouble> {
+fn space_short(free: u64, unwritten: u64, size: u64) -> Option<Problem> {
     (free.saturating_add(ledger::reserve(size)) < unwritten).then(|| {
-        TroubleKind::SpaceShort.with(
+        ProblemKind::SpaceShort.with(
             "the filesystem has less free than what its volumes may still write, so writes can \
              fail before a volume is full: remove from it what is not Berth's, or move claims to \
              another pool",
@@ -140,12 +86,12 @@ fn space_short(free: u64, unwritten: u64, size: u64) -> Option<Trouble> {
 }
 
 /// Deleted data that cannot be erased.
-fn trash_stuck<'a>(trash: impl IntoIterator<Item = (&'a String, &'a Trashed)>) -> Option<Trouble> {
+fn trash_stuck<'a>(trash: impl IntoIterator<Item = (&'a String, &'a Trashed)>) -> Option<Problem> {
     let (name, why) = trash
         .into_iter()
         .filter(|(_, trashed)| trashed.tries > PATIENT_STEPS)
         .find_map(|(name, trashed)| Some((name, trashed.why.as_ref()?)))?;
-    Some(TroubleKind::TrashStuck.with(format!(
+    Some(ProblemKind::TrashStuck.with(format!(
         "what was deleted cannot be erased and keeps its space: trash/{name}: {why}"
     )))
 }
@@ -162,7 +108,7 @@ impl Inner {
         pool: &Pool,
         errors: &[Errors],
         qgroups: Option<&Qgroups>,
-    ) -> Vec<Trouble> {
+    ) -> Vec<Problem> {
         let stuck = lock(&self.state)
             .pools
             .get(&pool.identity.id)
@@ -221,10 +167,10 @@ impl Inner {
         fill: Option<UsedSpace>,
         table: &[MountEntry],
         loops: &[Loop],
-    ) -> Vec<Trouble> {
+    ) -> Vec<Problem> {
         let mut problems = Vec::new();
         if pool.filesystem.read_only {
-            problems.push(TroubleKind::ReadOnly.with(format!(
+            problems.push(ProblemKind::ReadOnly.with(format!(
                 "pool {} is mounted read-only: writes fail until it is mounted writable again",
                 pool.identity.id
             )));
@@ -243,7 +189,7 @@ impl Inner {
         record: &VolumeRecord,
         table: &[MountEntry],
         loops: &[Loop],
-    ) -> Vec<Trouble> {
+    ) -> Vec<Problem> {
         // One that was mounted read-only on purpose is so by the mount as well.
         let refuses_writes = table.iter().any(|mount| {
             mount.filesystem_read_only
@@ -259,7 +205,7 @@ impl Inner {
         );
         let mut problems = Vec::new();
         if refuses_writes {
-            problems.push(TroubleKind::ReadOnly.with(format!(
+            problems.push(ProblemKind::ReadOnly.with(format!(
                 "the filesystem in the image met an error and refuses writes: {repair}"
             )));
         }
@@ -271,7 +217,7 @@ impl Inner {
                 true => String::new(),
                 false => format!(", then {repair}"),
             };
-            problems.push(TroubleKind::IoErrors.with(format!(
+            problems.push(ProblemKind::IoErrors.with(format!(
                 "the filesystem in the image met errors: copy the data away{repair}"
             )));
         }
@@ -299,7 +245,7 @@ mod tests {
         assert_eq!(io_errors(&counted(&[("read", 0)]), "btrfs", path), None);
         let met = counted(&[("write", 2), ("read", 0), ("corruption", 1)]);
         let problem = io_errors(&met, "btrfs", path).unwrap();
-        assert_eq!(problem.kind, TroubleKind::IoErrors);
+        assert_eq!(problem.kind, ProblemKind::IoErrors);
         for words in ["(write, corruption)", "device stats -z /p"] {
             assert!(problem.message.contains(words), "{}", problem.message);
         }
@@ -314,7 +260,7 @@ mod tests {
         let fill = |used| UsedSpace { used, total: 100 };
         assert_eq!(full_volume(fill(94)), None);
         let full = full_volume(fill(95)).map(|it| it.kind);
-        assert_eq!(full, Some(TroubleKind::Full));
+        assert_eq!(full, Some(ProblemKind::Full));
         assert_eq!(full_pool(SMALLEST_ROOM), None);
         assert!(full_pool(SMALLEST_ROOM - 1).is_some());
         let (size, kept) = (1 << 30, ledger::reserve(1 << 30));

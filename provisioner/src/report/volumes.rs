@@ -6,13 +6,14 @@ use std::io;
 use crate::backend;
 use crate::error::{Error, IoContext};
 use crate::fs::dir::{Dir, Kind, Mounts, is_symlink_or_mount_escape};
+use crate::layout::{DATA, VOLUMES};
 use crate::locks::lock;
 use crate::mount::loop_image;
 use crate::mountinfo::MountEntry;
-use crate::pool::record::{DATA, VOLUMES, VolumeRecord};
+use crate::pool::record::VolumeRecord;
 use crate::pool::{Access, Pool};
 use crate::provisioner::{Entry, Inner, Provisioner};
-use crate::sys::{Loop, Qgroup};
+use crate::sys::{Loop, Qgroups};
 use crate::types::{Backend, PoolId, Usage, VolumeHealth, VolumeReport};
 
 /// A volume's data, opened.
@@ -23,8 +24,6 @@ pub(crate) enum Data {
     /// An image.
     Image(File),
 }
-
-pub(crate) type Qgroups = std::collections::BTreeMap<u64, Qgroup>;
 
 /// How full a volume is, in bytes.
 #[derive(Clone, Copy, Debug)]

@@ -9,8 +9,8 @@ use std::path::Path;
 use nix::errno::Errno;
 use nix::sys::stat::{Mode, SFlag};
 
+use super::host::{Loop, LoopOptions};
 use super::raw::loops as raw;
-use super::{Loop, LoopOptions};
 
 /// How often a free device is taken by somebody faster before that is an error.
 const TRIES: u32 = 100;

@@ -6,8 +6,11 @@ use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
+use super::Linux;
+use super::host::{
+    Btrfs, Filesystems, Images, Loop, LoopDevices, LoopOptions, MountAs, Mounter, Projects,
+};
 use super::raw::loops as raw;
-use super::{Linux, Loop, LoopOptions, MountAs, Sys};
 use crate::fs::dir::Dir;
 use crate::testing::{LoopPool, TestNode, unmount_below};
 use crate::types::MountFlag;

@@ -7,8 +7,9 @@ use std::path::Path;
 
 use crate::error::{Error, IoContext};
 use crate::fs::dir::{Dir, Kind, Mounts};
+use crate::layout::{DATA, VOLUMES};
 use crate::locks::lock;
-use crate::pool::record::{DATA, VOLUMES, VolumeRecord};
+use crate::pool::record::VolumeRecord;
 use crate::provisioner::{Entry, Inner, Provisioner};
 use crate::types::PoolId;
 

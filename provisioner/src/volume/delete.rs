@@ -3,13 +3,14 @@
 
 use std::time::SystemTime;
 
-use crate::discovery::load::free_name;
 use crate::error::{Error, IoContext};
 use crate::fs::dir::{Dir, Kind};
+use crate::layout::VOLUMES;
+use crate::layout::free_name;
 use crate::locks::lock;
 use crate::names;
 use crate::pool::ledger::Holder;
-use crate::pool::record::{VOLUMES, VolumeRecord};
+use crate::pool::record::VolumeRecord;
 use crate::pool::{Access, Pool};
 use crate::provisioner::{Entry, Inner, Provisioner, Trashed};
 use crate::types::PoolId;

@@ -3,14 +3,15 @@
 use std::io;
 
 use crate::backend;
-use crate::discovery::load::free_name;
 use crate::error::{Error, IoContext};
 use crate::fs::dir::{Mounts, is_symlink_or_mount_escape};
 use crate::fs::envelope;
+use crate::layout::free_name;
+use crate::layout::{DATA, SNAPSHOTS};
 use crate::locks::lock;
 use crate::names;
 use crate::pool::ledger::Holder;
-use crate::pool::record::{DATA, SNAPSHOTS, SnapshotRecord, VolumeRecord, now};
+use crate::pool::record::{SnapshotRecord, VolumeRecord, now};
 use crate::pool::{Access, Pool};
 use crate::provisioner::{Entry, Inner, Provisioner, Trashed};
 use crate::types::{Backend, PoolId, SnapshotReport, SnapshotSpec, VolumeHealth};

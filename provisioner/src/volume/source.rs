@@ -3,9 +3,10 @@
 use crate::backend::{DataSpec, Driver, Frozen, NewData};
 use crate::error::{Error, IoContext};
 use crate::fs::dir::{Dir, Mounts};
+use crate::layout::{SNAPSHOTS, VOLUMES};
 use crate::locks::lock;
 use crate::pool::Pool;
-use crate::pool::record::{SNAPSHOTS, SnapshotRecord, VOLUMES, VolumeRecord};
+use crate::pool::record::{SnapshotRecord, VolumeRecord};
 use crate::provisioner::{Entry, Inner};
 use crate::types::{Backend, Source, VolumeHealth, VolumeSpec};
 

@@ -4,7 +4,7 @@
 
 use std::io;
 use std::path::Path;
-use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
+use std::sync::{Arc, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -13,9 +13,9 @@ use nix::errno::Errno;
 use crate::backend::{self, EraseProgress};
 use crate::error::{Error, IoContext};
 use crate::fs::dir::{Kind, Mounts};
+use crate::layout::{DATA, RECORD, TRASH};
 use crate::locks::lock;
 use crate::pool::ledger::Holder;
-use crate::pool::record::{DATA, RECORD, TRASH};
 use crate::pool::{Access, Pool};
 use crate::provisioner::{Inner, Provisioner, Trashed};
 use crate::types::{Backend, PoolId};
@@ -25,52 +25,6 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// First pause.
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
-
-/// Wakes the remover when there is work, or when it is to stop.
-#[derive(Debug, Default)]
-pub(crate) struct Notify {
-    messages: Mutex<Messages>,
-    changed: Condvar,
-}
-
-#[derive(Debug, Default)]
-struct Messages {
-    stop: bool,
-    /// How often there was something to look at.
-    count: u64,
-}
-
-impl Notify {
-    /// Announces that there is work, or that some was done.
-    pub(crate) fn notify(&self) {
-        lock(&self.messages).count += 1;
-        self.changed.notify_all();
-    }
-
-    /// Asks for no more work to be done.
-    pub(crate) fn stop(&self) {
-        lock(&self.messages).stop = true;
-        self.changed.notify_all();
-    }
-
-    fn stopped(&self) -> bool {
-        lock(&self.messages).stop
-    }
-
-    fn count(&self) -> u64 {
-        lock(&self.messages).count
-    }
-
-    /// Waits for a notification after the `seen`th, for at most `pause`.
-    fn wait(&self, seen: u64, pause: Option<Duration>) {
-        let messages = lock(&self.messages);
-        let idle = |messages: &mut Messages| !messages.stop && messages.count == seen;
-        match pause {
-            Some(pause) => drop(self.changed.wait_timeout_while(messages, pause, idle)),
-            None => drop(self.changed.wait_while(messages, idle)),
-        }
-    }
-}
 
 impl Provisioner {
     /// Waits until the trash of all present pools is empty, for at most `patience`;

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::sys::Linux;
+use crate::sys::host::Images;
 use crate::testing::{LoopPool, TestNode};
 
 const MIB: u64 = 1 << 20;

@@ -9,8 +9,8 @@ use std::path::PathBuf;
 
 use crate::error::Error;
 use crate::fs::dir::{Dir, Kind, Mounts};
+use crate::layout::{IDENTITY, META, NEW, SNAPSHOTS, TOMBSTONES, TRASH, VOLUMES};
 use crate::locks::lock;
-use crate::pool::record::{IDENTITY, META, NEW, SNAPSHOTS, TOMBSTONES, TRASH, VOLUMES};
 use crate::pool::{Access, Pool};
 use crate::provisioner::{Inner, Provisioner};
 use crate::types::{CheckReport, Finding, FindingKind, Health, PoolId};

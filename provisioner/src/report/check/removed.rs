@@ -29,7 +29,7 @@ impl Check<'_> {
                 self.find(
                     FindingKind::Trash,
                     Some(id),
-                    name.to_str().map(crate::discovery::load::id_in_trash),
+                    name.to_str().map(crate::layout::id_in_trash),
                     path,
                     what,
                     "it goes by itself while the agent runs; if it stays, the agent's log says why",

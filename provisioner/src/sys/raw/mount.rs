@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 
 use super::returned;
 use crate::fs::dir::Dir;
-use crate::sys::MountAs;
+use crate::sys::host::MountAs;
 use crate::types::MountFlag;
 
 // Commands of fsconfig(2) (`include/uapi/linux/mount.h`).

@@ -8,7 +8,7 @@ use nix::errno::Errno;
 use super::layout::{LIMITS_OF_BLOCKS, QuotaBlock, QuotaState};
 use super::returned;
 use crate::fs::dir::Dir;
-use crate::sys::Project;
+use crate::sys::host::Project;
 
 /// quotactl_fd(2), since kernel 5.14; one number on every architecture that agents
 /// are built for, and not named by libc for all of them.
