@@ -38,10 +38,12 @@ mod mount;
 pub mod mountinfo;
 mod names;
 mod notify;
+mod operation;
 mod pool;
 mod problem;
 mod provisioner;
 mod report;
+mod store;
 mod sys;
 #[cfg(feature = "testing")]
 pub mod testing;
@@ -50,9 +52,8 @@ mod tests;
 mod types;
 mod volume;
 
-pub use discovery::shared::SharedPool;
 pub use error::Error;
-pub use pool::{init::init_pool, ledger};
+pub use pool::{init::init_pool, ledger, shared::SharedPool};
 pub use problem::{Problem as Trouble, ProblemKind as TroubleKind};
 pub use provisioner::Provisioner;
 pub use types::{

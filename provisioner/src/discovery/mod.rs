@@ -1,5 +1,5 @@
 //! Finding pools that appeared, and reading what is in them.
 
-pub(crate) mod load;
-mod scan;
+mod load;
+pub(crate) mod scan;
 pub(crate) mod shared;

@@ -262,7 +262,7 @@ impl Dir {
     /// Replaces the file `name` by one with this content, wholly or not at all,
     /// also across a loss of power.
     pub(crate) fn write(&self, name: &str, content: &[u8]) -> io::Result<()> {
-        let temporary = format!(".{name}.new");
+        let temporary = replacement_of(name);
         self.remove_file(&temporary)?;
         let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC;
         let mode = Mode::from_bits_truncate(0o600);
@@ -304,7 +304,7 @@ impl Dir {
 
     /// Replaces whatever non-directory is at `name` by a symbolic link.
     pub(crate) fn link(&self, name: &str, target: &str) -> io::Result<()> {
-        let temporary = format!(".{name}.new");
+        let temporary = replacement_of(name);
         // A claim's name can be as long as a file's name may be.
         let temporary = &temporary[..temporary.len().min(255)];
         self.remove_file(temporary)?;
@@ -345,6 +345,17 @@ impl Dir {
     pub(crate) fn sync(&self) -> io::Result<()> {
         Ok(nix::unistd::fsync(&self.fd)?)
     }
+}
+
+/// The name under which a file is written before it replaces `name`.
+pub(crate) fn replacement_of(name: &str) -> String {
+    format!(".{name}.new")
+}
+
+/// The name that a file of this name is about to replace; the inverse of
+/// [`replacement_of`].
+pub(crate) fn replaced_by(name: &str) -> Option<&str> {
+    name.strip_prefix('.')?.strip_suffix(".new")
 }
 
 #[cfg(target_os = "linux")]

@@ -4,7 +4,6 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Error, IoContext};
 use crate::fs::dir::Dir;
-use crate::provisioner::Inner;
 use crate::types::Config;
 
 /// The path of a mount that exists or is to be made.
@@ -27,21 +26,19 @@ impl MountTarget {
     }
 }
 
-impl Inner {
-    /// The target for a new mount.
-    pub(crate) fn mount_target(&self, path: &Path) -> Result<MountTarget, Error> {
-        let (base, relative) = below_kubelet(&self.config, path)?;
-        target_in(&base, &relative, path)?.ok_or_else(|| Error::TargetConflict {
-            target: path.to_owned(),
-            why: "the directory that it should be made in does not exist".into(),
-        })
-    }
+/// The target for a new mount.
+pub(crate) fn resolve(config: &Config, path: &Path) -> Result<MountTarget, Error> {
+    let (base, relative) = below_kubelet(config, path)?;
+    target_in(&base, &relative, path)?.ok_or_else(|| Error::TargetConflict {
+        target: path.to_owned(),
+        why: "the directory that it should be made in does not exist".into(),
+    })
+}
 
-    /// The target of an earlier mount; `None` when its parent directory is gone.
-    pub(crate) fn find_mount_target(&self, path: &Path) -> Result<Option<MountTarget>, Error> {
-        let (base, relative) = below_kubelet(&self.config, path)?;
-        target_in(&base, &relative, path)
-    }
+/// The target of an earlier mount; `None` when its parent directory is gone.
+pub(crate) fn find(config: &Config, path: &Path) -> Result<Option<MountTarget>, Error> {
+    let (base, relative) = below_kubelet(config, path)?;
+    target_in(&base, &relative, path)
 }
 
 /// The directory of kubelet, opened, and what of `path` lies beneath it.

@@ -3,12 +3,13 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use crate::error::{Error, IoContext};
 use crate::layout::{DATA, VOLUMES};
 use crate::locks::lock;
 use crate::mount::loop_image;
 use crate::mountinfo::MountEntry;
 use crate::pool::Pool;
-use crate::provisioner::Inner;
+use crate::store::Store;
 use crate::sys::Loop;
 use crate::types::Publication;
 
@@ -48,80 +49,113 @@ impl fmt::Display for VolumeMount {
     }
 }
 
-impl Inner {
-    /// Every mount of a volume, or of a directory inside it. Without its pool they
-    /// are recognised by the path inside the filesystem, and only below kubelet's
-    /// directory.
-    pub(crate) fn mounts_of(
-        &self,
-        pool: Option<&Pool>,
-        id: &str,
-        table: &[MountEntry],
-    ) -> Vec<VolumeMount> {
-        let loops = pool.map_or_else(Vec::new, |pool| self.loops_of(pool, id));
-        self.mounts_among(pool, id, table, &loops)
+/// Refuses to erase a volume that is mounted, and detaches its unused loop devices.
+pub(crate) fn refuse_mounted(store: &Store, pool: &Pool, id: &str) -> Result<(), Error> {
+    let table = store
+        .sys
+        .mounts()
+        .context("reading the mounts of", pool.dir.path())?;
+    if let Some(using) = mounts_of(store, Some(pool), id, &table).first() {
+        return Err(Error::Published {
+            id: id.to_owned(),
+            by: using.to_string(),
+        });
     }
+    loop_image::detach(store, pool, id)?;
+    refuse_mounts_in(store, pool, id, &format!("{VOLUMES}/{id}"))
+}
 
-    /// The same, where the loop devices of its image are known.
-    pub(crate) fn mounts_among(
-        &self,
-        pool: Option<&Pool>,
-        id: &str,
-        table: &[MountEntry],
-        loops: &[Loop],
-    ) -> Vec<VolumeMount> {
-        let kubelet = self.config.kubelet_dir.canonicalize().unwrap_or_default();
-        let (pods, staging) = {
-            let state = lock(&self.state);
-            (state.pods.clone(), state.staging.clone())
-        };
-        let relative = format!("{VOLUMES}/{id}/{DATA}");
-        let root = pool.map(|pool| pool.inside(&relative));
-        table
-            .iter()
-            .filter_map(|mount| {
-                let kubelets = mount.point.starts_with(&kubelet);
-                let is_loop = |shows: fn(&MountEntry, u32) -> bool| {
-                    loops.iter().any(|it| shows(mount, it.number))
-                };
-                let node = loops
-                    .iter()
-                    .find(|it| loop_image::shows_node(mount, it.number));
-                let whole = match (pool, &root) {
-                    _ if is_loop(loop_image::shows_inside) => mount.root == Path::new("/"),
-                    _ if node.is_some() => true,
-                    (Some(pool), Some(root)) => {
-                        if mount.device != pool.mount.device || !mount.root.starts_with(root) {
-                            return None;
-                        }
-                        mount.root == *root
-                    }
-                    _ => {
-                        if !kubelets || !mount.root.ends_with(&relative) {
-                            return None;
-                        }
-                        true
-                    }
-                };
-                let device = node.is_some();
-                let pod_uid = pod_in(&kubelet, &mount.point, device)
-                    .or_else(|| pods.get(&mount.point).cloned())
-                    .unwrap_or_default();
-                Some(VolumeMount {
-                    // A device is shown nowhere before it is published.
-                    staging: !device
-                        && (mount.point.starts_with(kubelet.join("plugins"))
-                            || staging.contains(&mount.point)),
-                    target: mount.point.clone(),
-                    pod_uid,
-                    readonly: node.map_or(mount.read_only, |it| it.read_only),
-                    whole,
-                    device,
-                    kubelets,
-                })
-            })
-            .collect()
+/// Refuses to erase a directory with a mount in it: the mount is not Berth's, would
+/// block the erasure, and btrfs would unmount it without asking.
+pub(crate) fn refuse_mounts_in(
+    store: &Store,
+    pool: &Pool,
+    id: &str,
+    relative: &str,
+) -> Result<(), Error> {
+    let path = pool.dir.path().join(relative);
+    let table = store.sys.mounts().context("reading the mounts in", &path)?;
+    match table.iter().find(|mount| mount.point.starts_with(&path)) {
+        None => Ok(()),
+        Some(mount) => Err(Error::Published {
+            id: id.to_owned(),
+            by: format!("a mount inside it at {}: unmount it", mount.point.display()),
+        }),
     }
+}
+
+/// Every mount of a volume, or of a directory inside it. Without its pool they
+/// are recognised by the path inside the filesystem, and only below kubelet's
+/// directory.
+pub(crate) fn mounts_of(
+    store: &Store,
+    pool: Option<&Pool>,
+    id: &str,
+    table: &[MountEntry],
+) -> Vec<VolumeMount> {
+    let loops = pool.map_or_else(Vec::new, |pool| loop_image::loops_of(store, pool, id));
+    mounts_among(store, pool, id, table, &loops)
+}
+
+/// The same, where the loop devices of its image are known.
+pub(crate) fn mounts_among(
+    store: &Store,
+    pool: Option<&Pool>,
+    id: &str,
+    table: &[MountEntry],
+    loops: &[Loop],
+) -> Vec<VolumeMount> {
+    let kubelet = store.config.kubelet_dir.canonicalize().unwrap_or_default();
+    let (pods, staging) = {
+        let state = lock(&store.state);
+        (state.pods.clone(), state.staging.clone())
+    };
+    let relative = format!("{VOLUMES}/{id}/{DATA}");
+    let root = pool.map(|pool| pool.inside(&relative));
+    table
+        .iter()
+        .filter_map(|mount| {
+            let kubelets = mount.point.starts_with(&kubelet);
+            let is_loop = |shows: fn(&MountEntry, u32) -> bool| {
+                loops.iter().any(|it| shows(mount, it.number))
+            };
+            let node = loops
+                .iter()
+                .find(|it| loop_image::shows_node(mount, it.number));
+            let whole = match (pool, &root) {
+                _ if is_loop(loop_image::shows_inside) => mount.root == Path::new("/"),
+                _ if node.is_some() => true,
+                (Some(pool), Some(root)) => {
+                    if mount.device != pool.mount.device || !mount.root.starts_with(root) {
+                        return None;
+                    }
+                    mount.root == *root
+                }
+                _ => {
+                    if !kubelets || !mount.root.ends_with(&relative) {
+                        return None;
+                    }
+                    true
+                }
+            };
+            let device = node.is_some();
+            let pod_uid = pod_in(&kubelet, &mount.point, device)
+                .or_else(|| pods.get(&mount.point).cloned())
+                .unwrap_or_default();
+            Some(VolumeMount {
+                // A device is shown nowhere before it is published.
+                staging: !device
+                    && (mount.point.starts_with(kubelet.join("plugins"))
+                        || staging.contains(&mount.point)),
+                target: mount.point.clone(),
+                pod_uid,
+                readonly: node.map_or(mount.read_only, |it| it.read_only),
+                whole,
+                device,
+                kubelets,
+            })
+        })
+        .collect()
 }
 
 /// The UID in `<kubelet>/pods/<uid>/…`, or, for a device, in

@@ -4,6 +4,8 @@
 pub(crate) mod init;
 pub mod ledger;
 pub(crate) mod record;
+pub(crate) mod shared;
+pub(crate) mod tombstone;
 
 use std::io;
 use std::path::{Path, PathBuf};

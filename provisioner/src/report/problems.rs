@@ -10,12 +10,11 @@ use crate::layout::{DATA, VOLUMES};
 use crate::locks::lock;
 use crate::mount::loop_image;
 use crate::mountinfo::MountEntry;
-use crate::pool::Pool;
-use crate::pool::ledger;
 use crate::pool::record::VolumeRecord;
+use crate::pool::{Pool, ledger};
 use crate::problem::{Problem, ProblemKind};
-use crate::provisioner::{Entry, Inner, Trashed};
-use crate::report::volumes::{Data, UsedSpace};
+use crate::store::lookup::Data;
+use crate::store::{Entry, Store, Trashed, lookup};
 use crate::sys::{Errors, Loop, Qgroups};
 use crate::types::{Backend, VolumeMode};
 
@@ -27,6 +26,14 @@ const PATIENT_STEPS: u32 = 5;
 /// images can have.
 const SMALLEST_ROOM: u64 = 16 << 20;
 
+/// How full a volume is, in bytes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct UsedSpace {
+    pub(crate) used: u64,
+    /// What can be used in all.
+    pub(crate) total: u64,
+}
+
 /// A pool whose ledger has no room for another volume.
 pub(crate) fn full_pool(room: u64) -> Option<Problem> {
     (room < SMALLEST_ROOM).then(|| {
@@ -35,6 +42,59 @@ pub(crate) fn full_pool(room: u64) -> Option<Problem> {
              not needed, or add a pool",
         )
     })
+}
+
+/// Errors that the filesystem of `dir` counted; empty if it does not count.
+pub(crate) fn errors(store: &Store, dir: &Dir) -> Vec<Errors> {
+    store.sys.errors(dir).unwrap_or_default()
+}
+
+/// Problems of a pool that can be used.
+pub(crate) fn pool_problems(
+    store: &Store,
+    pool: &Pool,
+    errors: &[Errors],
+    qgroups: Option<&Qgroups>,
+) -> Vec<Problem> {
+    let stuck = lock(&store.state)
+        .pools
+        .get(&pool.identity.id)
+        .and_then(|state| trash_stuck(&state.trash));
+    [
+        io_errors(errors, &pool.filesystem.fstype, pool.dir.path()),
+        space_short(
+            pool.filesystem.free,
+            unwritten(store, pool, qgroups),
+            pool.filesystem.size,
+        ),
+        stuck,
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+/// Problems of a volume that can be used.
+pub(crate) fn volume_problems(
+    store: &Store,
+    pool: &Pool,
+    record: &VolumeRecord,
+    fill: Option<UsedSpace>,
+    table: &[MountEntry],
+    loops: &[Loop],
+) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    if pool.filesystem.read_only {
+        problems.push(ProblemKind::ReadOnly.with(format!(
+            "pool {} is mounted read-only: writes fail until it is mounted writable again",
+            pool.identity.id
+        )));
+    }
+    if record.backend == Backend::Image && record.mode == VolumeMode::Filesystem {
+        problems.extend(image_problems(store, pool, record, table, loops));
+    }
+    problems.extend(fill.and_then(full_volume));
+    problems
 }
 
 /// A volume that will soon refuse writes: less than a twentieth is left.
@@ -96,133 +156,78 @@ fn trash_stuck<'a>(trash: impl IntoIterator<Item = (&'a String, &'a Trashed)>) -
     )))
 }
 
-impl Inner {
-    /// Errors that the filesystem of `dir` counted; empty if it does not count.
-    pub(crate) fn errors(&self, dir: &Dir) -> Vec<Errors> {
-        self.sys.errors(dir).unwrap_or_default()
-    }
-
-    /// Problems of a pool that can be used.
-    pub(crate) fn pool_problems(
-        &self,
-        pool: &Pool,
-        errors: &[Errors],
-        qgroups: Option<&Qgroups>,
-    ) -> Vec<Problem> {
-        let stuck = lock(&self.state)
-            .pools
-            .get(&pool.identity.id)
-            .and_then(|state| trash_stuck(&state.trash));
-        [
-            io_errors(errors, &pool.filesystem.fstype, pool.dir.path()),
-            space_short(
-                pool.filesystem.free,
-                self.unwritten(pool, qgroups),
-                pool.filesystem.size,
-            ),
-            stuck,
-        ]
+/// Bytes that volumes of the pool may certainly still write: volumes whose usage
+/// nothing counts are left out.
+fn unwritten(store: &Store, pool: &Pool, qgroups: Option<&Qgroups>) -> u64 {
+    let records: Vec<VolumeRecord> = lock(&store.state)
+        .pools
+        .get(&pool.identity.id)
         .into_iter()
-        .flatten()
-        .collect()
-    }
+        .flat_map(|state| state.volumes.values())
+        .filter_map(|entry| match entry {
+            Entry::Intact(record) => Some(record.as_ref().clone()),
+            Entry::Damaged(_) => None,
+        })
+        .collect();
+    let written = |record: &VolumeRecord| match record.backend {
+        Backend::Btrfs => Some(qgroups?.get(&record.subvolume?)?.used),
+        Backend::ProjectQuota => {
+            let project = store.sys.project(&pool.dir, record.project?);
+            Some(project.ok()?.used)
+        }
+        Backend::Image if record.sparse => match lookup::open_data(store, pool, record).ok()? {
+            Data::Image(image) => Some(image.metadata().ok()?.blocks() * 512),
+            Data::Tree(_) => None,
+        },
+        // Its blocks are its own already, or it has no limit.
+        Backend::Image | Backend::Directory => None,
+    };
+    records
+        .iter()
+        .filter_map(|record| Some(record.enforced.saturating_sub(written(record)?)))
+        .fold(0, u64::saturating_add)
+}
 
-    /// Bytes that volumes of the pool may certainly still write: volumes whose usage
-    /// nothing counts are left out.
-    fn unwritten(&self, pool: &Pool, qgroups: Option<&Qgroups>) -> u64 {
-        let records: Vec<VolumeRecord> = lock(&self.state)
-            .pools
-            .get(&pool.identity.id)
-            .into_iter()
-            .flat_map(|state| state.volumes.values())
-            .filter_map(|entry| match entry {
-                Entry::Intact(record) => Some(record.as_ref().clone()),
-                Entry::Damaged(_) => None,
-            })
-            .collect();
-        let written = |record: &VolumeRecord| match record.backend {
-            Backend::Btrfs => Some(qgroups?.get(&record.subvolume?)?.used),
-            Backend::ProjectQuota => {
-                let project = self.sys.project(&pool.dir, record.project?);
-                Some(project.ok()?.used)
-            }
-            Backend::Image if record.sparse => match self.open_data(pool, record).ok()? {
-                Data::Image(image) => Some(image.metadata().ok()?.blocks() * 512),
-                Data::Tree(_) => None,
-            },
-            // Its blocks are its own already, or it has no limit.
-            Backend::Image | Backend::Directory => None,
+/// Problems of the filesystem inside an image.
+fn image_problems(
+    store: &Store,
+    pool: &Pool,
+    record: &VolumeRecord,
+    table: &[MountEntry],
+    loops: &[Loop],
+) -> Vec<Problem> {
+    // One that was mounted read-only on purpose is so by the mount as well.
+    let refuses_writes = table.iter().any(|mount| {
+        mount.filesystem_read_only
+            && !mount.read_only
+            && loops
+                .iter()
+                .any(|it| loop_image::shows_inside(mount, it.number))
+    });
+    let image = pool.dir.path().join(VOLUMES).join(&record.id).join(DATA);
+    let repair = format!(
+        "delete the pods that use it, and once it is unmounted run `e2fsck -f {}` on the node",
+        image.display()
+    );
+    let mut problems = Vec::new();
+    if refuses_writes {
+        problems.push(ProblemKind::ReadOnly.with(format!(
+            "the filesystem in the image met an error and refuses writes: {repair}"
+        )));
+    }
+    let mounted = loop_image::mounted_among(store, loops, table);
+    let errors = mounted.map(|dir| errors(store, &dir)).unwrap_or_default();
+    if errors.iter().any(|errors| errors.count > 0) {
+        let repair = match refuses_writes {
+            // The other problem says it.
+            true => String::new(),
+            false => format!(", then {repair}"),
         };
-        records
-            .iter()
-            .filter_map(|record| Some(record.enforced.saturating_sub(written(record)?)))
-            .fold(0, u64::saturating_add)
+        problems.push(ProblemKind::IoErrors.with(format!(
+            "the filesystem in the image met errors: copy the data away{repair}"
+        )));
     }
-
-    /// Problems of a volume that can be used.
-    pub(crate) fn volume_problems(
-        &self,
-        pool: &Pool,
-        record: &VolumeRecord,
-        fill: Option<UsedSpace>,
-        table: &[MountEntry],
-        loops: &[Loop],
-    ) -> Vec<Problem> {
-        let mut problems = Vec::new();
-        if pool.filesystem.read_only {
-            problems.push(ProblemKind::ReadOnly.with(format!(
-                "pool {} is mounted read-only: writes fail until it is mounted writable again",
-                pool.identity.id
-            )));
-        }
-        if record.backend == Backend::Image && record.mode == VolumeMode::Filesystem {
-            problems.extend(self.image_problems(pool, record, table, loops));
-        }
-        problems.extend(fill.and_then(full_volume));
-        problems
-    }
-
-    /// Problems of the filesystem inside an image.
-    fn image_problems(
-        &self,
-        pool: &Pool,
-        record: &VolumeRecord,
-        table: &[MountEntry],
-        loops: &[Loop],
-    ) -> Vec<Problem> {
-        // One that was mounted read-only on purpose is so by the mount as well.
-        let refuses_writes = table.iter().any(|mount| {
-            mount.filesystem_read_only
-                && !mount.read_only
-                && loops
-                    .iter()
-                    .any(|it| loop_image::shows_inside(mount, it.number))
-        });
-        let image = pool.dir.path().join(VOLUMES).join(&record.id).join(DATA);
-        let repair = format!(
-            "delete the pods that use it, and once it is unmounted run `e2fsck -f {}` on the node",
-            image.display()
-        );
-        let mut problems = Vec::new();
-        if refuses_writes {
-            problems.push(ProblemKind::ReadOnly.with(format!(
-                "the filesystem in the image met an error and refuses writes: {repair}"
-            )));
-        }
-        let mounted = self.mounted_among(loops, table);
-        let errors = mounted.map(|dir| self.errors(&dir)).unwrap_or_default();
-        if errors.iter().any(|errors| errors.count > 0) {
-            let repair = match refuses_writes {
-                // The other problem says it.
-                true => String::new(),
-                false => format!(", then {repair}"),
-            };
-            problems.push(ProblemKind::IoErrors.with(format!(
-                "the filesystem in the image met errors: copy the data away{repair}"
-            )));
-        }
-        problems
-    }
+    problems
 }
 
 #[cfg(test)]

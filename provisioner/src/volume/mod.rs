@@ -1,8 +1,11 @@
-//! Volumes and snapshots: making, growing and deleting them.
+//! Volumes and snapshots: making, growing, limiting and deleting them.
 
+pub(crate) mod build;
 pub(crate) mod by_claim;
-mod create;
-mod delete;
-mod snapshot;
-pub(crate) mod source;
+pub(crate) mod create;
+pub(crate) mod delete;
+pub(crate) mod grow;
+pub(crate) mod limit;
+pub(crate) mod snapshot;
+mod source;
 pub(crate) mod trash;

@@ -15,9 +15,10 @@ use crate::error::{Error, IoContext};
 use crate::fs::dir::{Kind, Mounts};
 use crate::layout::{DATA, RECORD, TRASH};
 use crate::locks::lock;
+use crate::mount::users;
 use crate::pool::ledger::Holder;
 use crate::pool::{Access, Pool};
-use crate::provisioner::{Inner, Provisioner, Trashed};
+use crate::store::{Store, Trashed, open};
 use crate::types::{Backend, PoolId};
 
 /// Longest pause between two checks of something that is being freed.
@@ -26,53 +27,50 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// First pause.
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 
-impl Provisioner {
-    /// Waits until the trash of all present pools is empty, for at most `patience`;
-    /// returns whether it is.
-    pub fn settle(&self, patience: Duration) -> bool {
-        let end = Instant::now() + patience;
-        loop {
-            let seen = self.inner.notify.count();
-            if self.inner.waiting().is_empty() {
-                return true;
-            }
-            let Some(left) = end.checked_duration_since(Instant::now()) else {
-                return false;
-            };
-            self.inner.notify.wait(seen, Some(left));
+/// Starts the thread; it ends on request, or when the provisioner is gone.
+pub(crate) fn start(store: &Arc<Store>) -> std::io::Result<JoinHandle<()>> {
+    let store = Arc::downgrade(store);
+    std::thread::Builder::new()
+        .name("berth-remover".into())
+        .spawn(move || run(&store))
+}
+
+/// See [`settle`](crate::Provisioner::settle).
+pub(crate) fn settle(store: &Store, patience: Duration) -> bool {
+    let end = Instant::now() + patience;
+    loop {
+        let seen = store.notify.count();
+        if waiting(store).is_empty() {
+            return true;
         }
+        let Some(left) = end.checked_duration_since(Instant::now()) else {
+            return false;
+        };
+        store.notify.wait(seen, Some(left));
     }
 }
 
-/// Starts the thread; it ends on request, or when the provisioner is gone.
-pub(crate) fn start(inner: &Arc<Inner>) -> std::io::Result<JoinHandle<()>> {
-    let inner = Arc::downgrade(inner);
-    std::thread::Builder::new()
-        .name("berth-remover".into())
-        .spawn(move || run(&inner))
-}
-
-fn run(inner: &Weak<Inner>) {
-    while let Some(inner) = inner.upgrade() {
-        if inner.notify.stopped() {
+fn run(store: &Weak<Store>) {
+    while let Some(store) = store.upgrade() {
+        if store.notify.stopped() {
             return;
         }
-        let seen = inner.notify.count();
-        let work = inner.waiting();
+        let seen = store.notify.count();
+        let work = waiting(&store);
         let mut pause = None;
         for (pool, name, tries) in work {
-            if inner.notify.stopped() {
+            if store.notify.stopped() {
                 return;
             }
-            let erased = inner.erase(&pool, &name);
+            let erased = erase(&store, &pool, &name);
             let why = erased.as_ref().err().map(ToString::to_string);
-            if let Some(state) = lock(&inner.state).pools.get_mut(&pool)
+            if let Some(state) = lock(&store.state).pools.get_mut(&pool)
                 && let Some(kept) = state.trash.get_mut(&name)
             {
                 kept.why = why;
             }
             match erased {
-                Ok(true) => inner.notify.notify(),
+                Ok(true) => store.notify.notify(),
                 Ok(false) => {}
                 // Not each time: it may take long until somebody repairs it.
                 Err(e) if (tries + 1).is_power_of_two() => {
@@ -85,111 +83,7 @@ fn run(inner: &Weak<Inner>) {
                 .min(LONGEST_PAUSE);
             pause = Some(pause.map_or(mine, |pause: Duration| pause.min(mine)));
         }
-        inner.notify.wait(seen, pause);
-    }
-}
-
-impl Inner {
-    /// What is in the trash of usable pools.
-    fn waiting(&self) -> Vec<(PoolId, String, u32)> {
-        lock(&self.state)
-            .pools
-            .iter()
-            .filter(|(_, pool)| pool.usable)
-            .flat_map(|(id, pool)| {
-                pool.trash
-                    .iter()
-                    .map(move |(name, trashed)| (id.clone(), name.clone(), trashed.tries))
-            })
-            .collect()
-    }
-
-    /// Performs one step of an erasure; `true` when everything is gone.
-    fn erase(&self, id: &PoolId, name: &str) -> Result<bool, Error> {
-        let gate = self.gate(id)?;
-        let _shared = gate.read().unwrap_or_else(PoisonError::into_inner);
-        let mut trashed = match lock(&self.state).pools.get_mut(id) {
-            Some(state) => match state.trash.get_mut(name) {
-                Some(trashed) => {
-                    trashed.tries += 1;
-                    trashed.clone()
-                }
-                None => return Ok(true),
-            },
-            None => return Ok(true),
-        };
-        let pool = self.open_pool(id, Access::Write)?;
-        let gone = self.step(&pool, name, &mut trashed)?;
-        let mut state = lock(&self.state);
-        if let Some(state) = state.pools.get_mut(id) {
-            if gone {
-                state.trash.remove(name);
-                state.ledger.release(&Holder::Trash(name.to_owned()));
-                tracing::info!(pool = %id, trash = name, "space freed");
-            } else if let Some(kept) = state.trash.get_mut(name) {
-                kept.freeing = trashed.freeing;
-            }
-        }
-        Ok(gone)
-    }
-
-    fn step(&self, pool: &Pool, name: &str, trashed: &mut Trashed) -> Result<bool, Error> {
-        let trash = pool.trash()?;
-        let path = trash.path().join(name);
-        if trash.kind(name).context("looking at", &path)? != Some(Kind::Directory) {
-            return Ok(true);
-        }
-        let dir = trash.open(name, Mounts::Stay).context("opening", &path)?;
-        self.refuse_mounts_in(pool, name, &format!("{TRASH}/{name}"))?;
-        let mut keep_going = || !self.notify.stopped();
-        if dir.kind(DATA).context("looking at", &path)?.is_some() {
-            let kind = trashed.spec.map_or(Backend::Btrfs, |spec| spec.backend);
-            match backend::of(kind)
-                .erase(self.sys.as_ref(), &dir, trashed.spec, &mut keep_going)
-                .map_err(|e| explained(e, &path))
-                .context("erasing", &path)?
-            {
-                EraseProgress::Freed => {}
-                EraseProgress::Freeing(subvolumes) => trashed.freeing.extend(subvolumes),
-                EraseProgress::Stopped => return Ok(false),
-            }
-        }
-        // Before waiting for the subvolume: somebody may have moved it beside the data.
-        for rest in dir.names().context("listing", &path)? {
-            if rest != RECORD
-                && !dir
-                    .remove_tree(&rest, &mut keep_going)
-                    .context("erasing", &path)?
-            {
-                return Ok(false);
-            }
-        }
-        for subvolume in trashed.freeing.clone() {
-            if self
-                .sys
-                .subvolume_exists(&pool.dir, subvolume)
-                .context("looking at the subvolumes of", pool.dir.path())?
-            {
-                if trashed.tries.is_multiple_of(8) {
-                    self.sys
-                        .commit(&pool.dir)
-                        .context("writing down", pool.dir.path())?;
-                }
-                return Ok(false);
-            }
-            // Newer kernels did it; the numbers of others can lag behind. A group
-            // that stays costs nothing, since ids are not used again.
-            if let Err(e) = self.sys.remove_qgroup(&pool.dir, subvolume) {
-                tracing::debug!(subvolume, error = %e, "qgroup stays");
-            }
-            trashed.freeing.remove(&subvolume);
-        }
-        // The record goes last: until then a crash leaves what can be resumed.
-        dir.remove_file(RECORD).context("erasing", &path)?;
-        drop(dir);
-        trash.remove_empty(name).context("erasing", &path)?;
-        trash.sync().context("writing down", trash.path())?;
-        Ok(true)
+        store.notify.wait(seen, pause);
     }
 }
 
@@ -206,4 +100,107 @@ fn explained(error: io::Error, path: &Path) -> io::Error {
             path.display()
         ),
     )
+}
+
+/// What is in the trash of usable pools.
+fn waiting(store: &Store) -> Vec<(PoolId, String, u32)> {
+    lock(&store.state)
+        .pools
+        .iter()
+        .filter(|(_, pool)| pool.usable)
+        .flat_map(|(id, pool)| {
+            pool.trash
+                .iter()
+                .map(move |(name, trashed)| (id.clone(), name.clone(), trashed.tries))
+        })
+        .collect()
+}
+
+/// Performs one step of an erasure; `true` when everything is gone.
+fn erase(store: &Store, id: &PoolId, name: &str) -> Result<bool, Error> {
+    let gate = store.gate(id)?;
+    let _shared = gate.read().unwrap_or_else(PoisonError::into_inner);
+    let mut trashed = match lock(&store.state).pools.get_mut(id) {
+        Some(state) => match state.trash.get_mut(name) {
+            Some(trashed) => {
+                trashed.tries += 1;
+                trashed.clone()
+            }
+            None => return Ok(true),
+        },
+        None => return Ok(true),
+    };
+    let pool = open::pool(store, id, Access::Write)?;
+    let gone = step(store, &pool, name, &mut trashed)?;
+    let mut state = lock(&store.state);
+    if let Some(state) = state.pools.get_mut(id) {
+        if gone {
+            state.trash.remove(name);
+            state.ledger.release(&Holder::Trash(name.to_owned()));
+            tracing::info!(pool = %id, trash = name, "space freed");
+        } else if let Some(kept) = state.trash.get_mut(name) {
+            kept.freeing = trashed.freeing;
+        }
+    }
+    Ok(gone)
+}
+
+fn step(store: &Store, pool: &Pool, name: &str, trashed: &mut Trashed) -> Result<bool, Error> {
+    let trash = pool.trash()?;
+    let path = trash.path().join(name);
+    if trash.kind(name).context("looking at", &path)? != Some(Kind::Directory) {
+        return Ok(true);
+    }
+    let dir = trash.open(name, Mounts::Stay).context("opening", &path)?;
+    users::refuse_mounts_in(store, pool, name, &format!("{TRASH}/{name}"))?;
+    let mut keep_going = || !store.notify.stopped();
+    if dir.kind(DATA).context("looking at", &path)?.is_some() {
+        let kind = trashed.spec.map_or(Backend::Btrfs, |spec| spec.backend);
+        match backend::of(kind)
+            .erase(store.sys.as_ref(), &dir, trashed.spec, &mut keep_going)
+            .map_err(|e| explained(e, &path))
+            .context("erasing", &path)?
+        {
+            EraseProgress::Freed => {}
+            EraseProgress::Freeing(subvolumes) => trashed.freeing.extend(subvolumes),
+            EraseProgress::Stopped => return Ok(false),
+        }
+    }
+    // Before waiting for the subvolume: somebody may have moved it beside the data.
+    for rest in dir.names().context("listing", &path)? {
+        if rest != RECORD
+            && !dir
+                .remove_tree(&rest, &mut keep_going)
+                .context("erasing", &path)?
+        {
+            return Ok(false);
+        }
+    }
+    for subvolume in trashed.freeing.clone() {
+        if store
+            .sys
+            .subvolume_exists(&pool.dir, subvolume)
+            .context("looking at the subvolumes of", pool.dir.path())?
+        {
+            if trashed.tries.is_multiple_of(8) {
+                store
+                    .sys
+                    .commit(&pool.dir)
+                    .context("writing down", pool.dir.path())?;
+            }
+            return Ok(false);
+        }
+        // Newer kernels did it; the numbers of others can lag behind. A group
+        // that stays costs nothing, since ids are not used again.
+        if let Err(e) = store.sys.remove_qgroup(&pool.dir, subvolume) {
+            tracing::debug!(subvolume, error = %e, "qgroup stays");
+        }
+        trashed.freeing.remove(&subvolume);
+    }
+    // The record goes last: until then a crash leaves what can be resumed.
+    dir.remove_file(RECORD).context("erasing", &path)?;
+    drop(dir);
+    trash.remove_empty(name).context("erasing", &path)?;
+    trash.sync().context("writing down", trash.path())?;
+    Ok(true)
 }
