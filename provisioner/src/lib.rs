@@ -35,7 +35,6 @@ mod fs;
 mod layout;
 mod locks;
 mod mount;
-pub mod mountinfo;
 mod names;
 mod notify;
 mod operation;

@@ -6,13 +6,12 @@
 //! side. Loop devices are set to vanish with their mount, so none outlives it.
 
 use std::fs::File;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use berth_linux::{loops, mountinfo};
 use tempfile::TempDir;
 
-use crate::mountinfo;
 use crate::types::Config;
 
 /// What a test without the means says.
@@ -224,24 +223,10 @@ impl LoopPool {
     /// When the image is gone.
     pub fn is_attached(&self) -> bool {
         let image = std::fs::metadata(&self.image).expect("the image exists");
-        let output = Command::new("losetup")
-            .args([
-                "--list",
-                "--noheadings",
-                "--raw",
-                "--output",
-                "BACK-MAJ:MIN,BACK-INO",
-            ])
-            .output()
-            .expect(NEEDS);
-        let (major, minor) = (
-            nix::sys::stat::major(image.dev()),
-            nix::sys::stat::minor(image.dev()),
-        );
-        let ours = format!("{major}:{minor} {}", image.ino());
-        String::from_utf8_lossy(&output.stdout)
-            .lines()
-            .any(|line| line.split_whitespace().collect::<Vec<_>>().join(" ") == ours)
+        loops::attached()
+            .expect(NEEDS)
+            .iter()
+            .any(|device| device.shows(&image))
     }
 }
 
@@ -249,8 +234,8 @@ impl LoopPool {
 pub fn unmount_below(path: &Path) {
     // A mount can be hidden by another: again until nothing is left.
     for _ in 0..100 {
-        let table = std::fs::read("/proc/self/mountinfo").unwrap_or_default();
-        let Some(mount) = mountinfo::parse(&table)
+        let Some(mount) = mountinfo::own()
+            .unwrap_or_default()
             .into_iter()
             .rev()
             .find(|mount| mount.point.starts_with(path))

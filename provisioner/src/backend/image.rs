@@ -16,9 +16,6 @@ use crate::layout::DATA;
 use crate::sys::{self, Filesystem, Space, Sys};
 use crate::types::VolumeMode;
 
-/// Major number of loop devices (Documentation/admin-guide/devices.txt).
-pub(crate) const MAJOR: &str = "7:";
-
 /// Logical blocks of a raw device: what every program can use.
 pub(crate) const DEVICE_BLOCK: u32 = 512;
 

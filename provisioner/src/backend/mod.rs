@@ -9,7 +9,7 @@ mod image;
 mod project;
 
 pub(crate) use driver::{DataSpec, Driver, EraseProgress, NewData, StoredData};
-pub(crate) use image::{DEVICE_BLOCK, Frozen, MAJOR, ext4_size};
+pub(crate) use image::{DEVICE_BLOCK, Frozen, ext4_size};
 pub(crate) use project::free_project;
 
 use crate::fs::dir::Dir;

@@ -5,13 +5,15 @@
 use std::fs::Metadata;
 use std::path::Path;
 
-use crate::backend::MAJOR;
+use berth_linux::DeviceNumber;
+use berth_linux::loops::MAJOR;
+use berth_linux::mountinfo::MountEntry;
+
 use crate::error::{Error, IoContext};
 use crate::fs::dir::{Dir, Mounts};
 use crate::layout::{DATA, VOLUMES};
 use crate::locks::lock;
 use crate::mount::target;
-use crate::mountinfo::MountEntry;
 use crate::pool::Pool;
 use crate::pool::record::VolumeRecord;
 use crate::store::{Entry, Store, open};
@@ -21,7 +23,7 @@ use crate::{backend, sys};
 
 /// Whether a mount is of the node of a loop device, and so of the device itself.
 pub(crate) fn shows_node(mount: &MountEntry, number: u32) -> bool {
-    !mount.device.starts_with(MAJOR)
+    mount.device.major != MAJOR
         && ["devtmpfs", "tmpfs"].contains(&mount.fstype.as_str())
         && mount
             .root
@@ -31,7 +33,11 @@ pub(crate) fn shows_node(mount: &MountEntry, number: u32) -> bool {
 
 /// Whether a mount is of the filesystem inside a loop device.
 pub(crate) fn shows_inside(mount: &MountEntry, number: u32) -> bool {
-    mount.device == format!("{MAJOR}{number}")
+    mount.device
+        == DeviceNumber {
+            major: MAJOR,
+            minor: number,
+        }
 }
 
 /// Whether a volume may have an image. One with a damaged record may, and pods may

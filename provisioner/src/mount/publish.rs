@@ -3,6 +3,7 @@
 
 use std::path::Path;
 
+use berth_linux::mountinfo::{self, MountEntry};
 use nix::errno::Errno;
 
 use crate::error::{Error, IoContext};
@@ -12,7 +13,6 @@ use crate::locks::lock;
 use crate::mount::target::MountTarget;
 use crate::mount::users::VolumeMount;
 use crate::mount::{loop_image, target, users};
-use crate::mountinfo::{self, MountEntry};
 use crate::pool::record::VolumeRecord;
 use crate::pool::{Access, Pool};
 use crate::store::lookup::Data;

@@ -3,11 +3,12 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use berth_linux::mountinfo::MountEntry;
+
 use crate::error::{Error, IoContext};
 use crate::layout::{DATA, VOLUMES};
 use crate::locks::lock;
 use crate::mount::loop_image;
-use crate::mountinfo::MountEntry;
 use crate::pool::Pool;
 use crate::store::Store;
 use crate::sys::Loop;

@@ -10,12 +10,13 @@ pub(crate) mod tombstone;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use berth_linux::mountinfo::MountEntry;
+
 use crate::backend;
 use crate::error::{Error, IoContext};
 use crate::fs::dir::{Dir, Mounts, is_symlink_or_mount_escape};
 use crate::fs::envelope::{self, Document};
 use crate::layout::{IDENTITY, META, POOLS, SNAPSHOTS, TOMBSTONES, TRASH, VOLUMES};
-use crate::mountinfo::MountEntry;
 use crate::pool::record::Identity;
 use crate::sys::{Filesystem, Sys};
 use crate::types::{Health, KnownPool, PoolId};

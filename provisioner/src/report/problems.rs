@@ -5,11 +5,12 @@
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+use berth_linux::mountinfo::MountEntry;
+
 use crate::fs::dir::Dir;
 use crate::layout::{DATA, VOLUMES};
 use crate::locks::lock;
 use crate::mount::loop_image;
-use crate::mountinfo::MountEntry;
 use crate::pool::record::VolumeRecord;
 use crate::pool::{Pool, ledger};
 use crate::problem::{Problem, ProblemKind};

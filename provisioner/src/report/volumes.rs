@@ -1,12 +1,13 @@
 //! Reports about volumes.
 
+use berth_linux::mountinfo::MountEntry;
+
 use crate::backend;
 use crate::error::{Error, IoContext};
 use crate::fs::dir::Mounts;
 use crate::layout::{DATA, VOLUMES};
 use crate::locks::lock;
 use crate::mount::{loop_image, users};
-use crate::mountinfo::MountEntry;
 use crate::pool::record::VolumeRecord;
 use crate::pool::{Access, Pool};
 use crate::report::problems::{self, UsedSpace};

@@ -8,13 +8,15 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
+use berth_linux::DeviceNumber;
+use berth_linux::mountinfo::MountEntry;
+
 use super::host::{
     Btrfs, Errors, Filesystem, Filesystems, Images, Loop, LoopDevices, LoopOptions, MountAs,
     Mounter, Project, Projects, Qgroup, Quotas, Space,
 };
 use crate::fs::dir::{Dir, Kind, Mounts};
 use crate::locks::lock;
-use crate::mountinfo::MountEntry;
 
 /// Shared, so that a test keeps hold of it.
 #[derive(Clone, Debug, Default)]
@@ -47,7 +49,11 @@ impl Fake {
                 read_only: false,
             },
         );
-        machine.mount(at, &format!("9:{}", uuid.len()), "/", false);
+        let device = DeviceNumber {
+            major: 9,
+            minor: u32::try_from(uuid.len()).unwrap(),
+        };
+        machine.mount(at, device, "/", false);
     }
 
     /// Changes what a disk says of itself.
@@ -90,28 +96,30 @@ impl Fake {
 }
 
 impl Machine {
-    fn mount(&mut self, at: &Path, device: &str, root: &str, read_only: bool) {
+    fn mount(&mut self, at: &Path, device: DeviceNumber, root: &str, read_only: bool) {
         self.ids += 1;
         self.mounts.push(MountEntry {
             id: self.ids,
-            device: device.into(),
+            device,
             root: root.into(),
             point: at.into(),
             read_only,
             filesystem_read_only: false,
             fstype: "btrfs".into(),
+            source: "disk".into(),
         });
     }
 
     fn under(&self, path: &Path) -> MountEntry {
         let root = MountEntry {
             id: 0,
-            device: "8:1".into(),
+            device: DeviceNumber { major: 8, minor: 1 },
             root: "/".into(),
             point: "/".into(),
             read_only: false,
             filesystem_read_only: false,
             fstype: "ext4".into(),
+            source: "disk".into(),
         };
         self.mounts
             .iter()
@@ -188,12 +196,7 @@ impl Mounter for Fake {
         let from = machine.under(source.path());
         let root = from.path_inside(source.path()).unwrap();
         let root = root.to_str().unwrap().to_owned();
-        machine.mount(
-            &parent.path().join(name),
-            &from.device,
-            &root,
-            how.read_only,
-        );
+        machine.mount(&parent.path().join(name), from.device, &root, how.read_only);
         Ok(())
     }
 

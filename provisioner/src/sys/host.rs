@@ -4,10 +4,11 @@
 use std::collections::BTreeMap;
 use std::fs::{File, Metadata};
 use std::io;
-use std::os::unix::fs::MetadataExt;
+
+pub(crate) use berth_linux::loops::{Loop, LoopOptions};
+use berth_linux::mountinfo::MountEntry;
 
 use crate::fs::dir::Dir;
-use crate::mountinfo::MountEntry;
 use crate::types::MountFlag;
 
 /// What a filesystem is, as seen from one of its directories.
@@ -74,38 +75,6 @@ pub(crate) struct Project {
     pub(crate) limit: Option<u64>,
     /// Inodes.
     pub(crate) inodes: u64,
-}
-
-/// One loop device that is attached to a file.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Loop {
-    /// N of `/dev/loopN`.
-    pub(crate) number: u32,
-    /// Device of the file's filesystem, as in stat(2).
-    pub(crate) device: u64,
-    /// Inode of the file.
-    pub(crate) inode: u64,
-    /// Whether it refuses writes.
-    pub(crate) read_only: bool,
-}
-
-impl Loop {
-    /// Whether it is attached to this file.
-    pub(crate) fn shows(&self, file: &Metadata) -> bool {
-        self.device == file.dev() && self.inode == file.ino()
-    }
-}
-
-/// How a loop device is attached.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct LoopOptions {
-    /// It refuses writes.
-    pub(crate) read_only: bool,
-    /// It detaches itself when its last user closes it: for one that is mounted
-    /// at once.
-    pub(crate) autoclear: bool,
-    /// Bytes of its logical blocks, 512 or 4096.
-    pub(crate) block_size: u32,
 }
 
 /// Space of a mounted filesystem (statfs(2)).

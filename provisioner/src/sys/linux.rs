@@ -6,6 +6,8 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 use std::path::Path;
 
+use berth_linux::loops;
+use berth_linux::mountinfo::{self, MountEntry};
 use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags};
 use nix::sys::statvfs::{FsFlags, fstatvfs};
@@ -16,9 +18,8 @@ use super::host::{
 };
 use super::raw::btrfs as raw;
 use super::raw::{filesystem, mount, quota};
-use super::{btrfs, images, loops};
+use super::{btrfs, images};
 use crate::fs::dir::Dir;
-use crate::mountinfo::{self, MountEntry};
 use crate::names;
 
 /// Inode number of the root directory of every subvolume
@@ -119,7 +120,7 @@ impl Filesystems for Linux {
 
 impl Mounter for Linux {
     fn mounts(&self) -> io::Result<Vec<MountEntry>> {
-        Ok(mountinfo::parse(&std::fs::read("/proc/self/mountinfo")?))
+        mountinfo::own()
     }
 
     fn mount_of(&self, dir: &Dir) -> io::Result<MountEntry> {

@@ -12,8 +12,6 @@ mod images;
 #[cfg(target_os = "linux")]
 mod linux;
 #[cfg(target_os = "linux")]
-mod loops;
-#[cfg(target_os = "linux")]
 mod raw;
 #[cfg(test)]
 #[cfg(target_os = "linux")]

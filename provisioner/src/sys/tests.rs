@@ -10,7 +10,6 @@ use super::Linux;
 use super::host::{
     Btrfs, Filesystems, Images, Loop, LoopDevices, LoopOptions, MountAs, Mounter, Projects,
 };
-use super::raw::loops as raw;
 use crate::fs::dir::Dir;
 use crate::testing::{LoopPool, TestNode, unmount_below};
 use crate::types::MountFlag;
@@ -85,11 +84,11 @@ impl Drop for Place {
     }
 }
 
-/// The devices of a file, told as the crate tells them.
+/// The devices of a file, found as the crate finds them.
 fn devices_of(file: &File) -> Vec<Loop> {
-    let stat = nix::sys::stat::fstat(file).unwrap();
+    let file = file.metadata().unwrap();
     let mut found = Linux.loops().unwrap();
-    found.retain(|device| device.device == stat.st_dev && device.inode == stat.st_ino);
+    found.retain(|device| device.shows(&file));
     found
 }
 
@@ -141,8 +140,8 @@ fn a_device_is_found_by_its_file_grows_with_it_and_goes() {
     Linux.resize_loop(number).unwrap();
     assert_eq!(size_of_device(&mut device), 12 * MIB);
 
-    let status = raw::status(&device).unwrap().unwrap();
-    assert_eq!(status.flags & raw::AUTOCLEAR, 0);
+    let flag = format!("/sys/block/loop{number}/loop/autoclear");
+    assert_eq!(std::fs::read_to_string(flag).unwrap().trim(), "0");
     // Held, it goes with the last holder.
     Linux.detach_loop(number).unwrap();
     assert_eq!(devices_of(&file), found);

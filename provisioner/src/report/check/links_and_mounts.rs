@@ -4,14 +4,15 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use berth_linux::DeviceNumber;
+use berth_linux::loops::MAJOR;
+use berth_linux::mountinfo::MountEntry;
 use nix::sys::stat::fstat;
 
-use crate::backend::MAJOR;
 use crate::fs::dir::{Dir, Mounts};
 use crate::layout::{DATA, VOLUMES};
 use crate::locks::lock;
 use crate::mount::loop_image::{self, shows_inside, shows_node};
-use crate::mountinfo::MountEntry;
 use crate::pool::Pool;
 use crate::report::check::findings::Findings;
 use crate::store::{Store, lookup};
@@ -89,9 +90,9 @@ pub(super) fn mounts(findings: &mut Findings, store: &Store, pools: &[Pool]) {
     let of_pools = pools
         .iter()
         .filter_map(|pool| fstat(&pool.dir).ok())
-        .map(|stat| stat.st_dev)
+        .map(|stat| DeviceNumber::from_stat(stat.st_dev))
         .collect();
-    let strangers = match below.iter().any(|mount| mount.device.starts_with(MAJOR)) {
+    let strangers = match below.iter().any(|mount| mount.device.major == MAJOR) {
         true => unknown_loops(store, pools, &of_pools),
         false => Vec::new(),
     };
@@ -134,9 +135,9 @@ pub(super) fn mounts(findings: &mut Findings, store: &Store, pools: &[Pool]) {
 }
 
 /// Loop devices of files in pools that are no volume's image.
-fn unknown_loops(store: &Store, pools: &[Pool], of_pools: &BTreeSet<u64>) -> Vec<Loop> {
+fn unknown_loops(store: &Store, pools: &[Pool], of_pools: &BTreeSet<DeviceNumber>) -> Vec<Loop> {
     let mut loops = store.sys.loops().unwrap_or_default();
-    loops.retain(|it| of_pools.contains(&it.device));
+    loops.retain(|it| of_pools.contains(&it.file.device));
     for pool in pools {
         let ids: Vec<String> = lock(&store.state)
             .pools

@@ -5,7 +5,6 @@
 pub(super) mod btrfs;
 pub(super) mod filesystem;
 pub(super) mod layout;
-pub(super) mod loops;
 pub(super) mod mount;
 pub(super) mod quota;
 

@@ -6,6 +6,8 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
+use crate::DeviceNumber;
+
 /// Mark that the kernel puts behind the root of a mount whose directory was
 /// removed or renamed away from under it.
 const DELETED: &[u8] = b"//deleted";
@@ -15,8 +17,8 @@ const DELETED: &[u8] = b"//deleted";
 pub struct MountEntry {
     /// The mount's id, unique among the mounts that exist now.
     pub id: u64,
-    /// Device of the filesystem, `major:minor`.
-    pub device: String,
+    /// Device of the filesystem.
+    pub device: DeviceNumber,
     /// The directory of that filesystem that is visible at the mount point.
     pub root: PathBuf,
     /// Where.
@@ -28,6 +30,9 @@ pub struct MountEntry {
     pub filesystem_read_only: bool,
     /// Type of the filesystem.
     pub fstype: String,
+    /// What is mounted, in the filesystem's own words: a device's path, a name. For
+    /// people; nothing is recognised by it.
+    pub source: OsString,
 }
 
 impl MountEntry {
@@ -40,6 +45,14 @@ impl MountEntry {
             self.root.join(rest)
         })
     }
+}
+
+/// The mounts of this process's namespace.
+///
+/// # Errors
+/// Those of reading `/proc/self/mountinfo`.
+pub fn own() -> std::io::Result<Vec<MountEntry>> {
+    Ok(parse(&std::fs::read("/proc/self/mountinfo")?))
 }
 
 /// Parses the whole table; lines that do not parse are left out, because a
@@ -56,14 +69,14 @@ fn parse_line(line: &[u8]) -> Option<MountEntry> {
     let mut fields = line.split(|b| *b == b' ');
     let id = text(fields.next()?)?.parse().ok()?;
     let _parent = fields.next()?;
-    let device = text(fields.next()?)?.to_owned();
+    let device = text(fields.next()?)?.parse().ok()?;
     let mut root = unescape(fields.next()?);
     let point = path(unescape(fields.next()?));
     let options = text(fields.next()?)?;
     let read_only = options.split(',').any(|option| option == "ro");
     fields.by_ref().find(|field| *field == b"-")?;
     let fstype = text(fields.next()?)?.to_owned();
-    let _source = fields.next()?;
+    let source = OsString::from_vec(unescape(fields.next()?));
     let filesystem_read_only = fields
         .next()
         .is_some_and(|options| options.split(|b| *b == b',').any(refuses_writes));
@@ -78,6 +91,7 @@ fn parse_line(line: &[u8]) -> Option<MountEntry> {
         read_only,
         filesystem_read_only,
         fstype,
+        source,
     })
 }
 
@@ -97,7 +111,7 @@ fn path(bytes: Vec<u8>) -> PathBuf {
 
 /// Undoes the kernel's escapes: a backslash and three octal digits for space,
 /// tab, newline, backslash and `#`.
-pub(crate) fn unescape(field: &[u8]) -> Vec<u8> {
+fn unescape(field: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(field.len());
     let mut i = 0;
     while i < field.len() {
@@ -121,7 +135,7 @@ pub(crate) fn unescape(field: &[u8]) -> Vec<u8> {
 /// The mounts whose root is `root` on `device`, or beneath it.
 pub fn of_directory<'a>(
     table: &'a [MountEntry],
-    device: &'a str,
+    device: DeviceNumber,
     root: &'a Path,
 ) -> impl Iterator<Item = &'a MountEntry> {
     table
@@ -136,7 +150,7 @@ pub fn at<'a>(table: &'a [MountEntry], point: &Path) -> Option<&'a MountEntry> {
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
+mod tests {
     use super::*;
     use proptest::prelude::*;
     use std::os::unix::ffi::OsStrExt;
@@ -155,7 +169,7 @@ pub(crate) mod tests {
     }
 
     /// Writes an entry as the kernel would.
-    pub(crate) fn render(entry: &MountEntry, optional: &str) -> Vec<u8> {
+    fn render(entry: &MountEntry, optional: &str) -> Vec<u8> {
         let mut line = format!("{} 1 {} ", entry.id, entry.device).into_bytes();
         line.extend(escape(entry.root.as_os_str().as_bytes()));
         line.push(b' ');
@@ -186,12 +200,13 @@ pub(crate) mod tests {
         ) {
             let entry = MountEntry {
                 id,
-                device: "0:39".into(),
+                device: DeviceNumber { major: 0, minor: 39 },
                 root: root.into(),
                 point: point.into(),
                 read_only,
                 filesystem_read_only,
                 fstype: "btrfs".into(),
+                source: "/dev/x".into(),
             };
             prop_assert_eq!(parse(&render(&entry, optional)), vec![entry]);
         }
@@ -200,6 +215,24 @@ pub(crate) mod tests {
         fn any_bytes_are_parsed_without_a_panic(bytes in proptest::collection::vec(any::<u8>(), 0..256)) {
             parse(&bytes);
         }
+    }
+
+    #[test]
+    fn this_process_has_a_root() {
+        assert!(own().unwrap().iter().any(|m| m.point == Path::new("/")));
+    }
+
+    #[test]
+    fn fields_are_found_with_and_without_optional_ones() {
+        let table = parse(
+            b"27 1 254:0 / / rw,relatime - ext4 /dev/vda rw,discard\n\
+              90 27 0:41 / /var/my\\040disk\\134x rw shared:7 master:2 - btrfs /dev/my\\040loop rw,subvol=/\n",
+        );
+        assert_eq!(table.len(), 2);
+        assert_eq!(table[0].device.to_string(), "254:0");
+        assert_eq!(table[0].source, "/dev/vda");
+        assert_eq!(table[1].point, Path::new("/var/my disk\\x"));
+        assert_eq!(table[1].source, "/dev/my loop");
     }
 
     #[test]
@@ -231,9 +264,13 @@ pub(crate) mod tests {
               3 0 0:1 /volumes/a/database /p/3 rw - btrfs x rw\n\
               4 0 0:2 /volumes/a/data /p/4 rw - btrfs x rw\n",
         );
-        let ids: Vec<_> = of_directory(&table, "0:1", Path::new("/volumes/a/data"))
-            .map(|m| m.id)
-            .collect();
+        let ids: Vec<_> = of_directory(
+            &table,
+            DeviceNumber { major: 0, minor: 1 },
+            Path::new("/volumes/a/data"),
+        )
+        .map(|m| m.id)
+        .collect();
         assert_eq!(ids, [1, 2]);
         assert!(table[1].read_only);
     }
