@@ -1,6 +1,6 @@
 //! Loop devices' ioctls (loop(4)), one safe function each; structures and numbers are
-//! those of `include/uapi/linux/loop.h`. All `unsafe` of this crate is here: no crate
-//! that is kept up wraps these calls.
+//! those of `include/uapi/linux/loop.h`. All `unsafe` of this crate is here: neither
+//! rustix nor nix wraps these calls.
 #![allow(unsafe_code, reason = "system calls; each block says why it is sound")]
 
 use std::fs::File;

@@ -1,4 +1,5 @@
-//! btrfs's ioctls, one safe function each.
+//! btrfs's ioctls, one safe function each. By hand: neither rustix nor nix has them, nor
+//! open_by_handle_at(2).
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};

@@ -1,4 +1,5 @@
-//! Project quotas (quotactl(2)), by handle: no device's path is needed.
+//! Project quotas (quotactl(2)), by handle: no device's path is needed. By hand:
+//! neither rustix nor nix has quotactl_fd(2).
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
