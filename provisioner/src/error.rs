@@ -182,14 +182,15 @@ pub enum Error {
         target: PathBuf,
     },
     /// A system call failed.
-    #[error("{action} {}: {source}", path.display())]
+    #[error("{action} {}: {cause}", path.display())]
     Io {
         /// The action that failed.
         action: &'static str,
         /// What it was performed on.
         path: PathBuf,
-        /// The error of the system call.
-        source: io::Error,
+        /// The error of the system call. The message has it, so it is no `source`:
+        /// whoever prints a chain would print it twice.
+        cause: io::Error,
     },
 }
 
@@ -214,10 +215,23 @@ pub(crate) trait IoContext<T> {
 
 impl<T> IoContext<T> for io::Result<T> {
     fn context(self, action: &'static str, path: impl AsRef<Path>) -> Result<T, Error> {
-        self.map_err(|source| Error::Io {
+        self.map_err(|cause| Error::Io {
             action,
             path: path.as_ref().to_owned(),
-            source,
+            cause,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failed_call_is_in_the_message_once() {
+        let failed = Err::<(), _>(io::Error::other("no luck")).context("opening", "/x");
+        let error = failed.unwrap_err();
+        assert_eq!(error.to_string(), "opening /x: no luck");
+        assert!(std::error::Error::source(&error).is_none());
     }
 }

@@ -183,7 +183,7 @@ mod tests {
                 Error::Io {
                     action: "d",
                     path: path(),
-                    source: std::io::ErrorKind::Other.into(),
+                    cause: std::io::ErrorKind::Other.into(),
                 },
                 Code::Unavailable,
             ),

@@ -199,7 +199,7 @@ impl Pool {
             Error::Io {
                 action: "opening",
                 path: path.to_owned(),
-                source: error,
+                cause: error,
             }
         }
     }

@@ -74,7 +74,7 @@ pub(crate) fn open_data(store: &Store, pool: &Pool, record: &VolumeRecord) -> Re
         _ => Error::Io {
             action: "opening",
             path: path.clone(),
-            source: e,
+            cause: e,
         },
     };
     let dir = volumes.open(&record.id, Mounts::Stay).map_err(&missing)?;
