@@ -29,12 +29,12 @@ pub enum Error {
         /// Bytes that are left.
         room: u64,
     },
-    /// A volume of this id exists and is not what was asked for.
+    /// A volume with this id exists, with other parameters than requested.
     #[error("volume {id} exists already: {difference}")]
     AlreadyExists {
         /// The volume.
         id: String,
-        /// In what it differs.
+        /// How it differs.
         difference: String,
     },
     /// The volume was erased on purpose and is not made again.
@@ -58,12 +58,12 @@ pub enum Error {
         /// The snapshot.
         id: String,
     },
-    /// A volume is too small for what it is to start with.
+    /// The requested size is too small for the volume's source.
     #[error("{size} bytes are asked for, and its source {source_id} needs {needed}: ask for more")]
     TooSmall {
-        /// Id of the snapshot or volume that it is to start with.
+        /// Id of the source: a snapshot or a volume.
         source_id: String,
-        /// Bytes asked for.
+        /// Bytes requested.
         size: u64,
         /// Bytes that the source needs.
         needed: u64,
@@ -109,7 +109,7 @@ pub enum Error {
     LostMount {
         /// The directory.
         path: PathBuf,
-        /// How it was noticed.
+        /// What shows it.
         why: String,
     },
     /// The pool's filesystem is read-only.
@@ -126,7 +126,7 @@ pub enum Error {
         /// What is wrong and what to do.
         why: String,
     },
-    /// The backend cannot be had there.
+    /// The backend is not available there.
     #[error("backend {backend} is not available: {why}")]
     Unsupported {
         /// The backend.
@@ -151,7 +151,7 @@ pub enum Error {
     /// The provisioner was opened for looking only.
     #[error("opened for inspection: nothing is changed")]
     InspectOnly,
-    /// The volume is mounted, so it is not deleted, nor given to another pod.
+    /// The volume is mounted, so it is neither deleted nor given to another pod.
     #[error("volume {id} is mounted by {by}")]
     Published {
         /// The volume.
@@ -159,7 +159,7 @@ pub enum Error {
         /// The pod's UID and the path.
         by: String,
     },
-    /// The caller says it staged the volume, and the mount table does not.
+    /// The caller claims to have staged the volume; the mount table shows otherwise.
     #[error("volume {id} is not staged at {}", staging.display())]
     NotStaged {
         /// The volume.
@@ -182,14 +182,15 @@ pub enum Error {
         target: PathBuf,
     },
     /// A system call failed.
-    #[error("{doing} {}: {source}", path.display())]
+    #[error("{action} {}: {cause}", path.display())]
     Io {
-        /// What was being done.
-        doing: &'static str,
-        /// On what.
+        /// The action that failed.
+        action: &'static str,
+        /// What it was performed on.
         path: PathBuf,
-        /// The system's answer.
-        source: io::Error,
+        /// The error of the system call. The message has it, so it is no `source`:
+        /// whoever prints a chain would print it twice.
+        cause: io::Error,
     },
 }
 
@@ -207,17 +208,30 @@ impl Error {
     }
 }
 
-/// Adds what was being done, and on what, to an [`io::Error`].
-pub(crate) trait Doing<T> {
-    fn doing(self, doing: &'static str, path: impl AsRef<Path>) -> Result<T, Error>;
+/// Adds the action and its path to an [`io::Error`].
+pub(crate) trait IoContext<T> {
+    fn context(self, action: &'static str, path: impl AsRef<Path>) -> Result<T, Error>;
 }
 
-impl<T> Doing<T> for io::Result<T> {
-    fn doing(self, doing: &'static str, path: impl AsRef<Path>) -> Result<T, Error> {
-        self.map_err(|source| Error::Io {
-            doing,
+impl<T> IoContext<T> for io::Result<T> {
+    fn context(self, action: &'static str, path: impl AsRef<Path>) -> Result<T, Error> {
+        self.map_err(|cause| Error::Io {
+            action,
             path: path.as_ref().to_owned(),
-            source,
+            cause,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failed_call_is_in_the_message_once() {
+        let failed = Err::<(), _>(io::Error::other("no luck")).context("opening", "/x");
+        let error = failed.unwrap_err();
+        assert_eq!(error.to_string(), "opening /x: no luck");
+        assert!(std::error::Error::source(&error).is_none());
     }
 }

@@ -8,7 +8,7 @@
 //! <root>/by-claim/<namespace>/<claim>    link to the data; a convenience, re-derivable
 //! <root>/pools/<dir>/                    one pool, usually a mount point
 //!   .berth/pool.json                     who the pool is
-//!   .berth/new/<id>/                     volumes in the making, given to nobody yet
+//!   .berth/new/<id>/                     volumes being built, given to nobody yet
 //!   volumes/<id>/record.json             what the volume is
 //!   volumes/<id>/data                    what pods see
 //!   snapshots/<id>/record.json          what the snapshot is
@@ -19,57 +19,42 @@
 //!
 //! # What always holds
 //! - A volume appears under `volumes/` by one rename, complete: with its record,
-//!   its data and its limit. What a crash leaves in the making is empty, and goes.
+//!   its data and its limit. What a crash leaves unfinished is empty, and is removed.
 //! - Every operation opens the pool anew and compares its identity; a directory
 //!   that is not the mount it was is refused, and nothing is written beneath it.
 //!   No handle is kept, so that operators can unmount.
-//! - Room is promised under one lock before anything is made, and is given back
+//! - Room is promised under one lock before anything is made, and is released
 //!   only when the filesystem has freed it.
 //! - Records that cannot be read are reported and left alone. Unknown directories
 //!   are reported and left alone.
 
 mod backend;
-mod check;
-mod copy;
-mod delete;
-mod dir;
+mod discovery;
 mod error;
-mod images;
-mod init;
-pub mod ledger;
-mod links;
-mod load;
+mod fs;
+mod layout;
 mod locks;
-pub mod mountinfo;
+mod mount;
 mod names;
-mod place;
+mod notify;
+mod operation;
 mod pool;
+mod problem;
 mod provisioner;
-mod publish;
-mod record;
-mod removal;
-mod remover;
 mod report;
-mod scan;
-mod seal;
-mod shared;
-mod snapshots;
-mod source;
+mod store;
 mod sys;
 #[cfg(feature = "testing")]
 pub mod testing;
 #[cfg(test)]
 mod tests;
-mod trouble;
 mod types;
-mod uses;
-mod volumes;
+mod volume;
 
 pub use error::Error;
-pub use init::init_pool;
+pub use pool::{init::init_pool, ledger, shared::SharedPool};
+pub use problem::{Problem as Trouble, ProblemKind as TroubleKind};
 pub use provisioner::Provisioner;
-pub use shared::SharedPool;
-pub use trouble::{Trouble, TroubleKind};
 pub use types::{
     Backend, CheckReport, ClaimRef, Config, Finding, FindingKind, Health, InitOptions, KnownPool,
     MountFlag, PoolId, PoolReport, Publication, Publish, SetRef, SnapshotReport, SnapshotSpec,

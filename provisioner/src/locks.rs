@@ -24,7 +24,7 @@ pub(crate) struct Named<'a> {
 }
 
 impl NamedLocks {
-    /// Waits until nobody holds `name`, and holds it.
+    /// Waits until nobody holds `name`, then holds it.
     pub(crate) fn hold(&self, name: &str) -> Named<'_> {
         let mut held = lock(&self.held);
         while !held.insert(name.to_owned()) {

@@ -1,134 +1,31 @@
-//! The provisioner itself: what is shared by all operations, and how it starts.
+//! The face of this crate: one method for each operation, which one function of the
+//! modules below carries out.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, RwLock};
+use std::path::Path;
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crate::backend::Body;
-use crate::error::{Doing, Error};
-use crate::ledger::Ledger;
-use crate::locks::{NamedLocks, lock};
-use crate::record::{SnapshotRecord, VolumeRecord};
-use crate::remover::{self, Signal};
-use crate::shared::SharedPool;
+use crate::discovery::{scan, shared};
+use crate::error::{Error, IoContext};
+use crate::mount::publish;
+use crate::operation;
+use crate::pool::shared::SharedPool;
+use crate::report::{check, pools, snapshots, volumes};
+use crate::store::Store;
 use crate::sys::Sys;
-use crate::types::{Config, InitOptions, KnownPool, PoolId, PoolReport};
-
-/// File under the root that the one process that changes things has locked.
-const LOCK: &str = "agent.lock";
+use crate::types::{
+    CheckReport, Config, InitOptions, KnownPool, PoolId, PoolReport, Publish, SnapshotReport,
+    SnapshotSpec, Stage, Usage, VolumeReport, VolumeSpec,
+};
+use crate::volume::{by_claim, delete, snapshot, trash};
 
 /// Everything that touches this node's disks. Shared by reference between
 /// threads; calls block.
 #[derive(Debug)]
 pub struct Provisioner {
-    pub(crate) inner: Arc<Inner>,
+    store: Arc<Store>,
     remover: Option<JoinHandle<()>>,
-}
-
-pub(crate) struct Inner {
-    pub(crate) config: Config,
-    pub(crate) sys: Box<dyn Sys>,
-    /// Held for as long as this process may change things; `None` for a look.
-    lock: Option<File>,
-    pub(crate) state: Mutex<State>,
-    pub(crate) volume_locks: NamedLocks,
-    /// Taken before a volume's lock, where both are.
-    pub(crate) snapshot_locks: NamedLocks,
-    /// One look at all pools at a time.
-    pub(crate) rescan: Mutex<()>,
-    pub(crate) signal: Signal,
-    /// Held from finding a free project to its volume's record.
-    pub(crate) projects: Mutex<()>,
-}
-
-impl std::fmt::Debug for Inner {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Inner")
-            .field("config", &self.config)
-            .finish_non_exhaustive()
-    }
-}
-
-/// What is kept in memory. No I/O happens while it is locked.
-#[derive(Debug, Default)]
-pub(crate) struct State {
-    pub(crate) pools: BTreeMap<PoolId, PoolState>,
-    /// What is remembered of each directory under `pools/`.
-    pub(crate) known: BTreeMap<String, KnownPool>,
-    /// UIDs of pods by target, for targets whose path does not tell.
-    pub(crate) pods: BTreeMap<PathBuf, String>,
-    /// The pool that is to be made on the node's own filesystem.
-    pub(crate) shared: Option<SharedPool>,
-    /// Staging paths outside kubelet's `plugins/`.
-    pub(crate) staging: BTreeSet<PathBuf>,
-}
-
-/// A pool that was seen healthy at least once.
-#[derive(Debug)]
-pub(crate) struct PoolState {
-    /// Its directory's name, when last seen.
-    pub(crate) dir: String,
-    pub(crate) fs_uuid: Option<String>,
-    /// Whether it could be used when last looked at.
-    pub(crate) usable: bool,
-    /// Operations share it; reading everything anew excludes them.
-    pub(crate) gate: Arc<RwLock<()>>,
-    pub(crate) ledger: Ledger,
-    pub(crate) volumes: BTreeMap<String, Entry>,
-    pub(crate) snapshots: BTreeMap<String, Entry<SnapshotRecord>>,
-    pub(crate) trash: BTreeMap<String, Trashed>,
-}
-
-/// A volume, or snapshot, as last read or written.
-#[derive(Clone, Debug)]
-pub(crate) enum Entry<Record = VolumeRecord> {
-    /// Its record.
-    Sound(Box<Record>),
-    /// Why its record cannot be trusted.
-    Damaged(String),
-}
-
-/// Something in the trash.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Trashed {
-    /// What its record says of the data, if it can be read.
-    pub(crate) body: Option<Body>,
-    /// Removed subvolumes whose space the filesystem is freeing.
-    pub(crate) freeing: BTreeSet<u64>,
-    /// Steps that brought no end so far; sets the pace.
-    pub(crate) tries: u32,
-    /// Why the last step failed, if it did.
-    pub(crate) why: Option<String>,
-}
-
-impl Trashed {
-    pub(crate) fn new(body: Option<Body>) -> Self {
-        Self {
-            freeing: body.iter().filter_map(|body| body.subvolume).collect(),
-            body,
-            tries: 0,
-            why: None,
-        }
-    }
-}
-
-impl PoolState {
-    /// All that lies in the pool, the trash too, as far as records tell.
-    pub(crate) fn bodies(&self) -> impl Iterator<Item = Body> + '_ {
-        let volumes = self.volumes.values().filter_map(|entry| match entry {
-            Entry::Sound(record) => Some(record.body()),
-            Entry::Damaged(_) => None,
-        });
-        let snapshots = self.snapshots.values().filter_map(|entry| match entry {
-            Entry::Sound(record) => Some(record.body()),
-            Entry::Damaged(_) => None,
-        });
-        let trash = self.trash.values().filter_map(|trashed| trashed.body);
-        volumes.chain(snapshots).chain(trash)
-    }
 }
 
 impl Provisioner {
@@ -145,8 +42,8 @@ impl Provisioner {
         Self::open_with(config, Box::new(crate::sys::Linux))
     }
 
-    /// Opens the root to look at it, beside an agent that works on it. Every
-    /// operation that changes something answers [`Error::InspectOnly`].
+    /// Opens the root for inspection, beside an agent that works on it. Every operation
+    /// that changes something returns [`Error::InspectOnly`].
     ///
     /// # Errors
     /// [`Error::Io`] when the root cannot be read.
@@ -157,29 +54,20 @@ impl Provisioner {
 
     pub(crate) fn open_with(config: Config, sys: Box<dyn Sys>) -> Result<Self, Error> {
         let root = config.root.clone();
-        std::fs::create_dir_all(root.join("pools")).doing("making", root.join("pools"))?;
-        let path = root.join(LOCK);
-        let file = File::options()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(&path)
-            .doing("opening", &path)?;
-        take(&file, &path)?;
-        let inner = Arc::new(Inner::new(config, sys, Some(file)));
-        inner.scan(false)?;
-        let remover = remover::start(&inner).doing("starting a thread for", &root)?;
+        let store = Arc::new(Store::for_writing(config, sys)?);
+        scan::register_all(&store)?;
+        let remover = trash::start(&store).context("starting a thread for", &root)?;
         Ok(Self {
-            inner,
+            store,
             remover: Some(remover),
         })
     }
 
     pub(crate) fn inspect_with(config: Config, sys: Box<dyn Sys>) -> Result<Self, Error> {
-        let inner = Arc::new(Inner::new(config, sys, None));
-        inner.scan(false)?;
+        let store = Arc::new(Store::for_inspection(config, sys));
+        scan::register_all(&store)?;
         Ok(Self {
-            inner,
+            store,
             remover: None,
         })
     }
@@ -188,11 +76,7 @@ impl Provisioner {
     /// directory in the place of one is refused as a lost mount. Call it before
     /// [`rescan`](Self::rescan) is to initialise anything.
     pub fn remember(&self, known: Vec<KnownPool>) {
-        let mut state = lock(&self.inner.state);
-        for pool in known {
-            // What was seen in this life of the process is the newer truth.
-            state.known.entry(pool.dir.clone()).or_insert(pool);
-        }
+        self.store.remember(known);
     }
 
     /// Looks at every directory under `pools/`, healthy or not, and at those that
@@ -202,8 +86,7 @@ impl Provisioner {
     /// # Errors
     /// [`Error::Io`] when the root itself cannot be read.
     pub fn rescan(&self) -> Result<Vec<PoolReport>, Error> {
-        self.inner
-            .scan(self.inner.config.create_pools && self.inner.lock.is_some())
+        pools::rescan(&self.store)
     }
 
     /// Makes a directory under `pools/` a pool, see [`init_pool`](crate::init_pool).
@@ -211,93 +94,202 @@ impl Provisioner {
     /// # Errors
     /// [`Error::InitRefused`] with the reason.
     pub fn init_pool(&self, dir: &str, options: &InitOptions) -> Result<PoolReport, Error> {
-        self.inner.manage()?;
-        let known = lock(&self.inner.state).known.contains_key(dir);
-        crate::init::init(
-            self.inner.sys.as_ref(),
-            &self.inner.config,
-            dir,
-            options,
-            known,
-        )?;
-        self.inner
-            .scan(false)?
-            .into_iter()
-            .find(|report| report.dir == dir)
-            .ok_or_else(|| Error::InitRefused {
-                path: self.inner.config.root.join("pools").join(dir),
-                why: "it vanished".into(),
-            })
+        operation::init_pool(&self.store, dir, options)
+    }
+
+    /// From now on every [`rescan`](Self::rescan) maintains this pool: makes its
+    /// directory where there is none, makes an empty directory that is not a mount
+    /// point the pool, and gives an existing pool the requested size; promises that
+    /// exceed a smaller size stand.
+    ///
+    /// Nothing is made where another pool is remembered: call it after
+    /// [`remember`](Self::remember) only.
+    ///
+    /// # Errors
+    /// [`Error::InspectOnly`].
+    pub fn share(&self, pool: SharedPool) -> Result<(), Error> {
+        shared::request(&self.store, pool)
+    }
+
+    /// Makes a volume, or returns the one that an earlier call with the same parameters
+    /// made (it may have grown since).
+    ///
+    /// # Errors
+    /// [`Error::NoRoom`]: nothing was made. [`Error::AlreadyExists`]: another volume
+    /// has the id. [`Error::Tombstoned`]: it was erased on purpose.
+    /// [`Error::Lost`]: it is expected, or recorded, and its data is not there.
+    /// [`Error::TooSmall`], and what is wrong with the source, for a volume that has
+    /// one.
+    /// [`Error::PoolMissing`], [`Error::LostMount`], [`Error::ReadOnly`],
+    /// [`Error::Unsupported`], [`Error::Damaged`] and [`Error::Io`] as they say.
+    pub fn create(&self, pool: &PoolId, want: &VolumeSpec) -> Result<VolumeReport, Error> {
+        operation::create(&self.store, pool, want)
+    }
+
+    /// Lets a volume grow to `size` bytes. A size that it has already changes
+    /// nothing: volumes do not shrink.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] for a size that no disk has, [`Error::NoRoom`],
+    /// [`Error::UnknownVolume`], or what is wrong with the volume or its pool.
+    pub fn expand(&self, id: &str, size: u64) -> Result<VolumeReport, Error> {
+        operation::expand(&self.store, id, size)
+    }
+
+    /// The volume, if a pool that was seen holds one of that id.
+    pub fn find(&self, id: &str) -> Option<VolumeReport> {
+        volumes::find(&self.store, id)
+    }
+
+    /// Every volume of every pool that was seen, also of those that are not there
+    /// now.
+    pub fn list(&self) -> Vec<VolumeReport> {
+        volumes::list(&self.store)
+    }
+
+    /// Space of a volume.
+    ///
+    /// # Errors
+    /// [`Error::UnknownVolume`], [`Error::Damaged`], or what is wrong with the pool.
+    pub fn stats(&self, id: &str) -> Result<Usage, Error> {
+        volumes::stats(&self.store, id)
+    }
+
+    /// Erases a volume on purpose. When this returns, the volume is gone permanently and
+    /// for every caller; its space is freed in the background, and its room with it.
+    /// Succeeds when it was erased before.
+    ///
+    /// # Errors
+    /// [`Error::Published`] while it is mounted anywhere. [`Error::UnknownVolume`]
+    /// when no pool that was seen has, or erased, a volume of this id: it may lie
+    /// in a pool that is not here, so this is no proof that it is gone; see
+    /// [`delete_from`](Self::delete_from). Otherwise what is wrong with the pool.
+    pub fn delete(&self, id: &str) -> Result<(), Error> {
+        delete::delete(&self.store, id)
+    }
+
+    /// Whether a pool that is here erased a volume of this id on purpose: no pool
+    /// makes it again, so a caller that names volumes itself looks before it does.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] when this cannot be an id, [`Error::Io`] when a
+    /// tombstone cannot be read.
+    pub fn is_erased(&self, id: &str) -> Result<bool, Error> {
+        delete::is_erased(&self.store, id)
+    }
+
+    /// Like [`delete`](Self::delete), of a volume that is known to lie in `pool`:
+    /// when that pool is here and holds nothing of the id, it is gone, and a
+    /// tombstone says so.
+    ///
+    /// # Errors
+    /// As [`delete`](Self::delete), and [`Error::PoolMissing`].
+    pub fn delete_from(&self, pool: &PoolId, id: &str) -> Result<(), Error> {
+        delete::delete_from(&self.store, pool, id)
+    }
+
+    /// Waits until the trash of all present pools is empty, for at most `patience`;
+    /// returns whether it is.
+    pub fn settle(&self, patience: Duration) -> bool {
+        trash::settle(&self.store, patience)
+    }
+
+    /// Takes a snapshot, or returns the one that an earlier call of the same
+    /// parameters took. It reserves what it pins: the bytes that its volume uses at
+    /// that moment.
+    ///
+    /// # Errors
+    /// [`Error::UnknownVolume`], [`Error::NoRoom`], [`Error::AlreadyExists`] when the id
+    /// is that of another volume's snapshot, or what is wrong with the volume or its
+    /// pool.
+    pub fn snapshot(&self, want: &SnapshotSpec) -> Result<SnapshotReport, Error> {
+        operation::snapshot(&self.store, want)
+    }
+
+    /// The snapshot, if a pool that was seen holds one of that id.
+    pub fn find_snapshot(&self, id: &str) -> Option<SnapshotReport> {
+        snapshots::find(&self.store, id)
+    }
+
+    /// Every snapshot of every pool that was seen, in the order of their ids.
+    pub fn list_snapshots(&self) -> Vec<SnapshotReport> {
+        snapshots::list(&self.store)
+    }
+
+    /// Erases a snapshot on purpose. Succeeds when it is gone already, or never existed.
+    ///
+    /// # Errors
+    /// What is wrong with its pool.
+    pub fn delete_snapshot(&self, id: &str) -> Result<(), Error> {
+        snapshot::delete(&self.store, id)
+    }
+
+    /// Mounts a volume at a staging path, once per node; repeated calls change
+    /// nothing. A raw block device is attached, and mounted nowhere yet.
+    ///
+    /// # Errors
+    /// As [`publish`](Self::publish), without its refusals.
+    pub fn stage(&self, request: &Stage) -> Result<(), Error> {
+        publish::stage(&self.store, request)
+    }
+
+    /// Unmounts a staging path. The directory stays; it is the caller's. Succeeds when
+    /// nothing is mounted there.
+    ///
+    /// # Errors
+    /// [`Error::Busy`] while a process uses it, [`Error::TargetConflict`] when
+    /// something else is mounted there.
+    pub fn unstage(&self, id: &str, staging: &Path) -> Result<(), Error> {
+        publish::unstage(&self.store, id, staging)
+    }
+
+    /// Mounts a volume for a pod; repeated calls with the same parameters change
+    /// nothing.
+    ///
+    /// # Errors
+    /// [`Error::Published`]: `single_writer` was asked for and another publish
+    /// stands. [`Error::NotStaged`]. [`Error::TargetConflict`]: something else is
+    /// at the target, or the volume in the other mode. [`Error::UnknownVolume`],
+    /// [`Error::Lost`], [`Error::Damaged`], or what is wrong with the pool.
+    pub fn publish(&self, request: &Publish) -> Result<(), Error> {
+        publish::publish(&self.store, request)
+    }
+
+    /// Unmounts a pod's target and removes its directory. Succeeds when nothing is
+    /// mounted there, and when the volume or its pool is not known any more.
+    ///
+    /// # Errors
+    /// [`Error::Busy`] while a process uses it, [`Error::TargetConflict`] when
+    /// something else is mounted there, or the directory is not empty.
+    pub fn unpublish(&self, id: &str, target: &Path) -> Result<(), Error> {
+        publish::unpublish(&self.store, id, target)
+    }
+
+    /// Makes by-claim links that are missing or point elsewhere, and removes those
+    /// of volumes that are gone. Whatever is not a link of Berth's is left alone.
+    /// Returns how many were changed.
+    ///
+    /// # Errors
+    /// [`Error::InspectOnly`], or [`Error::Io`].
+    pub fn repair_links(&self) -> Result<u64, Error> {
+        by_claim::repair(&self.store)
+    }
+
+    /// Compares disks, records, links and mounts, and reports what does not fit.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when the root itself cannot be read.
+    pub fn check(&self) -> Result<CheckReport, Error> {
+        check::run(&self.store)
     }
 }
 
 impl Drop for Provisioner {
     fn drop(&mut self) {
-        self.inner.signal.stop();
+        self.store.notify.stop();
         if let Some(thread) = self.remover.take() {
-            // It only fails if the thread panicked, which is on record already.
+            // It only fails if the thread panicked, which is logged already.
             let _ = thread.join();
         }
     }
-}
-
-impl Inner {
-    fn new(config: Config, sys: Box<dyn Sys>, lock: Option<File>) -> Self {
-        Self {
-            config,
-            sys,
-            lock,
-            state: Mutex::default(),
-            volume_locks: NamedLocks::default(),
-            snapshot_locks: NamedLocks::default(),
-            rescan: Mutex::default(),
-            signal: Signal::default(),
-            projects: Mutex::default(),
-        }
-    }
-
-    /// Whether this process may change things.
-    pub(crate) fn manages(&self) -> bool {
-        self.lock.is_some()
-    }
-
-    /// Refuses when this process may only look.
-    pub(crate) fn manage(&self) -> Result<(), Error> {
-        if self.manages() {
-            Ok(())
-        } else {
-            Err(Error::InspectOnly)
-        }
-    }
-
-    /// The gate of a pool, to be held while an operation on it runs.
-    pub(crate) fn gate(&self, id: &PoolId) -> Result<Arc<RwLock<()>>, Error> {
-        lock(&self.state)
-            .pools
-            .get(id)
-            .map(|pool| Arc::clone(&pool.gate))
-            .ok_or_else(|| Error::PoolMissing { pool: id.clone() })
-    }
-
-    /// The path of a pool's directory, as people know it.
-    pub(crate) fn path_of(&self, dir: &str) -> PathBuf {
-        self.config.root.join("pools").join(dir)
-    }
-}
-
-/// Locks the root's lock file. Tries for a moment: a process that has just ended
-/// may have left its handle to a child that is about to start another program.
-fn take(file: &File, path: &Path) -> Result<(), Error> {
-    for _ in 0..10 {
-        match file.try_lock() {
-            Ok(()) => return Ok(()),
-            Err(std::fs::TryLockError::WouldBlock) => {
-                std::thread::sleep(Duration::from_millis(50));
-            }
-            Err(std::fs::TryLockError::Error(e)) => return Err(e).doing("locking", path),
-        }
-    }
-    Err(Error::Locked {
-        path: path.to_owned(),
-    })
 }

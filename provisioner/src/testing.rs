@@ -1,18 +1,18 @@
 //! Real filesystems for tests: sparse images behind loop devices, mounted where
 //! a test wants them and gone when it ends, also when it failed. Needs root, loop
-//! devices and `mkfs.btrfs`; says so in one sentence where they are missing.
+//! devices and the programs of [`PACKAGES`]; says so in one sentence where they are
+//! missing, and installs nothing.
 //!
 //! Everything lives in one temporary directory per test, so tests run side by
 //! side. Loop devices are set to vanish with their mount, so none outlives it.
 
 use std::fs::File;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use berth_linux::{loops, mountinfo};
 use tempfile::TempDir;
 
-use crate::mountinfo;
 use crate::types::Config;
 
 /// What a test without the means says.
@@ -142,32 +142,31 @@ pub struct LoopPool {
     image: PathBuf,
 }
 
-/// Installs the package that makes a filesystem where the machine is Debian's and
-/// lacks it: the tests' one command does all the set-up.
-fn install_mkfs(fstype: &str) {
-    static ONCE: std::sync::Mutex<()> = std::sync::Mutex::new(());
-    let package = match fstype {
-        "btrfs" => "btrfs-progs",
-        "xfs" => "xfsprogs",
-        _ => "e2fsprogs",
-    };
-    let program = format!("mkfs.{fstype}");
-    let there = || {
-        std::env::var_os("PATH")
-            .is_some_and(|path| std::env::split_paths(&path).any(|dir| dir.join(&program).exists()))
-    };
-    let _one_at_a_time = ONCE.lock();
-    if there() || !nix::unistd::geteuid().is_root() {
-        return;
-    }
-    for args in [
-        &["update", "-q"][..],
-        &["install", "-q", "-y", "--no-install-recommends", package],
-    ] {
-        run(Command::new("apt-get")
-            .env("DEBIAN_FRONTEND", "noninteractive")
-            .args(args));
-    }
+/// Debian packages that the tests need, one a line; behind `#` what they run of each.
+/// `cargo xtask setup` installs them.
+pub const PACKAGES: &str = include_str!("../testing/packages");
+
+/// The package that has a program.
+fn package_of(program: &str) -> Option<&'static str> {
+    PACKAGES.lines().find_map(|line| {
+        let (package, programs) = line.split_once('#')?;
+        let has = programs.split_whitespace().any(|it| it == program);
+        Some(package.trim()).filter(|package| has && !package.is_empty())
+    })
+}
+
+/// Refuses to go on without a program.
+///
+/// # Panics
+/// When it is missing, in one sentence that says what to install.
+fn require(program: &str) {
+    let there = std::env::var_os("PATH")
+        .is_some_and(|path| std::env::split_paths(&path).any(|dir| dir.join(program).exists()));
+    let package = package_of(program).unwrap_or(program);
+    assert!(
+        there,
+        "{program} is missing: install {package}, or run `cargo xtask setup`"
+    );
 }
 
 impl LoopPool {
@@ -177,18 +176,16 @@ impl LoopPool {
     /// # Panics
     /// When it cannot be made.
     pub fn format(image: PathBuf, size: u64, fstype: &str, quotas: bool) -> Self {
+        let program = format!("mkfs.{fstype}");
+        require(&program);
         let file = File::create(&image).expect("an image can be made");
         file.set_len(size).expect("an image can be sparse");
-        install_mkfs(fstype);
         let options: &[&str] = match fstype {
             "ext4" if quotas => &["-F", "-O", "project,quota", "-E", "quotatype=prjquota"],
             "ext4" => &["-F"],
             _ => &["-f"],
         };
-        run(Command::new(format!("mkfs.{fstype}"))
-            .arg("-q")
-            .args(options)
-            .arg(&image));
+        run(Command::new(program).arg("-q").args(options).arg(&image));
         Self { image }
     }
 
@@ -218,30 +215,16 @@ impl LoopPool {
         run(Command::new("umount").arg(at));
     }
 
-    /// Whether a loop device still has the image, told by device and inode.
+    /// Whether a loop device still has the image, by device and inode.
     ///
     /// # Panics
     /// When the image is gone.
     pub fn is_attached(&self) -> bool {
         let image = std::fs::metadata(&self.image).expect("the image exists");
-        let output = Command::new("losetup")
-            .args([
-                "--list",
-                "--noheadings",
-                "--raw",
-                "--output",
-                "BACK-MAJ:MIN,BACK-INO",
-            ])
-            .output()
-            .expect(NEEDS);
-        let (major, minor) = (
-            nix::sys::stat::major(image.dev()),
-            nix::sys::stat::minor(image.dev()),
-        );
-        let ours = format!("{major}:{minor} {}", image.ino());
-        String::from_utf8_lossy(&output.stdout)
-            .lines()
-            .any(|line| line.split_whitespace().collect::<Vec<_>>().join(" ") == ours)
+        loops::attached()
+            .expect(NEEDS)
+            .iter()
+            .any(|device| device.shows(&image))
     }
 }
 
@@ -249,8 +232,8 @@ impl LoopPool {
 pub fn unmount_below(path: &Path) {
     // A mount can be hidden by another: again until nothing is left.
     for _ in 0..100 {
-        let table = std::fs::read("/proc/self/mountinfo").unwrap_or_default();
-        let Some(mount) = mountinfo::parse(&table)
+        let Some(mount) = mountinfo::own()
+            .unwrap_or_default()
             .into_iter()
             .rev()
             .find(|mount| mount.point.starts_with(path))
@@ -274,4 +257,29 @@ fn run(command: &mut Command) {
         String::from_utf8_lossy(&output.stdout),
         String::from_utf8_lossy(&output.stderr)
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_program_that_makes_a_filesystem_has_its_package() {
+        for (program, package) in [
+            ("mkfs.btrfs", "btrfs-progs"),
+            ("mkfs.xfs", "xfsprogs"),
+            ("mkfs.ext4", "e2fsprogs"),
+        ] {
+            assert_eq!(package_of(program), Some(package));
+        }
+        assert_eq!(package_of("Debian"), None);
+    }
+
+    #[test]
+    #[should_panic(
+        expected = "mkfs.none is missing: install mkfs.none, or run `cargo xtask setup`"
+    )]
+    fn a_missing_program_is_named_with_its_package() {
+        require("mkfs.none");
+    }
 }

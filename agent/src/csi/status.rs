@@ -181,9 +181,9 @@ mod tests {
             (Error::InspectOnly, Code::Unavailable),
             (
                 Error::Io {
-                    doing: "d",
+                    action: "d",
                     path: path(),
-                    source: std::io::ErrorKind::Other.into(),
+                    cause: std::io::ErrorKind::Other.into(),
                 },
                 Code::Unavailable,
             ),

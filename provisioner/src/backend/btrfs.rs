@@ -2,9 +2,9 @@
 
 use std::io;
 
-use super::{Body, Driver, Erasing, Made, Making};
-use crate::dir::{Dir, Kind, Mounts};
-use crate::record::DATA;
+use super::driver::{DataSpec, Driver, EraseProgress, NewData, StoredData};
+use crate::fs::dir::{Dir, Kind, Mounts};
+use crate::layout::DATA;
 use crate::sys::{Filesystem, Quotas, Space, Sys};
 use crate::types::VolumeMode;
 
@@ -16,8 +16,8 @@ const MINIMUM: u64 = 16 << 20;
 
 pub(crate) struct Btrfs;
 
-fn subvolume(body: Body) -> io::Result<u64> {
-    body.subvolume
+fn subvolume(spec: DataSpec) -> io::Result<u64> {
+    spec.subvolume
         .ok_or_else(|| io::Error::other("the record names no subvolume"))
 }
 
@@ -41,53 +41,54 @@ impl Driver for Btrfs {
         size.max(MINIMUM)
     }
 
-    fn create(&self, making: &Making<'_>) -> io::Result<Option<u64>> {
-        let (sys, parent) = (making.sys, making.parent);
+    fn create(&self, new: &NewData<'_>) -> io::Result<Option<u64>> {
+        let (sys, parent) = (new.sys, new.parent);
         let subvolume = sys.create_subvolume(parent, DATA)?;
         // The mode of the root of a freshly made filesystem.
         parent.open(DATA, Mounts::Stay)?.set_mode(0o755)?;
-        sys.limit(parent, subvolume, making.body.enforced)?;
+        sys.limit(parent, subvolume, new.spec.enforced)?;
         Ok(Some(subvolume))
     }
 
     fn copy(
         &self,
-        making: &Making<'_>,
-        source: &Made<'_>,
+        new: &NewData<'_>,
+        source: &StoredData<'_>,
         snapshot: bool,
     ) -> io::Result<Option<u64>> {
-        let (sys, parent) = (making.sys, making.parent);
-        let data = source.home.open(DATA, Mounts::Stay)?;
+        let (sys, parent) = (new.sys, new.parent);
+        let data = source.dir.open(DATA, Mounts::Stay)?;
         let subvolume = sys.snapshot_subvolume(&data, parent, DATA, snapshot)?;
         if !snapshot {
-            sys.limit(parent, subvolume, making.body.enforced)?;
+            sys.limit(parent, subvolume, new.spec.enforced)?;
         }
         Ok(Some(subvolume))
     }
 
-    fn limit(&self, made: &Made<'_>) -> io::Result<()> {
-        made.sys
-            .limit(made.pool, subvolume(made.body)?, made.body.enforced)
+    fn limit(&self, stored: &StoredData<'_>) -> io::Result<()> {
+        stored
+            .sys
+            .limit(stored.pool, subvolume(stored.spec)?, stored.spec.enforced)
     }
 
-    fn is_it(&self, made: &Made<'_>) -> io::Result<bool> {
-        let data = made.home.open(DATA, Mounts::Stay)?;
-        let subvolume = made.body.subvolume;
-        Ok(subvolume.is_some() && made.sys.subvolume_id(&data)? == subvolume)
+    fn matches_record(&self, stored: &StoredData<'_>) -> io::Result<bool> {
+        let data = stored.dir.open(DATA, Mounts::Stay)?;
+        let subvolume = stored.spec.subvolume;
+        Ok(subvolume.is_some() && stored.sys.subvolume_id(&data)? == subvolume)
     }
 
-    fn pinned(&self, made: &Made<'_>) -> io::Result<u64> {
-        made.sys.commit(made.pool)?;
-        let group = made.sys.qgroup(made.pool, subvolume(made.body)?)?;
+    fn pinned(&self, stored: &StoredData<'_>) -> io::Result<u64> {
+        stored.sys.commit(stored.pool)?;
+        let group = stored.sys.qgroup(stored.pool, subvolume(stored.spec)?)?;
         Ok(group.unwrap_or_default().used)
     }
 
-    fn space(&self, made: &Made<'_>) -> io::Result<Option<Space>> {
-        let group = made.sys.qgroup(made.pool, subvolume(made.body)?)?;
+    fn space(&self, stored: &StoredData<'_>) -> io::Result<Option<Space>> {
+        let group = stored.sys.qgroup(stored.pool, subvolume(stored.spec)?)?;
         Ok(group.map(|group| Space {
-            total: made.body.enforced,
+            total: stored.spec.enforced,
             used: group.used,
-            available: made.body.enforced.saturating_sub(group.used),
+            available: stored.spec.enforced.saturating_sub(group.used),
             ..Space::default()
         }))
     }
@@ -96,22 +97,22 @@ impl Driver for Btrfs {
         &self,
         sys: &dyn Sys,
         parent: &Dir,
-        _body: Option<Body>,
-        go_on: &mut dyn FnMut() -> bool,
-    ) -> io::Result<Erasing> {
+        _spec: Option<DataSpec>,
+        keep_going: &mut dyn FnMut() -> bool,
+    ) -> io::Result<EraseProgress> {
         if parent.kind(DATA)? == Some(Kind::Directory) {
             let data = parent.open(DATA, Mounts::Stay)?;
             if sys.subvolume_id(&data)?.is_some() {
                 drop(data);
                 let removed = sys.destroy_subvolume(parent, DATA)?;
                 sys.commit(parent)?;
-                return Ok(Erasing::Freeing(removed));
+                return Ok(EraseProgress::Freeing(removed));
             }
         }
-        Ok(if parent.remove_tree(DATA.as_ref(), go_on)? {
-            Erasing::Freed
+        Ok(if parent.remove_tree(DATA.as_ref(), keep_going)? {
+            EraseProgress::Freed
         } else {
-            Erasing::Stopped
+            EraseProgress::Stopped
         })
     }
 }

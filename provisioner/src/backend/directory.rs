@@ -1,22 +1,22 @@
-//! A plain directory: for people who ask for one, because nothing limits it.
+//! A plain directory. Only on request, because nothing limits its size.
 
 use std::io;
 
-use super::{Body, Driver, Erasing, Made, Making};
-use crate::copy;
-use crate::dir::{Dir, Kind, Mounts};
-use crate::record::DATA;
+use super::copy;
+use super::driver::{DataSpec, Driver, EraseProgress, NewData, StoredData};
+use crate::fs::dir::{Dir, Kind, Mounts};
+use crate::layout::DATA;
 use crate::sys::{Filesystem, Space, Sys};
 use crate::types::VolumeMode;
 
 pub(crate) struct Directory;
 
-/// Copies the source's tree into the directory that was made. `copy_tree` has it
-/// all on the disk when it returns.
-pub(super) fn fill(making: &Making<'_>, source: &Made<'_>) -> io::Result<Option<u64>> {
-    let from = source.home.open(DATA, Mounts::Stay)?;
-    let to = making.parent.open(DATA, Mounts::Stay)?;
-    copy::copy_tree(making.sys, &from, &to, &mut || true)?;
+/// Copies the source's tree into the new directory. Everything is on the disk when
+/// `copy_tree` returns.
+pub(super) fn fill(new: &NewData<'_>, source: &StoredData<'_>) -> io::Result<Option<u64>> {
+    let from = source.dir.open(DATA, Mounts::Stay)?;
+    let to = new.parent.open(DATA, Mounts::Stay)?;
+    copy::copy_tree(new.sys, &from, &to, &mut || true)?;
     Ok(None)
 }
 
@@ -29,9 +29,8 @@ impl Driver for Directory {
         size
     }
 
-    fn create(&self, making: &Making<'_>) -> io::Result<Option<u64>> {
-        making
-            .parent
+    fn create(&self, new: &NewData<'_>) -> io::Result<Option<u64>> {
+        new.parent
             .ensure(DATA, 0o755, Mounts::Stay)?
             .set_mode(0o755)?;
         Ok(None)
@@ -39,42 +38,42 @@ impl Driver for Directory {
 
     fn copy(
         &self,
-        making: &Making<'_>,
-        source: &Made<'_>,
+        new: &NewData<'_>,
+        source: &StoredData<'_>,
         _snapshot: bool,
     ) -> io::Result<Option<u64>> {
-        self.create(making)?;
-        fill(making, source)
+        self.create(new)?;
+        fill(new, source)
     }
 
-    fn limit(&self, _made: &Made<'_>) -> io::Result<()> {
+    fn limit(&self, _stored: &StoredData<'_>) -> io::Result<()> {
         Ok(())
     }
 
-    fn is_it(&self, made: &Made<'_>) -> io::Result<bool> {
-        Ok(made.home.kind(DATA)? == Some(Kind::Directory))
+    fn matches_record(&self, stored: &StoredData<'_>) -> io::Result<bool> {
+        Ok(stored.dir.kind(DATA)? == Some(Kind::Directory))
     }
 
-    fn pinned(&self, made: &Made<'_>) -> io::Result<u64> {
-        copy::used_by(&made.home.open(DATA, Mounts::Stay)?)
+    fn pinned(&self, stored: &StoredData<'_>) -> io::Result<u64> {
+        copy::used_by(&stored.dir.open(DATA, Mounts::Stay)?)
     }
 
-    /// That of the whole filesystem: nobody counts the directory.
-    fn space(&self, made: &Made<'_>) -> io::Result<Option<Space>> {
-        made.sys.space(made.pool).map(Some)
+    /// The space of the whole filesystem: nothing counts the directory.
+    fn space(&self, stored: &StoredData<'_>) -> io::Result<Option<Space>> {
+        stored.sys.space(stored.pool).map(Some)
     }
 
     fn erase(
         &self,
         _sys: &dyn Sys,
         parent: &Dir,
-        _body: Option<Body>,
-        go_on: &mut dyn FnMut() -> bool,
-    ) -> io::Result<Erasing> {
-        Ok(if parent.remove_tree(DATA.as_ref(), go_on)? {
-            Erasing::Freed
+        _spec: Option<DataSpec>,
+        keep_going: &mut dyn FnMut() -> bool,
+    ) -> io::Result<EraseProgress> {
+        Ok(if parent.remove_tree(DATA.as_ref(), keep_going)? {
+            EraseProgress::Freed
         } else {
-            Erasing::Stopped
+            EraseProgress::Stopped
         })
     }
 }

@@ -2,22 +2,19 @@
 //! directory trees, as it is for raw block devices.
 //!
 //! The file is allocated in full when it is made, so that a full disk cannot take
-//! bytes away that were promised; `sparse` leaves that to the ledger alone. The
+//! promised bytes away; `sparse` leaves that to the ledger alone. The
 //! ext4 is made once, in a file that was made a moment before; never at mount.
 
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
 
-use super::{Body, Driver, Erasing, Made, Making};
-use crate::copy;
-use crate::dir::{Dir, Kind};
-use crate::record::DATA;
+use super::copy;
+use super::driver::{DataSpec, Driver, EraseProgress, NewData, StoredData};
+use crate::fs::dir::{Dir, Kind};
+use crate::layout::DATA;
 use crate::sys::{self, Filesystem, Space, Sys};
 use crate::types::VolumeMode;
-
-/// Major number of loop devices (Documentation/admin-guide/devices.txt).
-pub(crate) const MAJOR: &str = "7:";
 
 /// Logical blocks of a raw device: what every program can use.
 pub(crate) const DEVICE_BLOCK: u32 = 512;
@@ -61,7 +58,7 @@ impl Driver for Image {
         match sys.loops() {
             Ok(_) => None,
             Err(e) => Some(format!(
-                "loop devices cannot be had ({e}); load the kernel's module `loop`"
+                "loop devices are not available ({e}); load the kernel module `loop`"
             )),
         }
     }
@@ -74,12 +71,12 @@ impl Driver for Image {
         size.max(least).next_multiple_of(GRAIN)
     }
 
-    fn create(&self, making: &Making<'_>) -> io::Result<Option<u64>> {
-        let file = making.parent.create_file(DATA, 0o600)?;
-        let body = making.body;
-        making.sys.allocate(&file, body.enforced, body.sparse)?;
-        if body.mode == VolumeMode::Filesystem {
-            making.sys.format(making.parent, DATA)?;
+    fn create(&self, new: &NewData<'_>) -> io::Result<Option<u64>> {
+        let file = new.parent.create_file(DATA, 0o600)?;
+        let spec = new.spec;
+        new.sys.allocate(&file, spec.enforced, spec.sparse)?;
+        if spec.mode == VolumeMode::Filesystem {
+            new.sys.format(new.parent, DATA)?;
         }
         file.sync_all()?;
         Ok(None)
@@ -87,20 +84,19 @@ impl Driver for Image {
 
     fn copy(
         &self,
-        making: &Making<'_>,
-        source: &Made<'_>,
+        new: &NewData<'_>,
+        source: &StoredData<'_>,
         _snapshot: bool,
     ) -> io::Result<Option<u64>> {
-        let from = source.home.open_file(DATA)?;
-        let to = making.parent.create_file(DATA, 0o600)?;
-        // What the loop device wrote and the filesystem still holds back.
+        let from = source.dir.open_file(DATA)?;
+        let to = new.parent.create_file(DATA, 0o600)?;
+        // Data that the loop device wrote and the filesystem still caches.
         from.sync_all()?;
-        let body = making.body;
-        // Shared blocks cannot be taken beforehand; the ledger keeps their room.
-        let shared = making.sys.reflink(&from, &to)?;
-        making
-            .sys
-            .allocate(&to, body.enforced, body.sparse || shared)?;
+        let spec = new.spec;
+        // Shared blocks cannot be allocated in advance; the ledger reserves their room.
+        let shared = new.sys.reflink(&from, &to)?;
+        new.sys
+            .allocate(&to, spec.enforced, spec.sparse || shared)?;
         if !shared {
             copy::copy_file(&from, &to)?;
         }
@@ -108,28 +104,28 @@ impl Driver for Image {
         Ok(None)
     }
 
-    fn limit(&self, made: &Made<'_>) -> io::Result<()> {
-        let file = made.home.open_file(DATA)?;
-        if file.metadata()?.len() < made.body.enforced {
-            let sparse = made.body.sparse || made.body.shares;
-            made.sys.allocate(&file, made.body.enforced, sparse)?;
+    fn limit(&self, stored: &StoredData<'_>) -> io::Result<()> {
+        let file = stored.dir.open_file(DATA)?;
+        if file.metadata()?.len() < stored.spec.enforced {
+            let sparse = stored.spec.sparse || stored.spec.shares;
+            stored.sys.allocate(&file, stored.spec.enforced, sparse)?;
             file.sync_all()?;
         }
-        for it in sys::loops_of(made.sys, &file.metadata()?)? {
-            made.sys.resize_loop(it.number)?;
+        for it in sys::loops_of(stored.sys, &file.metadata()?)? {
+            stored.sys.resize_loop(it.number)?;
         }
         Ok(())
     }
 
-    fn is_it(&self, made: &Made<'_>) -> io::Result<bool> {
-        if made.home.kind(DATA)? != Some(Kind::File) {
+    fn matches_record(&self, stored: &StoredData<'_>) -> io::Result<bool> {
+        if stored.dir.kind(DATA)? != Some(Kind::File) {
             return Ok(false);
         }
-        let file = made.home.open_file(DATA)?;
+        let file = stored.dir.open_file(DATA)?;
         let length = file.metadata()?.len();
-        // What was cut off is lost: nothing is put in its place.
-        Ok(length >= made.body.least
-            && match made.body.mode {
+        // A truncated image has lost data: nothing is made in its place.
+        Ok(length >= stored.spec.least
+            && match stored.spec.mode {
                 VolumeMode::Filesystem => {
                     ext4_size(&file)?.is_some_and(|inside| inside > 0 && inside <= length)
                 }
@@ -137,15 +133,15 @@ impl Driver for Image {
             })
     }
 
-    fn pinned(&self, made: &Made<'_>) -> io::Result<u64> {
-        let meta = made.home.open_file(DATA)?.metadata()?;
+    fn pinned(&self, stored: &StoredData<'_>) -> io::Result<u64> {
+        let meta = stored.dir.open_file(DATA)?.metadata()?;
         Ok(meta.blocks().saturating_mul(512).max(GRAIN))
     }
 
-    /// What the image takes of the pool: how full it is inside, only its mount tells.
-    fn space(&self, made: &Made<'_>) -> io::Result<Option<Space>> {
-        Ok((made.body.mode == VolumeMode::Block).then(|| Space {
-            total: made.body.enforced,
+    /// How full the filesystem inside is, only its mount shows.
+    fn space(&self, stored: &StoredData<'_>) -> io::Result<Option<Space>> {
+        Ok((stored.spec.mode == VolumeMode::Block).then(|| Space {
+            total: stored.spec.enforced,
             ..Space::default()
         }))
     }
@@ -154,11 +150,11 @@ impl Driver for Image {
         &self,
         _sys: &dyn Sys,
         parent: &Dir,
-        _body: Option<Body>,
-        go_on: &mut dyn FnMut() -> bool,
-    ) -> io::Result<Erasing> {
+        _spec: Option<DataSpec>,
+        keep_going: &mut dyn FnMut() -> bool,
+    ) -> io::Result<EraseProgress> {
         if parent.kind(DATA)? == Some(Kind::File) {
-            // Bit by bit: freeing a large file at once holds up the disk.
+            // In steps: freeing a large file at once stalls the disk.
             let file = parent.open_file(DATA)?;
             let mut length = file.metadata()?.len();
             while length > STEP {
@@ -167,17 +163,17 @@ impl Driver for Image {
             }
         }
         // Whatever is in its place goes as well.
-        Ok(match parent.remove_tree(DATA.as_ref(), go_on)? {
-            true => Erasing::Freed,
-            false => Erasing::Stopped,
+        Ok(match parent.remove_tree(DATA.as_ref(), keep_going)? {
+            true => EraseProgress::Freed,
+            false => EraseProgress::Stopped,
         })
     }
 }
 
-/// Bytes of an image that are freed at once.
+/// Bytes of an image that are freed in one step.
 const STEP: u64 = 1 << 30;
 
-/// Holds the writers of a mounted image back for as long as it lives.
+/// Keeps a mounted image frozen for as long as it lives.
 pub(crate) struct Frozen<'a> {
     sys: &'a dyn Sys,
     mounted: Dir,

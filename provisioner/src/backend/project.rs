@@ -7,13 +7,13 @@
 use std::io;
 
 use super::directory::{Directory, fill};
-use super::{Body, Driver, Erasing, Made, Making};
-use crate::dir::{Dir, Mounts};
-use crate::record::DATA;
+use super::driver::{DataSpec, Driver, EraseProgress, NewData, StoredData};
+use crate::fs::dir::{Dir, Mounts};
+use crate::layout::DATA;
 use crate::sys::{Filesystem, Space, Sys};
 use crate::types::VolumeMode;
 
-/// The first project that Berth takes: far above what people number by hand.
+/// The first project id that Berth uses: far above ids that people assign.
 const FIRST: u32 = 0x4000_0000;
 
 /// Smallest limit: room for the directory itself and a first write.
@@ -41,8 +41,8 @@ pub(crate) fn free_project(sys: &dyn Sys, pool: &Dir, taken: &[u32]) -> io::Resu
     }
 }
 
-fn project(body: Body) -> io::Result<u32> {
-    body.project
+fn project(spec: DataSpec) -> io::Result<u32> {
+    spec.project
         .ok_or_else(|| io::Error::other("the record names no project"))
 }
 
@@ -68,53 +68,53 @@ impl Driver for ProjectQuota {
         size.max(MINIMUM).next_multiple_of(GRAIN)
     }
 
-    fn create(&self, making: &Making<'_>) -> io::Result<Option<u64>> {
-        Directory.create(making)?;
-        let project = project(making.body)?;
-        let data = making.parent.open(DATA, Mounts::Stay)?;
-        making.sys.set_project(&data, project)?;
-        making
-            .sys
-            .limit_project(&data, project, Some(making.body.enforced))?;
+    fn create(&self, new: &NewData<'_>) -> io::Result<Option<u64>> {
+        Directory.create(new)?;
+        let project = project(new.spec)?;
+        let data = new.parent.open(DATA, Mounts::Stay)?;
+        new.sys.set_project(&data, project)?;
+        new.sys
+            .limit_project(&data, project, Some(new.spec.enforced))?;
         Ok(None)
     }
 
     fn copy(
         &self,
-        making: &Making<'_>,
-        source: &Made<'_>,
+        new: &NewData<'_>,
+        source: &StoredData<'_>,
         _snapshot: bool,
     ) -> io::Result<Option<u64>> {
-        self.create(making)?;
-        fill(making, source)
+        self.create(new)?;
+        fill(new, source)
     }
 
-    fn limit(&self, made: &Made<'_>) -> io::Result<()> {
-        let project = project(made.body)?;
-        if made.sys.project(made.pool, project)?.limit == Some(made.body.enforced) {
+    fn limit(&self, stored: &StoredData<'_>) -> io::Result<()> {
+        let project = project(stored.spec)?;
+        if stored.sys.project(stored.pool, project)?.limit == Some(stored.spec.enforced) {
             return Ok(());
         }
-        made.sys
-            .limit_project(made.pool, project, Some(made.body.enforced))
+        stored
+            .sys
+            .limit_project(stored.pool, project, Some(stored.spec.enforced))
     }
 
-    fn is_it(&self, made: &Made<'_>) -> io::Result<bool> {
-        let data = made.home.open(DATA, Mounts::Stay)?;
-        Ok(Some(made.sys.project_of(&data)?) == made.body.project)
+    fn matches_record(&self, stored: &StoredData<'_>) -> io::Result<bool> {
+        let data = stored.dir.open(DATA, Mounts::Stay)?;
+        Ok(Some(stored.sys.project_of(&data)?) == stored.spec.project)
     }
 
-    fn pinned(&self, made: &Made<'_>) -> io::Result<u64> {
-        made.sys.commit(made.pool)?;
-        Ok(made.sys.project(made.pool, project(made.body)?)?.used)
+    fn pinned(&self, stored: &StoredData<'_>) -> io::Result<u64> {
+        stored.sys.commit(stored.pool)?;
+        Ok(stored.sys.project(stored.pool, project(stored.spec)?)?.used)
     }
 
-    fn space(&self, made: &Made<'_>) -> io::Result<Option<Space>> {
-        let known = made.sys.project(made.pool, project(made.body)?)?;
-        let all = made.sys.space(made.pool)?;
+    fn space(&self, stored: &StoredData<'_>) -> io::Result<Option<Space>> {
+        let known = stored.sys.project(stored.pool, project(stored.spec)?)?;
+        let all = stored.sys.space(stored.pool)?;
         Ok(Some(Space {
-            total: made.body.enforced,
+            total: stored.spec.enforced,
             used: known.used,
-            available: made.body.enforced.saturating_sub(known.used),
+            available: stored.spec.enforced.saturating_sub(known.used),
             inodes: all.inodes,
             inodes_used: known.inodes,
         }))
@@ -124,14 +124,14 @@ impl Driver for ProjectQuota {
         &self,
         sys: &dyn Sys,
         parent: &Dir,
-        body: Option<Body>,
-        go_on: &mut dyn FnMut() -> bool,
-    ) -> io::Result<Erasing> {
-        let erased = Directory.erase(sys, parent, body, go_on)?;
-        if erased == Erasing::Freed
-            && let Some(project) = body.and_then(|body| body.project)
+        spec: Option<DataSpec>,
+        keep_going: &mut dyn FnMut() -> bool,
+    ) -> io::Result<EraseProgress> {
+        let erased = Directory.erase(sys, parent, spec, keep_going)?;
+        if erased == EraseProgress::Freed
+            && let Some(project) = spec.and_then(|spec| spec.project)
         {
-            // The number may be given again now.
+            // From now on the id may be used again.
             sys.limit_project(parent, project, None)?;
         }
         Ok(erased)

@@ -1,213 +1,205 @@
-//! What is told about pools, and what their filesystems can still keep.
+//! Reports about pools, and what their filesystems can still hold.
 
 use std::io;
 
-use super::Qgroups;
-use crate::backend::{self, Body};
-use crate::dir::is_trick;
-use crate::error::{Doing, Error};
-use crate::ledger::{self, Physical};
+use crate::backend;
+use crate::discovery::scan::{self, Found};
+use crate::error::Error;
+use crate::fs::dir::is_symlink_or_mount_escape;
 use crate::locks::lock;
+use crate::pool::record::Identity;
 use crate::pool::{Observed, Pool, Verdict};
-use crate::provisioner::Inner;
+use crate::report::problems;
+use crate::store::{Store, space};
 use crate::types::{Backend, Health, KnownPool, PoolReport};
-use crate::{shared, trouble};
 
-impl Inner {
-    /// Bytes of the filesystem that something holds already, so that they need not
-    /// be kept free for it: never more than it really has to itself.
-    fn written(&self, pool: &Pool, body: Body, qgroups: &Qgroups) -> u64 {
-        match body.backend {
-            Backend::Btrfs => body
-                .subvolume
-                .and_then(|subvolume| qgroups.get(&subvolume))
-                .map_or(0, |group| match body.shares {
-                    true => group.exclusive,
-                    false => group.used,
-                }),
-            // Copies may share their blocks.
-            _ if body.shares => 0,
-            Backend::ProjectQuota => body
-                .project
-                .and_then(|project| self.sys.project(&pool.dir, project).ok())
-                .map_or(0, |project| project.used),
-            Backend::Image if !body.sparse => body.enforced,
-            Backend::Image | Backend::Directory => 0,
+/// See [`rescan`](crate::Provisioner::rescan).
+pub(crate) fn rescan(store: &Store) -> Result<Vec<PoolReport>, Error> {
+    scan_and_report(store, store.config.create_pools && store.is_writer())
+}
+
+/// Scans all pools and reports each; makes pools of mount points if `create` is set.
+///
+/// # Errors
+/// [`Error::Io`] when the root itself cannot be read.
+pub(crate) fn scan_and_report(store: &Store, create: bool) -> Result<Vec<PoolReport>, Error> {
+    let mut reports = Vec::new();
+    scan::scan(store, create, &mut |name, found| {
+        reports.push(report(store, name, &found));
+    })?;
+    reports.sort_by(|a, b| a.dir.cmp(&b.dir));
+    Ok(reports)
+}
+
+fn report(store: &Store, name: &str, found: &Found<'_>) -> PoolReport {
+    match found {
+        Found::NotMade(e) => {
+            let mut report = report_failed(store, name, None, &e.to_string());
+            report.message = format!("the directory of the shared pool cannot be made: {e}");
+            report
+        }
+        Found::Unopened { known, error } => report_unopened(store, name, *known, error),
+        Found::Failed { known, why } => report_failed(store, name, *known, why),
+        Found::Unusable { seen, verdict } => report_pool(store, name, seen, verdict, None),
+        Found::Usable { pool, verdict } => report_opened(store, pool, verdict),
+    }
+}
+
+fn report_unopened(
+    store: &Store,
+    name: &str,
+    known: Option<&KnownPool>,
+    error: &io::Error,
+) -> PoolReport {
+    let mut report = report_failed(store, name, known, &error.to_string());
+    if error.kind() == io::ErrorKind::NotFound && known.is_some() {
+        report.health = Health::LostMount;
+        report.message = "its directory is gone: make it and mount the disk there".into();
+    } else if is_symlink_or_mount_escape(error) {
+        let why = "a link, not a directory: mount the disk here, or bind-mount it".to_owned();
+        report.health = Health::Damaged(why.clone());
+        report.message = why;
+    } else if error.raw_os_error() == Some(nix::errno::Errno::EIO as i32) {
+        report.message = "answers with I/O errors: look for the cause in the kernel's log, \
+             unmount it, repair its filesystem and mount it again"
+            .into();
+    }
+    report
+}
+
+fn report_failed(store: &Store, name: &str, known: Option<&KnownPool>, why: &str) -> PoolReport {
+    PoolReport {
+        id: known.map(|known| known.id.clone()),
+        dir: name.to_owned(),
+        path: store.path_of(name),
+        health: Health::Damaged(why.to_owned()),
+        message: format!("cannot be looked at: {why}"),
+        troubles: Vec::new(),
+        io_errors: 0,
+        filesystem: String::new(),
+        fs_uuid: known.and_then(|known| known.fs_uuid.clone()),
+        backends: Vec::new(),
+        why_not: Vec::new(),
+        capacity: 0,
+        reserved: 0,
+        room: 0,
+        free: 0,
+        volumes: 0,
+        snapshots: 0,
+        trash: 0,
+    }
+}
+
+fn report_opened(store: &Store, pool: &Pool, verdict: &Verdict) -> PoolReport {
+    let seen = Observed {
+        identity: Ok(Some(pool.identity.clone())),
+        filesystem: pool.filesystem.clone(),
+        mount_point: true,
+    };
+    report_pool(store, &pool.name, &seen, verdict, Some(pool))
+}
+
+/// Reports a directory; `pool` is given when it can be used.
+fn report_pool(
+    store: &Store,
+    name: &str,
+    seen: &Observed,
+    verdict: &Verdict,
+    pool: Option<&Pool>,
+) -> PoolReport {
+    let known = verdict.id.clone().map(|id| KnownPool {
+        dir: name.to_owned(),
+        id,
+        fs_uuid: verdict.fs_uuid.clone(),
+    });
+    let mut report = report_failed(store, name, known.as_ref(), "");
+    report.health = verdict.health.clone();
+    report.message.clone_from(&verdict.message);
+    report.filesystem.clone_from(&seen.filesystem.fstype);
+    report.fs_uuid.clone_from(&verdict.fs_uuid);
+    if let Some(id) = &report.id
+        && let Some(state) = lock(&store.state).pools.get(id)
+    {
+        report.capacity = state.ledger.capacity();
+        report.reserved = state.ledger.reserved();
+        report.volumes = state.volumes.len() as u64;
+        report.snapshots = state.snapshots.len() as u64;
+        report.trash = state.trash.len() as u64;
+    }
+    let Some(pool) = pool else {
+        return report;
+    };
+    report.free = pool.filesystem.free;
+    let errors = problems::errors(store, &pool.dir);
+    report.io_errors = errors.iter().map(|errors| errors.count).sum();
+    let qgroups = space::qgroups(store, pool);
+    report.troubles = problems::pool_problems(store, pool, &errors, qgroups.as_ref().ok());
+    for candidate in Backend::ALL {
+        match backend::driver(candidate, store.sys.as_ref(), &pool.dir, &pool.filesystem) {
+            Ok(_) => report.backends.push(candidate),
+            Err(why) => report.why_not.push((candidate, why)),
         }
     }
-
-    /// Quotas of the subvolumes of a pool's filesystem; none where it has no such thing.
-    pub(crate) fn qgroups_of(&self, pool: &Pool) -> Result<Qgroups, Error> {
-        match pool.filesystem.fstype.as_str() {
-            "btrfs" => match self.sys.qgroups(&pool.dir) {
-                // No quotas, which images need none of.
-                Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Qgroups::new()),
-                qgroups => qgroups.doing("reading the quotas of", pool.dir.path()),
-            },
-            _ => Ok(Qgroups::new()),
+    let limited = |backend: &Backend| *backend != Backend::Directory;
+    let usable = report.backends.iter().any(limited);
+    if !usable
+        && report.message.is_empty()
+        && let Some((backend, why)) = report.why_not.first()
+    {
+        report.message = format!("no new volumes: {backend}: {why}");
+    }
+    if report.health == Health::Healthy
+        && usable
+        && let Ok(qgroups) = &qgroups
+        && let physical = space::physical(store, pool, qgroups)
+        && let Some(state) = lock(&store.state).pools.get(&pool.identity.id)
+    {
+        report.room = state.ledger.room(physical);
+        report.troubles.extend(problems::full_pool(report.room));
+        let (capacity, reserved) = (report.capacity, report.reserved);
+        let short = shortage(&pool.identity, capacity, reserved, report.room);
+        if let Some(short) = short.filter(|_| report.message.is_empty()) {
+            report.message = short;
         }
     }
+    report
+}
 
-    /// What the filesystem itself can still keep for the holders of this ledger.
-    pub(crate) fn physical(&self, pool: &Pool, qgroups: &Qgroups) -> Physical {
-        // Pools that share the filesystem have been promised parts of it too.
-        let sharing: Vec<(bool, Vec<Body>, u64)> = lock(&self.state)
-            .pools
-            .iter()
-            .filter_map(|(id, other)| {
-                let own = *id == pool.identity.id;
-                let shares = other.usable
-                    && other.fs_uuid.is_some()
-                    && other.fs_uuid == pool.filesystem.uuid;
-                (own || shares).then(|| (own, other.bodies().collect(), other.ledger.reserved()))
-            })
-            .collect();
-        let mut physical = Physical {
-            free: pool.filesystem.free,
-            written: 0,
+/// The message for a pool whose filesystem has less left than the pool may take;
+/// `capacity`, `reserved` and `room` are the ledger's. It omits changing numbers, so
+/// that an unchanged shortage is not written again.
+fn shortage(identity: &Identity, capacity: u64, reserved: u64, room: u64) -> Option<String> {
+    let asked = identity.capacity?;
+    let short = capacity < asked || room < capacity.saturating_sub(reserved);
+    (identity.shared && short).then(|| {
+        "too little room on the filesystem that it shares with the system for all of its \
+         capacity: volumes get what is left there; free some space, or ask for a smaller pool"
+            .to_owned()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::PoolId;
+
+    #[test]
+    fn a_shortage_is_reported_for_shared_pools_only() {
+        let mut identity = Identity {
+            id: PoolId::new("shared-0123456789ab").unwrap(),
+            fs_uuid: None,
+            fstype: "ext4".into(),
+            created: String::new(),
+            capacity: Some(100),
+            enabled_quotas: false,
+            shared: true,
         };
-        if pool.identity.shared {
-            physical.free = physical
-                .free
-                .saturating_sub(ledger::headroom(pool.filesystem.size));
-        }
-        for (own, bodies, reserved) in sharing {
-            let written = bodies
-                .into_iter()
-                .map(|body| self.written(pool, body, qgroups))
-                .sum();
-            match own {
-                true => physical.written = written,
-                false => {
-                    let unwritten = reserved.saturating_sub(written);
-                    physical.free = physical.free.saturating_sub(unwritten);
-                }
-            }
-        }
-        physical
-    }
-
-    pub(crate) fn report_unopened(
-        &self,
-        name: &str,
-        known: Option<&KnownPool>,
-        error: &io::Error,
-    ) -> PoolReport {
-        let mut report = self.report_failed(name, known, &error.to_string());
-        if error.kind() == io::ErrorKind::NotFound && known.is_some() {
-            report.health = Health::LostMount;
-            report.message = "its directory is gone: make it and mount the disk there".into();
-        } else if is_trick(error) {
-            let why = "a link, not a directory: mount the disk here, or bind-mount it".to_owned();
-            report.health = Health::Damaged(why.clone());
-            report.message = why;
-        } else if error.raw_os_error() == Some(nix::errno::Errno::EIO as i32) {
-            report.message = "answers with I/O errors: look for the cause in the kernel's log,                               unmount it, repair its filesystem and mount it again"
-                .into();
-        }
-        report
-    }
-
-    pub(crate) fn report_failed(
-        &self,
-        name: &str,
-        known: Option<&KnownPool>,
-        why: &str,
-    ) -> PoolReport {
-        PoolReport {
-            id: known.map(|known| known.id.clone()),
-            dir: name.to_owned(),
-            path: self.path_of(name),
-            health: Health::Damaged(why.to_owned()),
-            message: format!("cannot be looked at: {why}"),
-            troubles: Vec::new(),
-            io_errors: 0,
-            filesystem: String::new(),
-            fs_uuid: known.and_then(|known| known.fs_uuid.clone()),
-            backends: Vec::new(),
-            why_not: Vec::new(),
-            capacity: 0,
-            reserved: 0,
-            room: 0,
-            free: 0,
-            volumes: 0,
-            snapshots: 0,
-            trash: 0,
-        }
-    }
-
-    pub(crate) fn report_opened(&self, pool: &Pool, verdict: &Verdict) -> PoolReport {
-        let seen = Observed {
-            identity: Ok(Some(pool.identity.clone())),
-            filesystem: pool.filesystem.clone(),
-            mount_point: true,
-        };
-        self.report_pool(&pool.name, &seen, verdict, Some(pool))
-    }
-
-    /// Reports a directory; `pool` is given when it can be used.
-    pub(crate) fn report_pool(
-        &self,
-        name: &str,
-        seen: &Observed,
-        verdict: &Verdict,
-        pool: Option<&Pool>,
-    ) -> PoolReport {
-        let known = verdict.id.clone().map(|id| KnownPool {
-            dir: name.to_owned(),
-            id,
-            fs_uuid: verdict.fs_uuid.clone(),
-        });
-        let mut report = self.report_failed(name, known.as_ref(), "");
-        report.health = verdict.health.clone();
-        report.message.clone_from(&verdict.message);
-        report.filesystem.clone_from(&seen.filesystem.fstype);
-        report.fs_uuid.clone_from(&verdict.fs_uuid);
-        if let Some(id) = &report.id
-            && let Some(state) = lock(&self.state).pools.get(id)
-        {
-            report.capacity = state.ledger.capacity();
-            report.reserved = state.ledger.reserved();
-            report.volumes = state.volumes.len() as u64;
-            report.snapshots = state.snapshots.len() as u64;
-            report.trash = state.trash.len() as u64;
-        }
-        let Some(pool) = pool else {
-            return report;
-        };
-        report.free = pool.filesystem.free;
-        let errors = self.errors(&pool.dir);
-        report.io_errors = errors.iter().map(|errors| errors.count).sum();
-        let qgroups = self.qgroups_of(pool);
-        report.troubles = self.pool_troubles(pool, &errors, qgroups.as_ref().ok());
-        for candidate in Backend::ALL {
-            match backend::driver(candidate, self.sys.as_ref(), &pool.dir, &pool.filesystem) {
-                Ok(_) => report.backends.push(candidate),
-                Err(why) => report.why_not.push((candidate, why)),
-            }
-        }
-        let limited = |backend: &Backend| *backend != Backend::Directory;
-        let usable = report.backends.iter().any(limited);
-        if !usable
-            && report.message.is_empty()
-            && let Some((backend, why)) = report.why_not.first()
-        {
-            report.message = format!("no new volumes: {backend}: {why}");
-        }
-        if report.health == Health::Healthy
-            && usable
-            && let Ok(qgroups) = &qgroups
-            && let physical = self.physical(pool, qgroups)
-            && let Some(state) = lock(&self.state).pools.get(&pool.identity.id)
-        {
-            report.room = state.ledger.room(physical);
-            report.troubles.extend(trouble::full_pool(report.room));
-            let (capacity, reserved) = (report.capacity, report.reserved);
-            let short = shared::shortage(&pool.identity, capacity, reserved, report.room);
-            if let Some(short) = short.filter(|_| report.message.is_empty()) {
-                report.message = short;
-            }
-        }
-        report
+        assert_eq!(shortage(&identity, 100, 30, 70), None);
+        assert!(shortage(&identity, 100, 30, 69).is_some());
+        assert!(shortage(&identity, 90, 0, 90).is_some());
+        // More was promised before it was made smaller.
+        assert_eq!(shortage(&identity, 100, 130, 0), None);
+        identity.shared = false;
+        assert_eq!(shortage(&identity, 90, 0, 1), None);
     }
 }

@@ -4,12 +4,12 @@
 use std::collections::BTreeMap;
 use std::io;
 
+use super::host::{Errors, Qgroup, Quotas};
 use super::raw::btrfs as raw;
 use super::raw::layout::{
     DEV_STATS, FIRST_FREE_OBJECT, LIMIT_MAX_RFER, SEARCH_BUFFER, SearchArgs, SearchKey,
 };
-use super::{Errors, Qgroup, Quotas};
-use crate::dir::Dir;
+use crate::fs::dir::Dir;
 
 const ROOT_TREE: u64 = 1;
 const QUOTA_TREE: u64 = 8;

@@ -3,14 +3,20 @@
 //! quotas and mounts are told. Any call can be made to fail.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use super::{Filesystem, MountAs, Qgroup, Quotas, Sys};
-use crate::dir::{Dir, Kind, Mounts};
+use berth_linux::DeviceNumber;
+use berth_linux::mountinfo::MountEntry;
+
+use super::host::{
+    Btrfs, Errors, Filesystem, Filesystems, Images, Loop, LoopDevices, LoopOptions, MountAs,
+    Mounter, Project, Projects, Qgroup, Quotas, Space,
+};
+use crate::fs::dir::{Dir, Kind, Mounts};
 use crate::locks::lock;
-use crate::mountinfo::MountEntry;
 
 /// Shared, so that a test keeps hold of it.
 #[derive(Clone, Debug, Default)]
@@ -43,7 +49,11 @@ impl Fake {
                 read_only: false,
             },
         );
-        machine.mount(at, &format!("9:{}", uuid.len()), "/", false);
+        let device = DeviceNumber {
+            major: 9,
+            minor: u32::try_from(uuid.len()).unwrap(),
+        };
+        machine.mount(at, device, "/", false);
     }
 
     /// Changes what a disk says of itself.
@@ -86,28 +96,30 @@ impl Fake {
 }
 
 impl Machine {
-    fn mount(&mut self, at: &Path, device: &str, root: &str, read_only: bool) {
+    fn mount(&mut self, at: &Path, device: DeviceNumber, root: &str, read_only: bool) {
         self.ids += 1;
         self.mounts.push(MountEntry {
             id: self.ids,
-            device: device.into(),
+            device,
             root: root.into(),
             point: at.into(),
             read_only,
             filesystem_read_only: false,
             fstype: "btrfs".into(),
+            source: "disk".into(),
         });
     }
 
     fn under(&self, path: &Path) -> MountEntry {
         let root = MountEntry {
             id: 0,
-            device: "8:1".into(),
+            device: DeviceNumber { major: 8, minor: 1 },
             root: "/".into(),
             point: "/".into(),
             read_only: false,
             filesystem_read_only: false,
             fstype: "ext4".into(),
+            source: "disk".into(),
         };
         self.mounts
             .iter()
@@ -118,20 +130,17 @@ impl Machine {
     }
 }
 
+/// The answer of a machine that does not support it.
+fn unsupported<T>() -> io::Result<T> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
 /// Inode numbers stand for subvolumes: a rename keeps them.
 fn inode(dir: &Dir) -> io::Result<u64> {
     Ok(nix::sys::stat::fstat(dir)?.st_ino)
 }
 
-impl Sys for Fake {
-    fn mounts(&self) -> io::Result<Vec<MountEntry>> {
-        Ok(self.call("mounts")?.mounts.clone())
-    }
-
-    fn mount_of(&self, dir: &Dir) -> io::Result<MountEntry> {
-        Ok(self.call("mount_of")?.under(dir.path()))
-    }
-
+impl Filesystems for Fake {
     fn filesystem(&self, dir: &Dir) -> io::Result<Filesystem> {
         let machine = self.call("filesystem")?;
         let mount = machine.under(dir.path());
@@ -148,17 +157,46 @@ impl Sys for Fake {
             }))
     }
 
+    fn errors(&self, _dir: &Dir) -> io::Result<Vec<Errors>> {
+        unsupported()
+    }
+
+    fn space(&self, _dir: &Dir) -> io::Result<Space> {
+        unsupported()
+    }
+
+    fn commit(&self, _dir: &Dir) -> io::Result<()> {
+        self.call("commit").map(drop)
+    }
+
+    fn freeze(&self, _dir: &Dir) -> io::Result<()> {
+        unsupported()
+    }
+
+    fn thaw(&self, _dir: &Dir) -> io::Result<bool> {
+        unsupported()
+    }
+
+    fn grow_ext4(&self, _dir: &Dir) -> io::Result<()> {
+        unsupported()
+    }
+}
+
+impl Mounter for Fake {
+    fn mounts(&self) -> io::Result<Vec<MountEntry>> {
+        Ok(self.call("mounts")?.mounts.clone())
+    }
+
+    fn mount_of(&self, dir: &Dir) -> io::Result<MountEntry> {
+        Ok(self.call("mount_of")?.under(dir.path()))
+    }
+
     fn bind(&self, source: &Dir, parent: &Dir, name: &str, how: MountAs<'_>) -> io::Result<()> {
         let mut machine = self.call("bind")?;
         let from = machine.under(source.path());
         let root = from.path_inside(source.path()).unwrap();
         let root = root.to_str().unwrap().to_owned();
-        machine.mount(
-            &parent.path().join(name),
-            &from.device,
-            &root,
-            how.read_only,
-        );
+        machine.mount(&parent.path().join(name), from.device, &root, how.read_only);
         Ok(())
     }
 
@@ -170,6 +208,22 @@ impl Sys for Fake {
         Ok(())
     }
 
+    fn mount_loop(
+        &self,
+        _number: u32,
+        _parent: &Dir,
+        _name: &str,
+        _how: MountAs<'_>,
+    ) -> io::Result<()> {
+        unsupported()
+    }
+
+    fn bind_loop(&self, _number: u32, _parent: &Dir, _name: &str) -> io::Result<()> {
+        unsupported()
+    }
+}
+
+impl Btrfs for Fake {
     fn quotas(&self, _dir: &Dir) -> io::Result<Quotas> {
         Ok(if self.call("quotas")?.quotas_off {
             Quotas::Off
@@ -220,6 +274,16 @@ impl Sys for Fake {
         Ok(id)
     }
 
+    fn snapshot_subvolume(
+        &self,
+        _source: &Dir,
+        _parent: &Dir,
+        _name: &str,
+        _read_only: bool,
+    ) -> io::Result<u64> {
+        unsupported()
+    }
+
     fn subvolume_id(&self, dir: &Dir) -> io::Result<Option<u64>> {
         let machine = self.call("subvolume_id")?;
         if machine.filesystems.contains_key(dir.path()) {
@@ -247,8 +311,58 @@ impl Sys for Fake {
         Ok(machine.freeing.contains(&subvolume)
             || machine.subvolumes.values().any(|id| *id == subvolume))
     }
+}
 
-    fn commit(&self, _dir: &Dir) -> io::Result<()> {
-        self.call("commit").map(drop)
+impl Projects for Fake {
+    fn project_quotas(&self, _dir: &Dir) -> io::Result<bool> {
+        unsupported()
+    }
+
+    fn project_of(&self, _dir: &Dir) -> io::Result<u32> {
+        unsupported()
+    }
+
+    fn set_project(&self, _dir: &Dir, _project: u32) -> io::Result<()> {
+        unsupported()
+    }
+
+    fn project(&self, _dir: &Dir, _project: u32) -> io::Result<Project> {
+        unsupported()
+    }
+
+    fn limit_project(&self, _dir: &Dir, _project: u32, _bytes: Option<u64>) -> io::Result<()> {
+        unsupported()
+    }
+}
+
+impl Images for Fake {
+    fn allocate(&self, _file: &File, _bytes: u64, _sparse: bool) -> io::Result<()> {
+        unsupported()
+    }
+
+    fn format(&self, _dir: &Dir, _name: &str) -> io::Result<()> {
+        unsupported()
+    }
+
+    fn reflink(&self, _from: &File, _to: &File) -> io::Result<bool> {
+        unsupported()
+    }
+}
+
+impl LoopDevices for Fake {
+    fn loops(&self) -> io::Result<Vec<Loop>> {
+        unsupported()
+    }
+
+    fn attach_loop(&self, _file: &File, _options: LoopOptions) -> io::Result<(u32, File)> {
+        unsupported()
+    }
+
+    fn detach_loop(&self, _number: u32) -> io::Result<()> {
+        unsupported()
+    }
+
+    fn resize_loop(&self, _number: u32) -> io::Result<()> {
+        unsupported()
     }
 }

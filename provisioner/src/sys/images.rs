@@ -10,7 +10,7 @@ use nix::fcntl::FallocateFlags;
 use nix::sys::statvfs::fstatvfs;
 
 use super::raw::filesystem;
-use crate::dir::Dir;
+use crate::fs::dir::Dir;
 
 const MKFS: &str = "mkfs.ext4";
 
@@ -68,7 +68,7 @@ pub(super) fn format(dir: &Dir, name: &str) -> io::Result<()> {
     )))
 }
 
-/// Lets the mounted ext4 of which `dir` is the root fill its device.
+/// Grows the mounted ext4 with root `dir` to the size of its device.
 pub(super) fn grow_ext4(dir: &Dir) -> io::Result<()> {
     let device = nix::sys::stat::fstat(dir)?.st_dev;
     let (major, minor) = (nix::sys::stat::major(device), nix::sys::stat::minor(device));

@@ -6,18 +6,20 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 use std::path::Path;
 
+use berth_linux::loops;
+use berth_linux::mountinfo::{self, MountEntry};
 use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags};
 use nix::sys::statvfs::{FsFlags, fstatvfs};
 
+use super::host::{
+    Btrfs, Errors, Filesystem, Filesystems, Images, Loop, LoopDevices, LoopOptions, MountAs,
+    Mounter, Project, Projects, Qgroup, Quotas, Space,
+};
 use super::raw::btrfs as raw;
 use super::raw::{filesystem, mount, quota};
-use super::{
-    Errors, Filesystem, Loop, LoopOptions, MountAs, Project, Qgroup, Quotas, Space, Sys, btrfs,
-    images, loops,
-};
-use crate::dir::Dir;
-use crate::mountinfo::{self, MountEntry};
+use super::{btrfs, images};
+use crate::fs::dir::Dir;
 use crate::names;
 
 /// Inode number of the root directory of every subvolume
@@ -50,23 +52,7 @@ fn fd_path(fd: &impl AsFd) -> String {
     format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd())
 }
 
-impl Sys for Linux {
-    fn mounts(&self) -> io::Result<Vec<MountEntry>> {
-        Ok(mountinfo::parse(&std::fs::read("/proc/self/mountinfo")?))
-    }
-
-    fn mount_of(&self, dir: &Dir) -> io::Result<MountEntry> {
-        let info = format!("/proc/self/fdinfo/{}", dir.as_fd().as_raw_fd());
-        let id = std::fs::read_to_string(info)?
-            .lines()
-            .find_map(|line| line.strip_prefix("mnt_id:")?.trim().parse::<u64>().ok())
-            .ok_or_else(|| io::Error::other("the kernel does not tell the mount of a handle"))?;
-        self.mounts()?
-            .into_iter()
-            .find(|mount| mount.id == id)
-            .ok_or_else(|| io::Error::other("its mount is not in the mount table any more"))
-    }
-
+impl Filesystems for Linux {
     fn filesystem(&self, dir: &Dir) -> io::Result<Filesystem> {
         let mount = self.mount_of(dir)?;
         let stat = fstatvfs(dir)?;
@@ -95,6 +81,58 @@ impl Sys for Linux {
             "ext4" => ext4_errors(stat.st_dev),
             _ => Err(io::ErrorKind::Unsupported.into()),
         }
+    }
+
+    fn space(&self, dir: &Dir) -> io::Result<Space> {
+        let stat = fstatvfs(dir)?;
+        let bytes = |blocks: u64| blocks.saturating_mul(stat.fragment_size());
+        Ok(Space {
+            total: bytes(stat.blocks()),
+            used: bytes(stat.blocks().saturating_sub(stat.blocks_free())),
+            available: bytes(stat.blocks_available()),
+            inodes: stat.files(),
+            inodes_used: stat.files().saturating_sub(stat.files_free()),
+        })
+    }
+
+    fn commit(&self, dir: &Dir) -> io::Result<()> {
+        match raw::sync(dir) {
+            // Not a btrfs.
+            Err(e) if e.raw_os_error() == Some(Errno::ENOTTY as i32) => {
+                Ok(nix::unistd::syncfs(dir)?)
+            }
+            answer => answer,
+        }
+    }
+
+    fn freeze(&self, dir: &Dir) -> io::Result<()> {
+        filesystem::freeze(dir)
+    }
+
+    fn thaw(&self, dir: &Dir) -> io::Result<bool> {
+        filesystem::thaw(dir)
+    }
+
+    fn grow_ext4(&self, dir: &Dir) -> io::Result<()> {
+        images::grow_ext4(dir)
+    }
+}
+
+impl Mounter for Linux {
+    fn mounts(&self) -> io::Result<Vec<MountEntry>> {
+        mountinfo::own()
+    }
+
+    fn mount_of(&self, dir: &Dir) -> io::Result<MountEntry> {
+        let info = format!("/proc/self/fdinfo/{}", dir.as_fd().as_raw_fd());
+        let id = std::fs::read_to_string(info)?
+            .lines()
+            .find_map(|line| line.strip_prefix("mnt_id:")?.trim().parse::<u64>().ok())
+            .ok_or_else(|| io::Error::other("the kernel does not report the mount of a handle"))?;
+        self.mounts()?
+            .into_iter()
+            .find(|mount| mount.id == id)
+            .ok_or_else(|| io::Error::other("its mount is not in the mount table any more"))
     }
 
     fn bind(&self, source: &Dir, parent: &Dir, name: &str, how: MountAs<'_>) -> io::Result<()> {
@@ -141,6 +179,26 @@ impl Sys for Linux {
         )?)
     }
 
+    fn mount_loop(
+        &self,
+        number: u32,
+        parent: &Dir,
+        name: &str,
+        how: MountAs<'_>,
+    ) -> io::Result<()> {
+        let target = parent.open_place(name)?;
+        let tree = mount::detached_ext4(&loops::node(number)?, how)?;
+        mount::attach(&tree, &target)
+    }
+
+    fn bind_loop(&self, number: u32, parent: &Dir, name: &str) -> io::Result<()> {
+        let target = parent.open_file_place(name)?;
+        let tree = mount::detached_node(&loops::node(number)?)?;
+        mount::attach(&tree, &target)
+    }
+}
+
+impl Btrfs for Linux {
     fn quotas(&self, dir: &Dir) -> io::Result<Quotas> {
         btrfs::quotas(dir)
     }
@@ -188,7 +246,19 @@ impl Sys for Linux {
 
     fn create_subvolume(&self, parent: &Dir, name: &str) -> io::Result<u64> {
         raw::create_subvolume(parent, name)?;
-        let made = parent.open(name, crate::dir::Mounts::Stay)?;
+        let made = parent.open(name, crate::fs::dir::Mounts::Stay)?;
+        raw::subvolume_of(&made)
+    }
+
+    fn snapshot_subvolume(
+        &self,
+        source: &Dir,
+        parent: &Dir,
+        name: &str,
+        read_only: bool,
+    ) -> io::Result<u64> {
+        raw::snapshot(source, parent, name, read_only)?;
+        let made = parent.open(name, crate::fs::dir::Mounts::Stay)?;
         raw::subvolume_of(&made)
     }
 
@@ -204,7 +274,7 @@ impl Sys for Linux {
     }
 
     fn destroy_subvolume(&self, parent: &Dir, name: &str) -> io::Result<Vec<u64>> {
-        let doomed = parent.open(name, crate::dir::Mounts::Stay)?;
+        let doomed = parent.open(name, crate::fs::dir::Mounts::Stay)?;
         let id = raw::subvolume_of(&doomed)?;
         let mut removed = btrfs::nested(&doomed, id)?;
         for nested in &removed {
@@ -232,28 +302,9 @@ impl Sys for Linux {
     fn subvolume_exists(&self, dir: &Dir, subvolume: u64) -> io::Result<bool> {
         btrfs::root_exists(dir, subvolume)
     }
+}
 
-    fn commit(&self, dir: &Dir) -> io::Result<()> {
-        match raw::sync(dir) {
-            // Not a btrfs.
-            Err(e) if e.raw_os_error() == Some(Errno::ENOTTY as i32) => {
-                Ok(nix::unistd::syncfs(dir)?)
-            }
-            answer => answer,
-        }
-    }
-    fn snapshot_subvolume(
-        &self,
-        source: &Dir,
-        parent: &Dir,
-        name: &str,
-        read_only: bool,
-    ) -> io::Result<u64> {
-        raw::snapshot(source, parent, name, read_only)?;
-        let made = parent.open(name, crate::dir::Mounts::Stay)?;
-        raw::subvolume_of(&made)
-    }
-
+impl Projects for Linux {
     fn project_quotas(&self, dir: &Dir) -> io::Result<bool> {
         quota::enforced(dir)
     }
@@ -273,7 +324,9 @@ impl Sys for Linux {
     fn limit_project(&self, dir: &Dir, project: u32, bytes: Option<u64>) -> io::Result<()> {
         quota::limit(dir, project, bytes)
     }
+}
 
+impl Images for Linux {
     fn allocate(&self, file: &File, bytes: u64, sparse: bool) -> io::Result<()> {
         images::allocate(file, bytes, sparse)
     }
@@ -285,7 +338,9 @@ impl Sys for Linux {
     fn reflink(&self, from: &File, to: &File) -> io::Result<bool> {
         filesystem::reflink(from, to)
     }
+}
 
+impl LoopDevices for Linux {
     fn loops(&self) -> io::Result<Vec<Loop>> {
         loops::attached()
     }
@@ -300,47 +355,5 @@ impl Sys for Linux {
 
     fn resize_loop(&self, number: u32) -> io::Result<()> {
         loops::resize(number)
-    }
-
-    fn mount_loop(
-        &self,
-        number: u32,
-        parent: &Dir,
-        name: &str,
-        how: MountAs<'_>,
-    ) -> io::Result<()> {
-        let target = parent.open_place(name)?;
-        let tree = mount::detached_ext4(&loops::node(number)?, how)?;
-        mount::attach(&tree, &target)
-    }
-
-    fn bind_loop(&self, number: u32, parent: &Dir, name: &str) -> io::Result<()> {
-        let target = parent.open_file_place(name)?;
-        let tree = mount::detached_node(&loops::node(number)?)?;
-        mount::attach(&tree, &target)
-    }
-
-    fn grow_ext4(&self, dir: &Dir) -> io::Result<()> {
-        images::grow_ext4(dir)
-    }
-
-    fn freeze(&self, dir: &Dir) -> io::Result<()> {
-        filesystem::freeze(dir)
-    }
-
-    fn thaw(&self, dir: &Dir) -> io::Result<bool> {
-        filesystem::thaw(dir)
-    }
-
-    fn space(&self, dir: &Dir) -> io::Result<Space> {
-        let stat = fstatvfs(dir)?;
-        let bytes = |blocks: u64| blocks.saturating_mul(stat.fragment_size());
-        Ok(Space {
-            total: bytes(stat.blocks()),
-            used: bytes(stat.blocks().saturating_sub(stat.blocks_free())),
-            available: bytes(stat.blocks_available()),
-            inodes: stat.files(),
-            inodes_used: stat.files().saturating_sub(stat.files_free()),
-        })
     }
 }

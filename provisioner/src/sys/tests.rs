@@ -6,9 +6,11 @@ use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use super::raw::loops as raw;
-use super::{Linux, Loop, LoopOptions, MountAs, Sys};
-use crate::dir::Dir;
+use super::Linux;
+use super::host::{
+    Btrfs, Filesystems, Images, Loop, LoopDevices, LoopOptions, MountAs, Mounter, Projects,
+};
+use crate::fs::dir::Dir;
 use crate::testing::{LoopPool, TestNode, unmount_below};
 use crate::types::MountFlag;
 
@@ -82,11 +84,11 @@ impl Drop for Place {
     }
 }
 
-/// The devices of a file, told as the crate tells them.
+/// The devices of a file, found as the crate finds them.
 fn devices_of(file: &File) -> Vec<Loop> {
-    let stat = nix::sys::stat::fstat(file).unwrap();
+    let file = file.metadata().unwrap();
     let mut found = Linux.loops().unwrap();
-    found.retain(|device| device.device == stat.st_dev && device.inode == stat.st_ino);
+    found.retain(|device| device.shows(&file));
     found
 }
 
@@ -138,8 +140,8 @@ fn a_device_is_found_by_its_file_grows_with_it_and_goes() {
     Linux.resize_loop(number).unwrap();
     assert_eq!(size_of_device(&mut device), 12 * MIB);
 
-    let status = raw::status(&device).unwrap().unwrap();
-    assert_eq!(status.flags & raw::AUTOCLEAR, 0);
+    let flag = format!("/sys/block/loop{number}/loop/autoclear");
+    assert_eq!(std::fs::read_to_string(flag).unwrap().trim(), "0");
     // Held, it goes with the last holder.
     Linux.detach_loop(number).unwrap();
     assert_eq!(devices_of(&file), found);
@@ -154,7 +156,7 @@ fn devices_are_found_on_btrfs_whose_files_have_no_device_of_their_own() {
     let _disk = node.disk("disk", 128 * MIB);
     let pool = Dir::open_root(&node.pool_dir("disk")).unwrap();
     Linux.create_subvolume(&pool, "sub").unwrap();
-    let sub = pool.open("sub", crate::dir::Mounts::Stay).unwrap();
+    let sub = pool.open("sub", crate::fs::dir::Mounts::Stay).unwrap();
     let file = sub.create_file("image", 0o600).unwrap();
     Linux.allocate(&file, 4 * MIB, false).unwrap();
     let (number, device) = Linux.attach_loop(&file, FLEETING).unwrap();
@@ -298,7 +300,7 @@ fn a_directory_is_bound_with_flags() {
     let dir = place.dir();
     dir.make("source", 0o755).unwrap();
     dir.make("target", 0o755).unwrap();
-    let source = dir.open("source", crate::dir::Mounts::Stay).unwrap();
+    let source = dir.open("source", crate::fs::dir::Mounts::Stay).unwrap();
     let how = MountAs {
         read_only: true,
         flags: &[MountFlag::NoExec, MountFlag::StrictAtime],
@@ -339,7 +341,7 @@ fn a_snapshot_holds_what_was_written_before_and_nothing_later() {
     let content = vec![7; 4 << 20];
     // Not synced: it is in the page cache only.
     std::fs::write(at.join("source/file"), &content).unwrap();
-    let source = pool.open("source", crate::dir::Mounts::Stay).unwrap();
+    let source = pool.open("source", crate::fs::dir::Mounts::Stay).unwrap();
     let snapshot = Linux
         .snapshot_subvolume(&source, &pool, "frozen", true)
         .unwrap();

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::{Backend, ClaimRef, PoolId, SetRef, Source, VolumeMode};
-use crate::trouble::{Trouble, TroubleKind};
+use crate::problem::{Problem as Trouble, ProblemKind as TroubleKind};
 
 /// One snapshot.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -3,8 +3,8 @@
 //! damaged is neither mounted nor made anew.
 #![allow(clippy::unwrap_used, reason = "tests, and what helps them")]
 
+mod envelope;
 mod pools;
-mod seal;
 #[allow(dead_code, reason = "not every target has use for all of it")]
 #[path = "../support/mod.rs"]
 mod support;

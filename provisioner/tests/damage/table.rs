@@ -11,7 +11,7 @@ use berth_provisioner::FindingKind::{
 };
 
 use crate::Fate::{Healed, Refused, Snapshot, Stays};
-use crate::seal::reseal;
+use crate::envelope::rewrite;
 use crate::support::{MIB, Rig, run};
 use crate::{BTRFS, DIRECTORY, IMAGE, Row, replace, try_all};
 
@@ -70,21 +70,21 @@ fn records() {
             whole.replace_range(at..=at, &char::from(digit ^ 1).to_string());
             replace(&record(r), whole.as_bytes());
         } => DamagedRecord at "pools/disk0/volumes/v", Refused;
-        "a record of a newer program": |r| reseal(&record(r), |file| file["version"] = 99.into())
+        "a record of a newer program": |r| rewrite(&record(r), |file| file["version"] = 99.into())
             => DamagedRecord at "pools/disk0/volumes/v", Refused;
         "a record of another kind":
-            |r| reseal(&record(r), |file| file["kind"] = "berth-snapshot".into())
+            |r| rewrite(&record(r), |file| file["kind"] = "berth-snapshot".into())
             => DamagedRecord at "pools/disk0/volumes/v", Refused;
         "another volume's record": |r| {
             fs::copy(r.home("n").join("record.json"), record(r)).unwrap();
         } => DamagedRecord at "pools/disk0/volumes/v", Refused;
         "a record of another pool's volume":
-            |r| reseal(&record(r), |file| file["body"]["pool"] = "disk9-0123456789ab".into())
+            |r| rewrite(&record(r), |file| file["body"]["pool"] = "disk9-0123456789ab".into())
             => DamagedRecord at "pools/disk0/volumes/v", Refused;
         "a record that names its neighbour's subvolume": |r| {
             let neighbour = fs::read(r.home("n").join("record.json")).unwrap();
             let neighbour: serde_json::Value = serde_json::from_slice(&neighbour).unwrap();
-            reseal(&record(r), |file| {
+            rewrite(&record(r), |file| {
                 file["body"]["subvolume"] = neighbour["body"]["subvolume"].clone();
                 file["body"]["enforced"] = (512 * MIB).into();
             });
@@ -176,7 +176,7 @@ fn images() {
         "blocks that no ext4 has": |r| {
             image(r).write_all_at(&[0xff; 4], 1024 + 0x18).unwrap();
         } => DamagedData at "pools/disk0/volumes/v/data", Refused;
-        "a growth that a crash cut short": |r| reseal(&record(r), |file| {
+        "a growth that a crash cut short": |r| rewrite(&record(r), |file| {
             let body = &mut file["body"];
             body["growingFrom"] = body["enforced"].clone();
             body["enforced"] = (48 * MIB).into();

@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use berth_provisioner::mountinfo;
+use berth_linux::mountinfo;
 
 /// What is there, one line each.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

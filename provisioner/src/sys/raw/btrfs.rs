@@ -1,4 +1,5 @@
-//! btrfs's ioctls, one safe function each.
+//! btrfs's ioctls, one safe function each. By hand: neither rustix nor nix has them, nor
+//! open_by_handle_at(2).
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
@@ -10,7 +11,7 @@ use super::layout::{
     NAME_V2, QgroupCreate, QgroupLimit, QuotaCtl, QuotaRescan, SearchArgs, VolArgsV2,
 };
 use super::returned;
-use crate::dir::Dir;
+use crate::fs::dir::Dir;
 
 const QUOTA_CTL_ENABLE: u64 = 1;
 const SUBVOL_RDONLY: u64 = 1 << 1;

@@ -1,5 +1,6 @@
 //! Ioctls of files and filesystems of any kind, and extended attributes, one safe
-//! function each.
+//! function each. rustix makes what it wraps. By hand are the UUIDs of filesystems,
+//! project ids (FS_IOC_FSSETXATTR), FIFREEZE and FITHAW: neither rustix nor nix has them.
 
 use std::ffi::{CStr, CString};
 use std::fs::File;
@@ -9,7 +10,7 @@ use std::os::fd::{AsFd, AsRawFd};
 use nix::errno::Errno;
 
 use super::layout::{Ext4Uuid, FsUuid, FsXattr, XfsGeometry};
-use crate::dir::Dir;
+use crate::fs::dir::Dir;
 
 /// What is made in the directory belongs to its project as well.
 const PROJECT_INHERIT: u32 = 0x200;
@@ -21,12 +22,10 @@ mod raw {
         reason = "the macros write public functions without documentation"
     )]
     use super::{FsUuid, FsXattr, XfsGeometry};
-    nix::ioctl_write_int!(ficlone, 0x94, 9);
     nix::ioctl_read!(fsgetxattr, b'X', 31, FsXattr);
     nix::ioctl_write_ptr!(fssetxattr, b'X', 32, FsXattr);
     nix::ioctl_readwrite!(fifreeze, b'X', 119, libc::c_int);
     nix::ioctl_readwrite!(fithaw, b'X', 120, libc::c_int);
-    nix::ioctl_write_ptr!(ext4_resize, b'f', 16, u64);
     nix::ioctl_read!(getfsuuid, 0x15, 0, FsUuid);
     nix::ioctl_read!(xfs_geometry_v1, b'X', 100, XfsGeometry);
 }
@@ -67,7 +66,7 @@ pub(crate) fn xfs_uuid(dir: &Dir) -> io::Result<[u8; 16]> {
     Ok(answer.uuid)
 }
 
-/// What was asked for, where the filesystem knows the question.
+/// The answer, where the filesystem supports the request.
 fn known<T>(
     asked: Result<libc::c_int, Errno>,
     answer: impl FnOnce() -> Option<T>,
@@ -81,14 +80,10 @@ fn known<T>(
 
 /// Lets `to` share all blocks of `from`; `false` when the filesystem cannot.
 pub(crate) fn reflink(from: &File, to: &File) -> io::Result<bool> {
-    let source = from
-        .as_raw_fd()
-        .try_into()
-        .expect("an open handle is not negative");
-    // SAFETY: both handles are open; the call's argument is one of them.
-    match unsafe { raw::ficlone(to.as_raw_fd(), source) } {
-        Ok(_) => Ok(true),
-        Err(Errno::EOPNOTSUPP | Errno::EXDEV | Errno::EINVAL | Errno::ENOTTY) => Ok(false),
+    use rustix::io::Errno;
+    match rustix::fs::ioctl_ficlone(to, from) {
+        Ok(()) => Ok(true),
+        Err(Errno::OPNOTSUPP | Errno::XDEV | Errno::INVAL | Errno::NOTTY) => Ok(false),
         Err(e) => Err(e.into()),
     }
 }
@@ -119,14 +114,12 @@ pub(crate) fn set_project(dir: &Dir, project: u32) -> io::Result<()> {
     Ok(())
 }
 
-/// Has a mounted ext4 grow to this many of its blocks.
+/// Grows a mounted ext4 to this many of its blocks.
 pub(crate) fn resize_ext4(dir: &Dir, blocks: u64) -> io::Result<()> {
-    // SAFETY: the handle is open and `blocks` has the size that the call's number carries.
-    unsafe { raw::ext4_resize(dir.as_fd().as_raw_fd(), &blocks) }?;
-    Ok(())
+    Ok(rustix::fs::ext4_ioc_resize_fs(dir, blocks)?)
 }
 
-/// Holds every writer of a filesystem back.
+/// Flushes a filesystem and suspends its writers.
 pub(crate) fn freeze(dir: &Dir) -> io::Result<()> {
     let mut unused = 0;
     // SAFETY: the handle is open; the argument is not looked at.
@@ -134,7 +127,7 @@ pub(crate) fn freeze(dir: &Dir) -> io::Result<()> {
     Ok(())
 }
 
-/// Lets writers go on; `false` if none was held back.
+/// Resumes writers; `false` if it was not frozen.
 pub(crate) fn thaw(dir: &Dir) -> io::Result<bool> {
     let mut unused = 0;
     // SAFETY: the handle is open; the argument is not looked at.
@@ -146,70 +139,72 @@ pub(crate) fn thaw(dir: &Dir) -> io::Result<bool> {
 }
 
 /// The path by which this process reaches what a handle stands for, even if the
-/// handle is a place only. It leads to that very file, and to no other.
-fn path(handle: &impl AsFd) -> CString {
-    let path = format!("/proc/self/fd/{}", handle.as_fd().as_raw_fd());
-    CString::new(path).expect("it holds no zero")
+/// handle was opened with `O_PATH`. It leads to that very file, and to no other.
+fn path(handle: &impl AsFd) -> String {
+    format!("/proc/self/fd/{}", handle.as_fd().as_raw_fd())
 }
 
 /// Names of the extended attributes of whatever `handle` stands for, a link
 /// excepted; none where there is no such thing.
 pub(crate) fn attributes(handle: &impl AsFd) -> io::Result<Vec<CString>> {
     let path = path(handle);
-    let list = sized(|buffer| {
-        // SAFETY: the path is a C string, and the buffer is as long as is said.
-        unsafe { libc::listxattr(path.as_ptr(), buffer.as_mut_ptr().cast(), buffer.len()) }
-    });
+    let list = sized(
+        || rustix::fs::listxattr_query(path.as_str()),
+        |buffer| rustix::fs::listxattr(path.as_str(), buffer),
+    );
     match list {
         Ok(list) => Ok(list
             .split_inclusive(|byte| *byte == 0)
             .filter_map(|name| CStr::from_bytes_with_nul(name).ok().map(CStr::to_owned))
             .collect()),
-        Err(e) if e.raw_os_error() == Some(libc::EOPNOTSUPP) => Ok(Vec::new()),
-        Err(e) => Err(e),
+        Err(rustix::io::Errno::OPNOTSUPP) => Ok(Vec::new()),
+        Err(e) => Err(e.into()),
     }
 }
 
 /// One extended attribute; `None` if it is gone.
 pub(crate) fn attribute(handle: &impl AsFd, name: &CStr) -> io::Result<Option<Vec<u8>>> {
     let path = path(handle);
-    let value = sized(|buffer| {
-        let (at, length) = (buffer.as_mut_ptr().cast(), buffer.len());
-        // SAFETY: path and name are C strings, and the buffer is as long as is said.
-        unsafe { libc::getxattr(path.as_ptr(), name.as_ptr(), at, length) }
-    });
+    let value = sized(
+        || rustix::fs::getxattr_query(path.as_str(), name),
+        |buffer| rustix::fs::getxattr(path.as_str(), name, buffer),
+    );
     match value {
         Ok(value) => Ok(Some(value)),
-        Err(e) if e.raw_os_error() == Some(libc::ENODATA) => Ok(None),
-        Err(e) => Err(e),
+        Err(rustix::io::Errno::NODATA) => Ok(None),
+        Err(e) => Err(e.into()),
     }
 }
 
 /// Sets an extended attribute.
 pub(crate) fn set_attribute(handle: &impl AsFd, name: &CStr, value: &[u8]) -> io::Result<()> {
-    let path = path(handle);
-    let (at, length) = (value.as_ptr().cast(), value.len());
-    // SAFETY: path and name are C strings, and the value is as long as is said.
-    Errno::result(unsafe { libc::setxattr(path.as_ptr(), name.as_ptr(), at, length, 0) })?;
-    Ok(())
+    let flags = rustix::fs::XattrFlags::empty();
+    Ok(rustix::fs::setxattr(
+        path(handle).as_str(),
+        name,
+        value,
+        flags,
+    )?)
 }
 
 /// Asks for the size, then for the content, again if it grew in between. The
 /// kernel's bound of both is 64 KiB.
-fn sized(mut ask: impl FnMut(&mut [u8]) -> isize) -> io::Result<Vec<u8>> {
+fn sized(
+    size: impl Fn() -> rustix::io::Result<usize>,
+    read: impl Fn(&mut [u8]) -> rustix::io::Result<usize>,
+) -> rustix::io::Result<Vec<u8>> {
     loop {
-        let length = Errno::result(ask(&mut []))?;
-        let mut buffer = vec![0; usize::try_from(length).expect("errors were told apart")];
+        let mut buffer = vec![0; size()?];
         if buffer.is_empty() {
             return Ok(buffer);
         }
-        match Errno::result(ask(&mut buffer)) {
+        match read(&mut buffer) {
             Ok(length) => {
-                buffer.truncate(usize::try_from(length).expect("errors were told apart"));
+                buffer.truncate(length);
                 return Ok(buffer);
             }
-            Err(Errno::ERANGE) => {}
-            Err(e) => return Err(e.into()),
+            Err(rustix::io::Errno::RANGE) => {}
+            Err(e) => return Err(e),
         }
     }
 }

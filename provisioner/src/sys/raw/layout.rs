@@ -1,5 +1,5 @@
 //! What ioctls and quotactl(2) take and give: the structures of
-//! `include/uapi/linux/{btrfs,fs,loop,quota,dqblk_xfs}.h`, their sizes asserted
+//! `include/uapi/linux/{btrfs,fs,quota,dqblk_xfs}.h`, their sizes asserted
 //! below.
 
 pub(crate) const SEARCH_BUFFER: usize = 4096 - size_of::<SearchKey>();
@@ -130,58 +130,6 @@ pub(crate) struct SearchArgs {
     pub(crate) buffer: [u8; SEARCH_BUFFER],
 }
 
-/// Length of the names in [`LoopInfo`].
-pub(crate) const LOOP_NAME: usize = 64;
-
-/// `struct loop_info64`.
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub(crate) struct LoopInfo {
-    /// Device of the file's filesystem, encoded as stat(2) does.
-    pub(crate) device: u64,
-    pub(crate) inode: u64,
-    pub(crate) rdevice: u64,
-    pub(crate) offset: u64,
-    pub(crate) size_limit: u64,
-    pub(crate) number: u32,
-    pub(crate) encrypt_type: u32,
-    pub(crate) encrypt_key_size: u32,
-    pub(crate) flags: u32,
-    pub(crate) file_name: [u8; LOOP_NAME],
-    pub(crate) crypt_name: [u8; LOOP_NAME],
-    pub(crate) encrypt_key: [u8; 32],
-    pub(crate) init: [u64; 2],
-}
-
-impl Default for LoopInfo {
-    fn default() -> Self {
-        Self {
-            device: 0,
-            inode: 0,
-            rdevice: 0,
-            offset: 0,
-            size_limit: 0,
-            number: 0,
-            encrypt_type: 0,
-            encrypt_key_size: 0,
-            flags: 0,
-            file_name: [0; LOOP_NAME],
-            crypt_name: [0; LOOP_NAME],
-            encrypt_key: [0; 32],
-            init: [0; 2],
-        }
-    }
-}
-
-/// `struct loop_config`.
-#[repr(C)]
-pub(crate) struct LoopConfig {
-    pub(crate) fd: u32,
-    pub(crate) block_size: u32,
-    pub(crate) info: LoopInfo,
-    pub(crate) reserved: [u64; 8],
-}
-
 /// `struct fsxattr`.
 #[repr(C)]
 #[derive(Default)]
@@ -256,8 +204,6 @@ mod tests {
         assert_eq!(size_of::<DevStats>(), 1032);
         assert_eq!(size_of::<FsUuid>(), 17);
         assert_eq!(size_of::<XfsGeometry>(), 112);
-        assert_eq!(size_of::<LoopInfo>(), 232);
-        assert_eq!(size_of::<LoopConfig>(), 304);
         assert_eq!(size_of::<FsXattr>(), 28);
         assert_eq!(size_of::<QuotaBlock>(), 72);
         assert_eq!(size_of::<QuotaFile>(), 24);

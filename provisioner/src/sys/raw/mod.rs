@@ -1,11 +1,10 @@
-//! The system calls that nobody wraps for us. All `unsafe` of this crate is in
-//! this module.
+//! The system calls that neither rustix nor nix wraps, and those around them that
+//! rustix does. All `unsafe` of this crate is in this module; each file says why it is needed.
 #![allow(unsafe_code, reason = "system calls; each block says why it is sound")]
 
 pub(super) mod btrfs;
 pub(super) mod filesystem;
 pub(super) mod layout;
-pub(super) mod loops;
 pub(super) mod mount;
 pub(super) mod quota;
 

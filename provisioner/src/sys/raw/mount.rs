@@ -1,21 +1,22 @@
 //! Mount calls that take handles (open_tree(2), fsopen(2), mount_setattr(2),
 //! move_mount(2)): a mount gets its flags before anybody sees it, and no path is
-//! walked twice.
+//! walked twice. rustix makes all of them but mount_setattr(2), which neither it nor
+//! nix wraps.
 
-use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+
+use rustix::fs::CWD;
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create,
+    fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount, open_tree,
+};
 
 use super::returned;
-use crate::dir::Dir;
-use crate::sys::MountAs;
+use crate::fs::dir::Dir;
+use crate::sys::host::MountAs;
 use crate::types::MountFlag;
-
-// Commands of fsconfig(2) (`include/uapi/linux/mount.h`).
-const SET_FLAG: u32 = 0;
-const SET_STRING: u32 = 1;
-const CREATE: u32 = 6;
 
 /// `struct mount_attr` of mount_setattr(2).
 #[repr(C)]
@@ -29,81 +30,39 @@ struct MountAttr {
 
 /// A mount of the directory `source` that is attached nowhere yet.
 pub(crate) fn detached_copy(source: &Dir) -> io::Result<OwnedFd> {
-    let flags = libc::OPEN_TREE_CLONE | libc::OPEN_TREE_CLOEXEC | libc::AT_EMPTY_PATH as u32;
-    // SAFETY: the handle is open and the path is an empty C string.
-    let tree = returned(unsafe {
-        libc::syscall(
-            libc::SYS_open_tree,
-            source.as_fd().as_raw_fd(),
-            c"".as_ptr(),
-            flags,
-        )
-    })?;
-    Ok(owned(tree))
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE
+        | OpenTreeFlags::OPEN_TREE_CLOEXEC
+        | OpenTreeFlags::AT_EMPTY_PATH;
+    Ok(open_tree(source, c"", flags)?)
 }
 
 /// A mount of one device node, by its path, that is attached nowhere yet.
 pub(crate) fn detached_node(path: &str) -> io::Result<OwnedFd> {
-    let path = CString::new(path)?;
-    let flags = libc::OPEN_TREE_CLONE | libc::OPEN_TREE_CLOEXEC | libc::AT_SYMLINK_NOFOLLOW as u32;
-    // SAFETY: the path is a C string that outlives the call.
-    let tree = returned(unsafe {
-        libc::syscall(libc::SYS_open_tree, libc::AT_FDCWD, path.as_ptr(), flags)
-    })?;
-    Ok(owned(tree))
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE
+        | OpenTreeFlags::OPEN_TREE_CLOEXEC
+        | OpenTreeFlags::AT_SYMLINK_NOFOLLOW;
+    Ok(open_tree(CWD, path, flags)?)
 }
 
 /// Mounts the ext4 on a block device; it is attached nowhere yet. From its first
 /// error on it refuses writes.
 pub(crate) fn detached_ext4(device: &str, how: MountAs<'_>) -> io::Result<OwnedFd> {
-    let device = CString::new(device)?;
-    // SAFETY: the name is a C string.
-    let context = owned(returned(unsafe {
-        libc::syscall(libc::SYS_fsopen, c"ext4".as_ptr(), libc::FSOPEN_CLOEXEC)
-    })?);
+    let context = fsopen(c"ext4", FsOpenFlags::FSOPEN_CLOEXEC)?;
     let made = (|| {
-        configure(&context, SET_STRING, Some(c"source"), Some(&device))?;
-        configure(&context, SET_STRING, Some(c"errors"), Some(c"remount-ro"))?;
+        fsconfig_set_string(&context, c"source", device)?;
+        fsconfig_set_string(&context, c"errors", c"remount-ro")?;
         if how.read_only {
-            configure(&context, SET_FLAG, Some(c"ro"), None)?;
+            fsconfig_set_flag(&context, c"ro")?;
         }
-        configure(&context, CREATE, None, None)?;
-        // SAFETY: the handle is open; the rest are numbers.
-        returned(unsafe {
-            libc::syscall(
-                libc::SYS_fsmount,
-                context.as_raw_fd(),
-                libc::FSMOUNT_CLOEXEC,
-                attributes(how).set,
-            )
-        })
-    })();
-    match made {
-        Ok(tree) => Ok(owned(tree)),
-        Err(e) => Err(explained(e, context)),
-    }
-}
-
-fn configure(
-    context: &OwnedFd,
-    command: u32,
-    key: Option<&CStr>,
-    value: Option<&CStr>,
-) -> io::Result<()> {
-    let pointer = |text: Option<&CStr>| text.map_or(std::ptr::null(), CStr::as_ptr);
-    // SAFETY: the handle is open; key and value are C strings that outlive the call,
-    // or null where the command takes none.
-    returned(unsafe {
-        libc::syscall(
-            libc::SYS_fsconfig,
-            context.as_raw_fd(),
-            command,
-            pointer(key),
-            pointer(value),
-            0,
+        fsconfig_create(&context)?;
+        let behaviour = u32::try_from(attributes(how).set).expect("attributes are 32 bits");
+        fsmount(
+            &context,
+            FsMountFlags::FSMOUNT_CLOEXEC,
+            MountAttrFlags::from_bits_retain(behaviour),
         )
-    })?;
-    Ok(())
+    })();
+    made.map_err(|e| explained(e.into(), context))
 }
 
 /// Adds what the kernel says about a mount that it refused; an error it says
@@ -121,13 +80,6 @@ fn explained(error: io::Error, context: OwnedFd) -> io::Error {
         return error;
     }
     io::Error::new(error.kind(), format!("{error}: {}", said.join("; ")))
-}
-
-fn owned(fd: libc::c_long) -> OwnedFd {
-    let fd = RawFd::try_from(fd).expect("a file descriptor is an int");
-    // SAFETY: callers hand over what a call that makes a descriptor returned, and
-    // nobody else owns it.
-    unsafe { OwnedFd::from_raw_fd(fd) }
 }
 
 /// What mount_setattr(2) and fsmount(2) call a mount's behaviour. Of several kinds
@@ -179,19 +131,8 @@ pub(crate) fn set_attributes(tree: &OwnedFd, how: MountAs<'_>) -> io::Result<()>
 /// Attaches a detached mount at `target`: a directory on a directory, a node on a
 /// file.
 pub(crate) fn attach(tree: &OwnedFd, target: impl AsFd) -> io::Result<()> {
-    let flags = libc::MOVE_MOUNT_F_EMPTY_PATH | libc::MOVE_MOUNT_T_EMPTY_PATH;
-    // SAFETY: both handles are open and the paths are empty C strings.
-    returned(unsafe {
-        libc::syscall(
-            libc::SYS_move_mount,
-            tree.as_raw_fd(),
-            c"".as_ptr(),
-            target.as_fd().as_raw_fd(),
-            c"".as_ptr(),
-            flags,
-        )
-    })?;
-    Ok(())
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    Ok(move_mount(tree, c"", target, c"", flags)?)
 }
 
 #[cfg(test)]

@@ -1,4 +1,5 @@
-//! Project quotas (quotactl(2)), by handle: no device's path is needed.
+//! Project quotas (quotactl(2)), by handle: no device's path is needed. By hand:
+//! neither rustix nor nix has quotactl_fd(2).
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
@@ -7,8 +8,8 @@ use nix::errno::Errno;
 
 use super::layout::{LIMITS_OF_BLOCKS, QuotaBlock, QuotaState};
 use super::returned;
-use crate::dir::Dir;
-use crate::sys::Project;
+use crate::fs::dir::Dir;
+use crate::sys::host::Project;
 
 /// quotactl_fd(2), since kernel 5.14; one number on every architecture that agents
 /// are built for, and not named by libc for all of them.

@@ -1,0 +1,5 @@
+//! Finding pools that appeared, and reading what is in them.
+
+mod load;
+pub(crate) mod scan;
+pub(crate) mod shared;

@@ -1,0 +1,263 @@
+//! Volume images behind loop devices: which device has a volume's image, where it is
+//! mounted, and whether the filesystem inside fills it. A device is matched by device
+//! and inode of its file, never by name.
+
+use std::fs::Metadata;
+use std::path::Path;
+
+use berth_linux::DeviceNumber;
+use berth_linux::loops::MAJOR;
+use berth_linux::mountinfo::MountEntry;
+
+use crate::error::{Error, IoContext};
+use crate::fs::dir::{Dir, Mounts};
+use crate::layout::{DATA, VOLUMES};
+use crate::locks::lock;
+use crate::mount::target;
+use crate::pool::Pool;
+use crate::pool::record::VolumeRecord;
+use crate::store::{Entry, Store, open};
+use crate::sys::{Loop, LoopOptions, MountAs};
+use crate::types::{Backend, VolumeMode};
+use crate::{backend, sys};
+
+/// Whether a mount is of the node of a loop device, and so of the device itself.
+pub(crate) fn shows_node(mount: &MountEntry, number: u32) -> bool {
+    mount.device.major != MAJOR
+        && ["devtmpfs", "tmpfs"].contains(&mount.fstype.as_str())
+        && mount
+            .root
+            .file_name()
+            .is_some_and(|name| *name == *format!("loop{number}"))
+}
+
+/// Whether a mount is of the filesystem inside a loop device.
+pub(crate) fn shows_inside(mount: &MountEntry, number: u32) -> bool {
+    mount.device
+        == DeviceNumber {
+            major: MAJOR,
+            minor: number,
+        }
+}
+
+/// Whether a volume may have an image. One with a damaged record may, and pods may
+/// have it mounted.
+pub(crate) fn may_be_image(entry: &Entry) -> bool {
+    match entry {
+        Entry::Intact(record) => record.backend == Backend::Image,
+        Entry::Damaged(_) => true,
+    }
+}
+
+/// The loop devices that show a volume's image; none for other volumes.
+pub(crate) fn loops_of(store: &Store, pool: &Pool, id: &str) -> Vec<Loop> {
+    image_of(store, pool, id)
+        .and_then(|image| sys::loops_of(store.sys.as_ref(), &image).ok())
+        .unwrap_or_default()
+}
+
+/// Those of `loops` that show a volume's image.
+pub(crate) fn loops_among(store: &Store, pool: &Pool, id: &str, loops: &[Loop]) -> Vec<Loop> {
+    let image = image_of(store, pool, id);
+    let shows = |it: &&Loop| image.as_ref().is_some_and(|image| it.shows(image));
+    loops.iter().filter(shows).cloned().collect()
+}
+
+/// The root of an image's filesystem, where it is mounted below kubelet's
+/// directory.
+pub(crate) fn mounted(store: &Store, pool: &Pool, id: &str) -> Result<Option<Dir>, Error> {
+    let loops = loops_of(store, pool, id);
+    if loops.is_empty() {
+        return Ok(None);
+    }
+    let table = store
+        .sys
+        .mounts()
+        .context("reading the mounts of", pool.dir.path())?;
+    Ok(mounted_among(store, &loops, &table))
+}
+
+/// The root of the filesystem in one of these devices, where it is mounted below
+/// kubelet's directory.
+pub(crate) fn mounted_among(store: &Store, loops: &[Loop], table: &[MountEntry]) -> Option<Dir> {
+    table
+        .iter()
+        .filter(|mount| loops.iter().any(|it| shows_inside(mount, it.number)))
+        .filter(|mount| mount.root == Path::new("/"))
+        .find_map(|mount| {
+            let target = target::find(&store.config, &mount.point).ok()??;
+            target.parent.open(&target.name, Mounts::Cross).ok()
+        })
+}
+
+/// A loop device of an image that can be written: the one that it has, or a new
+/// one, which stays for as long as the handle is open.
+pub(crate) fn attach(
+    store: &Store,
+    pool: &Pool,
+    record: &VolumeRecord,
+    image: &std::fs::File,
+    read_only: bool,
+) -> Result<(u32, Option<std::fs::File>), Error> {
+    let there = loops_of(store, pool, &record.id)
+        .into_iter()
+        .find(|it| it.read_only == read_only);
+    if let Some(there) = there {
+        return Ok((there.number, None));
+    }
+    let filesystem = record.mode == VolumeMode::Filesystem;
+    let options = LoopOptions {
+        read_only,
+        autoclear: filesystem,
+        block_size: match filesystem {
+            // As the blocks of the ext4 inside.
+            true => 4096,
+            false => backend::DEVICE_BLOCK,
+        },
+    };
+    let (number, handle) = store
+        .sys
+        .attach_loop(image, options)
+        .context("attaching a loop device to the image of", &record.id)?;
+    Ok((number, Some(handle)))
+}
+
+/// Grows the filesystem in an image that grew, where it is mounted. Where it is
+/// not, the next staging does.
+pub(crate) fn grow_filesystem(store: &Store, pool: &Pool, id: &str) -> Result<(), Error> {
+    let Some(mounted) = mounted(store, pool, id)? else {
+        return Ok(());
+    };
+    let path = pool.dir.path().join(VOLUMES).join(id);
+    let image = pool
+        .dir
+        .open(format!("{VOLUMES}/{id}"), Mounts::Stay)
+        .and_then(|dir| dir.open_file(DATA))
+        .context("opening", &path)?;
+    let size = image.metadata().context("looking at", &path)?.len();
+    let inside = backend::ext4_size(&image).context("reading", &path)?;
+    // It ends with a whole block; less than one of the largest is no growth.
+    if inside.is_some_and(|inside| size.saturating_sub(inside) >= 64 << 10) {
+        store
+            .sys
+            .grow_ext4(&mounted)
+            .context("growing the filesystem of", mounted.path())?;
+        tracing::info!(volume = id, size, "filesystem grown");
+    }
+    Ok(())
+}
+
+/// Mounts the filesystem of an image.
+pub(crate) fn mount(
+    store: &Store,
+    pool: &Pool,
+    record: &VolumeRecord,
+    image: &std::fs::File,
+    target: &crate::mount::target::MountTarget,
+    how: MountAs<'_>,
+) -> Result<(), Error> {
+    let (number, handle) = attach(store, pool, record, image, false)?;
+    store
+        .sys
+        .mount_loop(number, &target.parent, &target.name, how)
+        .map_err(|e| {
+            let image = pool.dir.path().join(VOLUMES).join(&record.id).join(DATA);
+            let kind = e.kind();
+            let advice = format!(
+                "{e}; it is left as it is: if its filesystem is damaged, copy the image, then \
+                 run `e2fsck -f {}` on the node",
+                image.display()
+            );
+            std::io::Error::new(kind, advice)
+        })
+        .context("mounting the image at", &target.requested)?;
+    drop(handle);
+    Ok(())
+}
+
+/// Detaches the loop devices of an image that is mounted nowhere.
+///
+/// # Errors
+/// [`Error::Published`] when a process holds one open.
+pub(crate) fn detach(store: &Store, pool: &Pool, id: &str) -> Result<(), Error> {
+    for it in loops_of(store, pool, id) {
+        store
+            .sys
+            .detach_loop(it.number)
+            .context("detaching", format!("/dev/loop{}", it.number))?;
+    }
+    match loops_of(store, pool, id).first() {
+        None => Ok(()),
+        Some(held) => Err(Error::Published {
+            id: id.to_owned(),
+            by: format!("a process that holds /dev/loop{} open", held.number),
+        }),
+    }
+}
+
+/// Whether a loop device may be unmounted from a target of volume `id`: it has that
+/// volume's image, or that of no volume.
+pub(crate) fn may_be_image_of(store: &Store, id: &str, mount: &MountEntry) -> bool {
+    let Ok(loops) = store.sys.loops() else {
+        return false;
+    };
+    let Some(it) = loops
+        .iter()
+        .find(|it| shows_inside(mount, it.number) || shows_node(mount, it.number))
+    else {
+        return false;
+    };
+    let known: Vec<(crate::types::PoolId, String)> = lock(&store.state)
+        .pools
+        .iter()
+        .flat_map(|(pool, state)| {
+            let images = state
+                .volumes
+                .iter()
+                .filter(|(_, entry)| may_be_image(entry));
+            images.map(move |(id, _)| (pool.clone(), id.clone()))
+        })
+        .filter(|(_, other)| other != id)
+        .collect();
+    !known.iter().any(|(pool, other)| {
+        open::pool(store, pool, crate::pool::Access::Read).is_ok_and(|pool| {
+            loops_of(store, &pool, other)
+                .iter()
+                .any(|theirs| theirs.number == it.number)
+        })
+    })
+}
+
+/// Thaws images that an earlier process froze and did not thaw.
+pub(crate) fn thaw_all(store: &Store, pool: &Pool) {
+    let ids: Vec<String> = lock(&store.state)
+        .pools
+        .get(&pool.identity.id)
+        .into_iter()
+        .flat_map(|state| state.volumes.keys().cloned())
+        .collect();
+    for id in ids {
+        if let Ok(Some(mounted)) = mounted(store, pool, &id)
+            && store.sys.thaw(&mounted).unwrap_or(false)
+        {
+            tracing::warn!(volume = id, "was frozen by an earlier agent; thawed");
+        }
+    }
+}
+
+/// What a volume's image is; `None` for other volumes.
+fn image_of(store: &Store, pool: &Pool, id: &str) -> Option<Metadata> {
+    let may_be_image = lock(&store.state)
+        .pools
+        .get(&pool.identity.id)
+        .and_then(|state| state.volumes.get(id))
+        .is_some_and(may_be_image);
+    if !may_be_image {
+        return None;
+    }
+    pool.dir
+        .open(format!("{VOLUMES}/{id}"), Mounts::Stay)
+        .and_then(|dir| dir.open_file(DATA))
+        .and_then(|file| file.metadata())
+        .ok()
+}

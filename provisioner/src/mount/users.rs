@@ -1,0 +1,197 @@
+//! Where volumes are mounted and by whom, read from the mount table.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use berth_linux::mountinfo::MountEntry;
+
+use crate::error::{Error, IoContext};
+use crate::layout::{DATA, VOLUMES};
+use crate::locks::lock;
+use crate::mount::loop_image;
+use crate::pool::Pool;
+use crate::store::Store;
+use crate::sys::Loop;
+use crate::types::Publication;
+
+/// One mount of a volume, or of something inside it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct VolumeMount {
+    pub(crate) target: PathBuf,
+    pub(crate) pod_uid: String,
+    pub(crate) readonly: bool,
+    /// Of the whole volume, not of a directory inside.
+    pub(crate) whole: bool,
+    /// Of a raw block device. Kubelet mounts it a second time for itself.
+    pub(crate) device: bool,
+    /// A staging mount, not a pod's.
+    pub(crate) staging: bool,
+    /// Below kubelet's directory.
+    pub(crate) kubelets: bool,
+}
+
+impl VolumeMount {
+    pub(crate) fn publication(self) -> Publication {
+        Publication {
+            pod_uid: self.pod_uid,
+            target: self.target,
+            readonly: self.readonly,
+        }
+    }
+}
+
+impl fmt::Display for VolumeMount {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.pod_uid.is_empty() {
+            write!(f, "{}", self.target.display())
+        } else {
+            write!(f, "pod {} at {}", self.pod_uid, self.target.display())
+        }
+    }
+}
+
+/// Refuses to erase a volume that is mounted, and detaches its unused loop devices.
+pub(crate) fn refuse_mounted(store: &Store, pool: &Pool, id: &str) -> Result<(), Error> {
+    let table = store
+        .sys
+        .mounts()
+        .context("reading the mounts of", pool.dir.path())?;
+    if let Some(using) = mounts_of(store, Some(pool), id, &table).first() {
+        return Err(Error::Published {
+            id: id.to_owned(),
+            by: using.to_string(),
+        });
+    }
+    loop_image::detach(store, pool, id)?;
+    refuse_mounts_in(store, pool, id, &format!("{VOLUMES}/{id}"))
+}
+
+/// Refuses to erase a directory with a mount in it: the mount is not Berth's, would
+/// block the erasure, and btrfs would unmount it without asking.
+pub(crate) fn refuse_mounts_in(
+    store: &Store,
+    pool: &Pool,
+    id: &str,
+    relative: &str,
+) -> Result<(), Error> {
+    let path = pool.dir.path().join(relative);
+    let table = store.sys.mounts().context("reading the mounts in", &path)?;
+    match table.iter().find(|mount| mount.point.starts_with(&path)) {
+        None => Ok(()),
+        Some(mount) => Err(Error::Published {
+            id: id.to_owned(),
+            by: format!("a mount inside it at {}: unmount it", mount.point.display()),
+        }),
+    }
+}
+
+/// Every mount of a volume, or of a directory inside it. Without its pool they
+/// are recognised by the path inside the filesystem, and only below kubelet's
+/// directory.
+pub(crate) fn mounts_of(
+    store: &Store,
+    pool: Option<&Pool>,
+    id: &str,
+    table: &[MountEntry],
+) -> Vec<VolumeMount> {
+    let loops = pool.map_or_else(Vec::new, |pool| loop_image::loops_of(store, pool, id));
+    mounts_among(store, pool, id, table, &loops)
+}
+
+/// The same, where the loop devices of its image are known.
+pub(crate) fn mounts_among(
+    store: &Store,
+    pool: Option<&Pool>,
+    id: &str,
+    table: &[MountEntry],
+    loops: &[Loop],
+) -> Vec<VolumeMount> {
+    let kubelet = store.config.kubelet_dir.canonicalize().unwrap_or_default();
+    let (pods, staging) = {
+        let state = lock(&store.state);
+        (state.pods.clone(), state.staging.clone())
+    };
+    let relative = format!("{VOLUMES}/{id}/{DATA}");
+    let root = pool.map(|pool| pool.inside(&relative));
+    table
+        .iter()
+        .filter_map(|mount| {
+            let kubelets = mount.point.starts_with(&kubelet);
+            let is_loop = |shows: fn(&MountEntry, u32) -> bool| {
+                loops.iter().any(|it| shows(mount, it.number))
+            };
+            let node = loops
+                .iter()
+                .find(|it| loop_image::shows_node(mount, it.number));
+            let whole = match (pool, &root) {
+                _ if is_loop(loop_image::shows_inside) => mount.root == Path::new("/"),
+                _ if node.is_some() => true,
+                (Some(pool), Some(root)) => {
+                    if mount.device != pool.mount.device || !mount.root.starts_with(root) {
+                        return None;
+                    }
+                    mount.root == *root
+                }
+                _ => {
+                    if !kubelets || !mount.root.ends_with(&relative) {
+                        return None;
+                    }
+                    true
+                }
+            };
+            let device = node.is_some();
+            let pod_uid = pod_in(&kubelet, &mount.point, device)
+                .or_else(|| pods.get(&mount.point).cloned())
+                .unwrap_or_default();
+            Some(VolumeMount {
+                // A device is shown nowhere before it is published.
+                staging: !device
+                    && (mount.point.starts_with(kubelet.join("plugins"))
+                        || staging.contains(&mount.point)),
+                target: mount.point.clone(),
+                pod_uid,
+                readonly: node.map_or(mount.read_only, |it| it.read_only),
+                whole,
+                device,
+                kubelets,
+            })
+        })
+        .collect()
+}
+
+/// The UID in `<kubelet>/pods/<uid>/…`, or, for a device, in
+/// `<kubelet>/plugins/…/volumeDevices/…/<uid>` (kubelet's pkg/volume/csi/csi_block.go).
+fn pod_in(kubelet: &Path, point: &Path, device: bool) -> Option<String> {
+    let below = point.strip_prefix(kubelet).ok()?;
+    let mut parts = below.components().map(|part| part.as_os_str());
+    let uid = match parts.next()?.to_str()? {
+        "pods" => parts.next()?,
+        "plugins" if device && parts.any(|part| part == "volumeDevices") => below.file_name()?,
+        _ => return None,
+    };
+    Some(uid.to_str()?.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pods_are_recognised_by_their_paths() {
+        let kubelet = Path::new("/var/lib/kubelet");
+        let uid = |point: &str| pod_in(kubelet, Path::new(point), false);
+        let csi = "/var/lib/kubelet/plugins/kubernetes.io/csi/volumeDevices";
+        for shown in ["publish/pv/u-1", "pv/dev/u-1"] {
+            let point = format!("{csi}/{shown}");
+            assert_eq!(pod_in(kubelet, Path::new(&point), true), Some("u-1".into()));
+            assert_eq!(uid(&point), None);
+        }
+        assert_eq!(
+            uid("/var/lib/kubelet/pods/u-1/volumes/kubernetes.io~csi/pv/mount"),
+            Some("u-1".into())
+        );
+        assert_eq!(uid("/var/lib/kubelet/plugins/kubernetes.io/csi/x"), None);
+        assert_eq!(uid("/elsewhere/pods/u-1"), None);
+        assert_eq!(uid("/var/lib/kubelet/pods"), None);
+    }
+}

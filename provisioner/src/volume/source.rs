@@ -1,0 +1,151 @@
+//! Sources of new volumes: a snapshot, or another volume in its present state.
+
+use crate::backend::{DataSpec, Driver, Frozen, NewData};
+use crate::error::{Error, IoContext};
+use crate::fs::dir::{Dir, Mounts};
+use crate::layout::{SNAPSHOTS, VOLUMES};
+use crate::mount::loop_image;
+use crate::pool::Pool;
+use crate::pool::record::VolumeRecord;
+use crate::store::{Store, lookup};
+use crate::types::{Backend, Source, VolumeHealth, VolumeSpec};
+
+/// The data that a copy is made of, opened.
+#[derive(Debug)]
+pub(crate) struct Origin<'a> {
+    pool: &'a Pool,
+    dir: Dir,
+    spec: DataSpec,
+    /// The volume to freeze during the copy, if the source is one.
+    live: Option<String>,
+}
+
+impl Origin<'_> {
+    pub(crate) fn data_spec(&self) -> DataSpec {
+        self.spec
+    }
+}
+
+/// The source of the requested volume, checked against the request.
+pub(crate) fn origin<'a>(
+    store: &Store,
+    pool: &'a Pool,
+    want: &VolumeSpec,
+) -> Result<Option<Origin<'a>>, Error> {
+    let Some(source) = &want.source else {
+        return Ok(None);
+    };
+    let (origin, id, needed) = match source {
+        Source::Volume(id) => {
+            let record = lookup::volume_record(store, pool, id)?;
+            if is_foreign(want, &record) {
+                return Err(Error::ForeignSource { id: id.clone() });
+            }
+            lookup::open_data(store, pool, &record)?;
+            (of_volume(pool, &record)?, id, record.size)
+        }
+        Source::Snapshot(id) => {
+            let record = lookup::snapshot_record(store, pool, id)?;
+            match lookup::snapshot_health(store, pool, &record) {
+                VolumeHealth::Ready => {}
+                VolumeHealth::Lost(why) => {
+                    return Err(Error::Lost {
+                        id: id.clone(),
+                        why,
+                    });
+                }
+                VolumeHealth::Damaged(why) => {
+                    return Err(Error::Damaged {
+                        id: id.clone(),
+                        why,
+                    });
+                }
+            }
+            let dir = pool
+                .dir
+                .open(format!("{SNAPSHOTS}/{id}"), Mounts::Stay)
+                .context("opening", pool.dir.path().join(SNAPSHOTS).join(id))?;
+            let origin = Origin {
+                pool,
+                dir,
+                spec: record.data_spec(),
+                live: None,
+            };
+            (origin, id, record.size)
+        }
+    };
+    if want.size < needed {
+        return Err(Error::TooSmall {
+            source_id: id.clone(),
+            size: want.size,
+            needed,
+        });
+    }
+    let spec = origin.spec;
+    if want.mode != spec.mode {
+        return Err(Error::invalid(
+            "mode",
+            format!("{:?}", want.mode),
+            format!("its source {id} is of mode {:?}", spec.mode),
+        ));
+    }
+    if want.backend.is_some_and(|backend| backend != spec.backend) {
+        return Err(Error::invalid(
+            "backend",
+            want.backend.map_or("", Backend::as_str),
+            format!("its source {id} is of backend {}", spec.backend),
+        ));
+    }
+    Ok(Some(origin))
+}
+
+/// A volume as the origin of a copy.
+pub(crate) fn of_volume<'a>(pool: &'a Pool, record: &VolumeRecord) -> Result<Origin<'a>, Error> {
+    let dir = pool
+        .dir
+        .open(format!("{VOLUMES}/{}", record.id), Mounts::Stay)
+        .context("opening", pool.dir.path().join(VOLUMES).join(&record.id))?;
+    Ok(Origin {
+        pool,
+        dir,
+        spec: record.data_spec(),
+        live: Some(record.id.clone()),
+    })
+}
+
+/// Copies the origin's data. A mounted image is frozen meanwhile, so that the copy
+/// is consistent.
+pub(crate) fn copy(
+    store: &Store,
+    driver: &dyn Driver,
+    new: &NewData<'_>,
+    origin: &Origin<'_>,
+    snapshot: bool,
+) -> Result<Option<u64>, Error> {
+    let path = new.parent.path();
+    let mounted = match &origin.live {
+        Some(id) => loop_image::mounted(store, origin.pool, id)?,
+        None => None,
+    };
+    let _frozen = match mounted {
+        Some(dir) => {
+            let at = dir.path().to_owned();
+            Some(Frozen::new(store.sys.as_ref(), dir).context("freezing", at)?)
+        }
+        None => None,
+    };
+    let source = lookup::stored_data(store, origin.pool, &origin.dir, origin.spec);
+    driver
+        .copy(new, &source, snapshot)
+        .context("copying into", path)
+}
+
+/// Whether both volumes are claims' and the claims are of two namespaces. Whoever asked
+/// for the copy has looked at the claims; that is looked at here once more, where the
+/// data lies, because what was asked may be late.
+fn is_foreign(want: &VolumeSpec, record: &VolumeRecord) -> bool {
+    match (&want.claim, &record.claim) {
+        (Some(want), Some(of)) => want.namespace != of.namespace,
+        _ => false,
+    }
+}

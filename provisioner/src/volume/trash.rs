@@ -1,0 +1,206 @@
+//! Empties the trash in the background: one thread, one entry at a time, so that
+//! pods on the same disk keep their bandwidth. Room goes back to the ledger only when
+//! the filesystem has freed the space.
+
+use std::io;
+use std::path::Path;
+use std::sync::{Arc, PoisonError, Weak};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+
+use crate::backend::{self, EraseProgress};
+use crate::error::{Error, IoContext};
+use crate::fs::dir::{Kind, Mounts};
+use crate::layout::{DATA, RECORD, TRASH};
+use crate::locks::lock;
+use crate::mount::users;
+use crate::pool::ledger::Holder;
+use crate::pool::{Access, Pool};
+use crate::store::{Store, Trashed, open};
+use crate::types::{Backend, PoolId};
+
+/// Longest pause between two checks of something that is being freed.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// First pause.
+const FIRST_PAUSE: Duration = Duration::from_millis(20);
+
+/// Starts the thread; it ends on request, or when the provisioner is gone.
+pub(crate) fn start(store: &Arc<Store>) -> std::io::Result<JoinHandle<()>> {
+    let store = Arc::downgrade(store);
+    std::thread::Builder::new()
+        .name("berth-remover".into())
+        .spawn(move || run(&store))
+}
+
+/// See [`settle`](crate::Provisioner::settle).
+pub(crate) fn settle(store: &Store, patience: Duration) -> bool {
+    let end = Instant::now() + patience;
+    loop {
+        let seen = store.notify.count();
+        if waiting(store).is_empty() {
+            return true;
+        }
+        let Some(left) = end.checked_duration_since(Instant::now()) else {
+            return false;
+        };
+        store.notify.wait(seen, Some(left));
+    }
+}
+
+fn run(store: &Weak<Store>) {
+    while let Some(store) = store.upgrade() {
+        if store.notify.stopped() {
+            return;
+        }
+        let seen = store.notify.count();
+        let work = waiting(&store);
+        let mut pause = None;
+        for (pool, name, tries) in work {
+            if store.notify.stopped() {
+                return;
+            }
+            let erased = erase(&store, &pool, &name);
+            let why = erased.as_ref().err().map(ToString::to_string);
+            if let Some(state) = lock(&store.state).pools.get_mut(&pool)
+                && let Some(kept) = state.trash.get_mut(&name)
+            {
+                kept.why = why;
+            }
+            match erased {
+                Ok(true) => store.notify.notify(),
+                Ok(false) => {}
+                // Not each time: it may take long until somebody repairs it.
+                Err(e) if (tries + 1).is_power_of_two() => {
+                    tracing::warn!(pool = %pool, trash = name, error = %e, "cannot be erased yet");
+                }
+                Err(_) => {}
+            }
+            let mine = FIRST_PAUSE
+                .saturating_mul(1 << tries.min(10))
+                .min(LONGEST_PAUSE);
+            pause = Some(pause.map_or(mine, |pause: Duration| pause.min(mine)));
+        }
+        store.notify.wait(seen, pause);
+    }
+}
+
+/// Adds advice for files that even root may not remove.
+fn explained(error: io::Error, path: &Path) -> io::Error {
+    if error.raw_os_error() != Some(Errno::EPERM as i32) {
+        return error;
+    }
+    io::Error::new(
+        error.kind(),
+        format!(
+            "{error}; it holds files that are immutable or append-only: run \
+             `chattr -R -i -a {}` on the node",
+            path.display()
+        ),
+    )
+}
+
+/// What is in the trash of usable pools.
+fn waiting(store: &Store) -> Vec<(PoolId, String, u32)> {
+    lock(&store.state)
+        .pools
+        .iter()
+        .filter(|(_, pool)| pool.usable)
+        .flat_map(|(id, pool)| {
+            pool.trash
+                .iter()
+                .map(move |(name, trashed)| (id.clone(), name.clone(), trashed.tries))
+        })
+        .collect()
+}
+
+/// Performs one step of an erasure; `true` when everything is gone.
+fn erase(store: &Store, id: &PoolId, name: &str) -> Result<bool, Error> {
+    let gate = store.gate(id)?;
+    let _shared = gate.read().unwrap_or_else(PoisonError::into_inner);
+    let mut trashed = match lock(&store.state).pools.get_mut(id) {
+        Some(state) => match state.trash.get_mut(name) {
+            Some(trashed) => {
+                trashed.tries += 1;
+                trashed.clone()
+            }
+            None => return Ok(true),
+        },
+        None => return Ok(true),
+    };
+    let pool = open::pool(store, id, Access::Write)?;
+    let gone = step(store, &pool, name, &mut trashed)?;
+    let mut state = lock(&store.state);
+    if let Some(state) = state.pools.get_mut(id) {
+        if gone {
+            state.trash.remove(name);
+            state.ledger.release(&Holder::Trash(name.to_owned()));
+            tracing::info!(pool = %id, trash = name, "space freed");
+        } else if let Some(kept) = state.trash.get_mut(name) {
+            kept.freeing = trashed.freeing;
+        }
+    }
+    Ok(gone)
+}
+
+fn step(store: &Store, pool: &Pool, name: &str, trashed: &mut Trashed) -> Result<bool, Error> {
+    let trash = pool.trash()?;
+    let path = trash.path().join(name);
+    if trash.kind(name).context("looking at", &path)? != Some(Kind::Directory) {
+        return Ok(true);
+    }
+    let dir = trash.open(name, Mounts::Stay).context("opening", &path)?;
+    users::refuse_mounts_in(store, pool, name, &format!("{TRASH}/{name}"))?;
+    let mut keep_going = || !store.notify.stopped();
+    if dir.kind(DATA).context("looking at", &path)?.is_some() {
+        let kind = trashed.spec.map_or(Backend::Btrfs, |spec| spec.backend);
+        match backend::of(kind)
+            .erase(store.sys.as_ref(), &dir, trashed.spec, &mut keep_going)
+            .map_err(|e| explained(e, &path))
+            .context("erasing", &path)?
+        {
+            EraseProgress::Freed => {}
+            EraseProgress::Freeing(subvolumes) => trashed.freeing.extend(subvolumes),
+            EraseProgress::Stopped => return Ok(false),
+        }
+    }
+    // Before waiting for the subvolume: somebody may have moved it beside the data.
+    for rest in dir.names().context("listing", &path)? {
+        if rest != RECORD
+            && !dir
+                .remove_tree(&rest, &mut keep_going)
+                .context("erasing", &path)?
+        {
+            return Ok(false);
+        }
+    }
+    for subvolume in trashed.freeing.clone() {
+        if store
+            .sys
+            .subvolume_exists(&pool.dir, subvolume)
+            .context("looking at the subvolumes of", pool.dir.path())?
+        {
+            if trashed.tries.is_multiple_of(8) {
+                store
+                    .sys
+                    .commit(&pool.dir)
+                    .context("writing down", pool.dir.path())?;
+            }
+            return Ok(false);
+        }
+        // Newer kernels did it; the numbers of others can lag behind. A group
+        // that stays costs nothing, since ids are not used again.
+        if let Err(e) = store.sys.remove_qgroup(&pool.dir, subvolume) {
+            tracing::debug!(subvolume, error = %e, "qgroup stays");
+        }
+        trashed.freeing.remove(&subvolume);
+    }
+    // The record goes last: until then a crash leaves what can be resumed.
+    dir.remove_file(RECORD).context("erasing", &path)?;
+    drop(dir);
+    trash.remove_empty(name).context("erasing", &path)?;
+    trash.sync().context("writing down", trash.path())?;
+    Ok(true)
+}
