@@ -11,22 +11,22 @@ use berth_plan::{
 use kube::{Api, Client, Resource, ResourceExt, api::ListParams, runtime::watcher::Event};
 use serde::de::DeserializeOwned;
 
-use super::{slim, snapshots, watch::News, world::World};
+use super::{pod, snapshots, state::ClusterState, update::Update};
 
 async fn list<K>(
-    world: &mut World,
+    state: &mut ClusterState,
     api: Api<K>,
-    wrap: impl Fn(Event<K>) -> News,
+    wrap: impl Fn(Event<K>) -> Update,
 ) -> anyhow::Result<()>
 where
     K: Resource + Clone + DeserializeOwned + std::fmt::Debug,
 {
     let list = api.list(&ListParams::default()).await?;
-    world.take(wrap(Event::Init));
+    state.take(wrap(Event::Init));
     for object in list.items {
-        world.take(wrap(Event::InitApply(object)));
+        state.take(wrap(Event::InitApply(object)));
     }
-    world.take(wrap(Event::InitDone));
+    state.take(wrap(Event::InitDone));
     Ok(())
 }
 
@@ -35,45 +35,41 @@ where
 /// # Errors
 /// The claim, or what the decision depends on, cannot be read.
 pub async fn explain(client: Client, namespace: &str, name: &str) -> anyhow::Result<String> {
-    let mut world = World::default();
+    let mut state = ClusterState::default();
     let all = || client.clone();
-    list(&mut world, Api::all(all()), News::Node).await?;
-    list(&mut world, Api::all(all()), News::Class).await?;
-    list(&mut world, Api::all(all()), News::Pool).await?;
-    list(&mut world, Api::all(all()), News::Report).await?;
-    list(&mut world, Api::all(all()), News::Volume).await?;
-    list(&mut world, Api::all(all()), News::Pv).await?;
-    list(&mut world, Api::all(all()), News::Claim).await?;
-    list(&mut world, slim::api(all()), News::Pod).await?;
-    let wrap = |event| News::Snaps(snapshots::News::Snapshot(event));
-    list(&mut world, Api::all(all()), wrap).await?;
+    list(&mut state, Api::all(all()), Update::Node).await?;
+    list(&mut state, Api::all(all()), Update::Class).await?;
+    list(&mut state, Api::all(all()), Update::Pool).await?;
+    list(&mut state, Api::all(all()), Update::Report).await?;
+    list(&mut state, Api::all(all()), Update::Volume).await?;
+    list(&mut state, Api::all(all()), Update::Pv).await?;
+    list(&mut state, Api::all(all()), Update::Claim).await?;
+    list(&mut state, pod::api(all()), Update::Pod).await?;
+    list(&mut state, Api::all(all()), Update::Snapshot).await?;
     if snapshots::watch::is_served(&client).await? {
-        let wrap = |event| News::Snaps(snapshots::News::Content(event));
-        list(&mut world, Api::all(all()), wrap).await?;
-        let wrap = |event| News::Snaps(snapshots::News::Request(event));
-        list(&mut world, Api::all(all()), wrap).await?;
-        let wrap = |event| News::Snaps(snapshots::News::Class(event));
-        list(&mut world, Api::all(all()), wrap).await?;
+        list(&mut state, Api::all(all()), Update::Content).await?;
+        list(&mut state, Api::all(all()), Update::Request).await?;
+        list(&mut state, Api::all(all()), Update::SnapshotClass).await?;
     } else {
         let none = snapshots::watch::nothing().into_iter();
-        none.for_each(|news| world.take(News::Snaps(news)));
+        none.for_each(|update| state.take(update));
     }
-    world.refresh();
-    let claim = world
+    state.refresh();
+    let claim = state
         .claims
         .get(namespace, name)
         .cloned()
         .with_context(|| format!("there is no claim {name} in namespace {namespace}"))?;
-    Ok(told(&world, &claim))
+    Ok(told(&state, &claim))
 }
 
 fn told(
-    world: &World,
+    state: &ClusterState,
     claim: &std::sync::Arc<k8s_openapi::api::core::v1::PersistentVolumeClaim>,
 ) -> String {
     let mut out = String::new();
     let volume = names::volume_name(claim::uid(claim));
-    let (decision, _) = world.decide(&volume);
+    let (decision, _) = state.decide(&volume);
     // Writing to a String does not fail.
     let _ = writeln!(
         out,
@@ -93,10 +89,10 @@ fn told(
     if let Some(wait) = decision.wait {
         let _ = writeln!(out, "waits   {wait}");
     }
-    if let Some(error) = world.class_error(claim) {
+    if let Some(error) = state.class_error(claim) {
         let _ = writeln!(out, "refused {error}");
     }
-    let Some(class) = world.class_of(claim) else {
+    let Some(class) = state.class_of(claim) else {
         let _ = writeln!(out, "the class is not Berth's, or not valid: left alone");
         return out;
     };
@@ -104,7 +100,7 @@ fn told(
         return out;
     }
     let node = claim::selected_node(claim).filter(|_| !class.immediate);
-    let group = match world.group(claim, class, node) {
+    let group = match state.group(claim, class, node) {
         Ok(group) => group,
         Err(wait) => {
             let _ = writeln!(out, "waits   {wait}");
@@ -115,7 +111,7 @@ fn told(
     let _ = writeln!(out, "placed together: {}", members.join(", "));
     let set = group.request.set.as_ref();
     let mode = claim::mode(claim);
-    for (id, room) in &world.rooms {
+    for (id, room) in &state.rooms {
         let others = room.others(set, group.request.ordinal);
         let able = if carries(room, class.backend, mode) {
             ""
@@ -131,7 +127,7 @@ fn told(
             Bytes(room.capacity).human(),
         );
     }
-    let _ = match place::place(&group.request, &world.rooms) {
+    let _ = match place::place(&group.request, &state.rooms) {
         Placement::Placed { node, pools } => {
             writeln!(out, "answer  {node}: {}", pools.join(", "))
         }

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::{
     context::{CallError, Ctx, bounded},
-    storage::apply::{Done, Failure, Put, conditional, gone, if_same, patch, post},
+    storage::write::{Done, Failure, Observed, conditional, gone, if_same, patch, post},
 };
 
 struct Apis {
@@ -35,10 +35,10 @@ pub(in crate::storage) async fn apply(ctx: &Ctx, action: Action) -> Done {
             volume,
             status,
         } => {
-            let mut observed = Vec::new();
+            let mut seen = Vec::new();
             if mark {
                 let marks = json!({"metadata": {"annotations": {names::EXPOSED: "true"}}});
-                observed.extend(apis.patch_snapshot(&snapshot, marks).await?);
+                seen.extend(apis.patch_snapshot(&snapshot, marks).await?);
             }
             let notes = json!({names::content::POOL: pool, names::content::VOLUME: volume});
             let noted = apis
@@ -49,19 +49,20 @@ pub(in crate::storage) async fn apply(ctx: &Ctx, action: Action) -> Done {
             let noted = Target::of(noted.meta());
             let published = apis.patch_status(&noted, status).await?;
             tracing::info!(snapshot = %snapshot.name, content = %content.name, "snapshot is ready");
-            observed.push(Put::Content(Box::new(published)));
-            Ok(observed)
+            seen.push(Observed::Content(Box::new(published)));
+            Ok(seen)
         }
         Action::Fail { content, message } => {
             let error = json!({"message": message, "time": Timestamp::now()});
             let status = json!({"readyToUse": false, "error": error});
-            put(apis.patch_status(&content, status).await?)
+            observed(apis.patch_status(&content, status).await?)
         }
         Action::Settle { content } => {
             let annotations = json!({names::content::BEING_CREATED: null});
-            put(apis
-                .patch_content(&content, json!({"annotations": annotations}))
-                .await?)
+            observed(
+                apis.patch_content(&content, json!({"annotations": annotations}))
+                    .await?,
+            )
         }
         Action::MoveTo { snapshot, node } => {
             let spec = json!({"spec": {"node": node}});
@@ -78,7 +79,7 @@ pub(in crate::storage) async fn apply(ctx: &Ctx, action: Action) -> Done {
             .into_iter()
             .map(|field| (field.to_owned(), Value::Null))
             .collect();
-            put(apis.patch_status(&content, nothing).await?)
+            observed(apis.patch_status(&content, nothing).await?)
         }
         Action::Drop { snapshot } => {
             let params = if_same(&snapshot);
@@ -92,8 +93,8 @@ pub(in crate::storage) async fn apply(ctx: &Ctx, action: Action) -> Done {
     }
 }
 
-fn put(content: VolumeSnapshotContent) -> Done {
-    Ok(vec![Put::Content(Box::new(content))])
+fn observed(content: VolumeSnapshotContent) -> Done {
+    Ok(vec![Observed::Content(Box::new(content))])
 }
 
 impl Apis {
@@ -119,7 +120,7 @@ impl Apis {
             }
             other => other?,
         };
-        Ok(vec![Put::Snapshot(Box::new(there))])
+        Ok(vec![Observed::Snapshot(Box::new(there))])
     }
 
     /// The only place that lets a snapshot be erased. What the decision took from a
@@ -162,7 +163,7 @@ impl Apis {
         let (params, body) = (patch(), conditional(snapshot, change));
         let call = self.snapshots.patch(name, &params, &body);
         let new = bounded(format!("patch Snapshot {name}"), call).await?;
-        Ok(vec![Put::Snapshot(Box::new(new))])
+        Ok(vec![Observed::Snapshot(Box::new(new))])
     }
 
     async fn patch_content(

@@ -19,10 +19,9 @@ use kube::{
 };
 use serde::de::DeserializeOwned;
 
-use super::News;
 use crate::{
     context::{CallError, bounded},
-    storage::watch::config,
+    storage::update::Update,
 };
 
 /// How often to look whether the kinds are there now.
@@ -55,59 +54,69 @@ fn is_unknown(status: &Status) -> bool {
 }
 
 /// The watches, as one stream: empty lists while the kinds are not there.
-pub(in crate::storage) fn all(client: Client) -> BoxStream<'static, News> {
-    stream::unfold((client, None), |(client, served)| async move {
-        if served.is_some() {
-            tokio::time::sleep(LOOK_AGAIN).await;
-        }
-        let now = is_served(&client).await;
-        let news = match &now {
-            Ok(true) => {
-                tracing::info!("VolumeSnapshots are served");
-                watches(&client)
+pub(in crate::storage) fn all(
+    client: Client,
+    config: watcher::Config,
+) -> BoxStream<'static, Update> {
+    stream::unfold(
+        (client, config, None),
+        |(client, config, served)| async move {
+            if served.is_some() {
+                tokio::time::sleep(LOOK_AGAIN).await;
             }
-            Ok(false) => {
-                if served != Some(false) {
-                    tracing::info!("VolumeSnapshots are not installed in this cluster");
+            let now = is_served(&client).await;
+            let updates = match &now {
+                Ok(true) => {
+                    tracing::info!("VolumeSnapshots are served");
+                    watches(&client, &config)
                 }
-                stream::iter(nothing()).boxed()
-            }
-            Err(error) => {
-                tracing::warn!(
-                    error = error.chain(),
-                    "not known whether there are VolumeSnapshots; tried again"
-                );
-                stream::empty().boxed()
-            }
-        };
-        let served = now.ok().or(served).or(Some(true));
-        Some((news, (client, served)))
-    })
+                Ok(false) => {
+                    if served != Some(false) {
+                        tracing::info!("VolumeSnapshots are not installed in this cluster");
+                    }
+                    stream::iter(nothing()).boxed()
+                }
+                Err(error) => {
+                    tracing::warn!(
+                        error = error.chain(),
+                        "not known whether there are VolumeSnapshots; tried again"
+                    );
+                    stream::empty().boxed()
+                }
+            };
+            let served = now.ok().or(served).or(Some(true));
+            Some((updates, (client, config, served)))
+        },
+    )
     .flatten()
     .boxed()
 }
 
 /// What a list of no objects of each kind says.
-pub(in crate::storage) fn nothing() -> Vec<News> {
+pub(in crate::storage) fn nothing() -> Vec<Update> {
     vec![
-        News::Request(Event::Init),
-        News::Request(Event::InitDone),
-        News::Content(Event::Init),
-        News::Content(Event::InitDone),
-        News::Class(Event::Init),
-        News::Class(Event::InitDone),
+        Update::Request(Event::Init),
+        Update::Request(Event::InitDone),
+        Update::Content(Event::Init),
+        Update::Content(Event::InitDone),
+        Update::SnapshotClass(Event::Init),
+        Update::SnapshotClass(Event::InitDone),
     ]
 }
 
 /// Ends when one of the kinds goes.
-fn watches(client: &Client) -> BoxStream<'static, News> {
+fn watches(client: &Client, config: &watcher::Config) -> BoxStream<'static, Update> {
     let all = [
-        one(Api::all(client.clone()), News::Request),
-        one(Api::all(client.clone()), News::Content),
-        one(Api::all(client.clone()), News::Class),
+        one(Api::all(client.clone()), config.clone(), Update::Request),
+        one(Api::all(client.clone()), config.clone(), Update::Content),
+        one(
+            Api::all(client.clone()),
+            config.clone(),
+            Update::SnapshotClass,
+        ),
     ];
     stream::select_all(all)
-        .take_while(|news| std::future::ready(news.is_some()))
+        .take_while(|update| std::future::ready(update.is_some()))
         .filter_map(std::future::ready)
         .boxed()
 }
@@ -115,16 +124,17 @@ fn watches(client: &Client) -> BoxStream<'static, News> {
 /// One kind's watch; nothing once the kind is gone.
 fn one<K>(
     api: Api<K>,
-    wrap: impl Fn(Event<K>) -> News + Send + 'static,
-) -> BoxStream<'static, Option<News>>
+    config: watcher::Config,
+    wrap: impl Fn(Event<K>) -> Update + Send + 'static,
+) -> BoxStream<'static, Option<Update>>
 where
     K: Resource + Clone + DeserializeOwned + std::fmt::Debug + Send + 'static,
 {
     let kind = std::any::type_name::<K>();
-    watcher(api, config())
+    watcher(api, config)
         .default_backoff()
         .filter_map(move |event| {
-            let news = match event {
+            let update = match event {
                 Ok(event) => Some(Some(wrap(event.modify(|o| o.managed_fields_mut().clear())))),
                 Err(error) if is_gone(&error) => Some(None),
                 Err(error) => {
@@ -132,7 +142,7 @@ where
                     None
                 }
             };
-            std::future::ready(news)
+            std::future::ready(update)
         })
         .boxed()
 }

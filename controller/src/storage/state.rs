@@ -9,7 +9,7 @@ use berth_api::{NodeStorage, Pool, Volume, names};
 use berth_plan::{
     pools::{self, Grant},
     room::{self, Room},
-    volumes::{Class, Peers, claim, class, pv},
+    volumes::{Class, claim, class, pv},
 };
 use k8s_openapi::api::{
     core::v1::{Node, PersistentVolume, PersistentVolumeClaim},
@@ -19,16 +19,16 @@ use kube::{ResourceExt, core::PartialObjectMeta};
 
 use super::{
     cache::{Cache, Key},
+    pod::{self, Pod},
     queue::Item,
-    slim::{self, SlimPod},
-    snapshots::Snaps,
-    sources::Sourced,
-    watch::News,
+    snapshots::state::SnapshotState,
+    sourced::Sourced,
+    update::Update,
 };
 
 /// The loop's knowledge.
 #[derive(Default)]
-pub(super) struct World {
+pub(super) struct ClusterState {
     pub(super) claims: Cache<PersistentVolumeClaim>,
     pub(super) pvs: Cache<PersistentVolume>,
     pub(super) classes: Cache<StorageClass>,
@@ -36,14 +36,14 @@ pub(super) struct World {
     pub(super) pools: Cache<Pool>,
     pub(super) volumes: Cache<Volume>,
     pub(super) reports: Cache<NodeStorage>,
-    pub(super) pods: Cache<SlimPod>,
+    pub(super) pods: Cache<Pod>,
     pub(super) capacities: Cache<CSIStorageCapacity>,
-    pub(super) snaps: Snaps,
+    pub(super) snapshots: SnapshotState,
     pub(super) sourced: Sourced,
 
     claims_by_uid: BTreeMap<String, Key>,
     pvs_by_handle: BTreeMap<String, BTreeSet<String>>,
-    pods_by_claim: BTreeMap<Key, BTreeSet<String>>,
+    pub(super) pods_by_claim: BTreeMap<Key, BTreeSet<String>>,
 
     /// What is to be looked at.
     pub(super) dirty: BTreeSet<Item>,
@@ -69,10 +69,10 @@ pub(super) struct World {
     /// Sizes that an agent refused since it last reported, by pool.
     pub(super) ceilings: BTreeMap<String, u64>,
     /// Pools with a tombstone of a claim (by UID).
-    pub(super) burned: BTreeMap<String, BTreeSet<String>>,
+    pub(super) excluded_pools: BTreeMap<String, BTreeSet<String>>,
 }
 
-/// What [`World::refresh`] computed anew.
+/// What [`ClusterState::refresh`] computed anew.
 #[derive(Default)]
 pub(super) struct Refreshed {
     /// Pool objects and node labels are to be compared with the grants.
@@ -81,7 +81,7 @@ pub(super) struct Refreshed {
     pub(super) rooms: bool,
 }
 
-impl World {
+impl ClusterState {
     /// Kinds that no watch has listed yet.
     pub(super) fn unlisted(&self) -> Vec<&'static str> {
         [
@@ -102,40 +102,40 @@ impl World {
     }
 
     /// Takes in what a watch said.
-    pub(super) fn take(&mut self, news: News) {
-        match news {
-            News::Claim(event) => {
+    pub(super) fn take(&mut self, update: Update) {
+        match update {
+            Update::Claim(event) => {
                 for (old, new) in self.claims.take(event) {
                     self.claim_changed(old.as_deref(), new.as_deref());
                 }
             }
-            News::Pv(event) => {
+            Update::Pv(event) => {
                 for (old, new) in self.pvs.take(event) {
                     self.pv_changed(old.as_deref(), new.as_deref());
                 }
             }
-            News::Volume(event) => {
+            Update::Volume(event) => {
                 for (old, new) in self.volumes.take(event) {
                     self.volume_changed(old.as_deref(), new.as_deref());
                 }
             }
-            News::Pod(event) => {
+            Update::Pod(event) => {
                 for (old, new) in self.pods.take(event) {
                     self.pod_changed(old.as_deref(), new.as_deref());
                 }
             }
-            News::Class(event) => {
+            Update::Class(event) => {
                 for (old, new) in self.classes.take(event) {
                     self.class_changed(old.as_deref(), new.as_deref());
                 }
             }
-            News::Node(event) => {
+            Update::Node(event) => {
                 for (old, new) in self.nodes.take(event) {
                     self.node_changed(old.as_deref(), new.as_deref());
                 }
             }
-            News::Pool(event) => self.grants_dirty |= !self.pools.take(event).is_empty(),
-            News::Report(event) => {
+            Update::Pool(event) => self.grants_dirty |= !self.pools.take(event).is_empty(),
+            Update::Report(event) => {
                 for (_, new) in self.reports.take(event) {
                     self.grants_dirty = true;
                     let status = new.as_ref().and_then(|r| r.status.as_ref());
@@ -145,46 +145,49 @@ impl World {
                     }
                 }
             }
-            News::Capacity(event) => {
+            Update::Capacity(event) => {
                 self.capacities_dirty |= !self.capacities.take(event).is_empty();
             }
-            News::Snaps(news) => self.take_snaps(news),
+            Update::Snapshot(event) => self.take_snapshot(event),
+            Update::Content(event) => self.take_content(event),
+            Update::Request(event) => self.take_request(event),
+            Update::SnapshotClass(event) => self.take_snapshot_class(event),
         }
     }
 
     /// Takes in the answer to our own write of a Volume.
-    pub(super) fn put_volume(&mut self, volume: Volume) {
+    pub(super) fn observe_volume(&mut self, volume: Volume) {
         if let Some((old, new)) = self.volumes.put(volume) {
             self.volume_changed(old.as_deref(), new.as_deref());
         }
     }
 
     /// Takes in the answer to our own write of a PV.
-    pub(super) fn put_pv(&mut self, pv: PersistentVolume) {
+    pub(super) fn observe_pv(&mut self, pv: PersistentVolume) {
         if let Some((old, new)) = self.pvs.put(pv) {
             self.pv_changed(old.as_deref(), new.as_deref());
         }
     }
 
     /// Takes in the answer to our own write of a Pool.
-    pub(super) fn put_pool(&mut self, pool: Pool) {
+    pub(super) fn observe_pool(&mut self, pool: Pool) {
         self.grants_dirty |= self.pools.put(pool).is_some();
     }
 
     /// Takes in the answer to our own write of a Node's labels.
-    pub(super) fn put_node(&mut self, node: PartialObjectMeta<Node>) {
+    pub(super) fn observe_node(&mut self, node: PartialObjectMeta<Node>) {
         if let Some((old, new)) = self.nodes.put(node) {
             self.node_changed(old.as_deref(), new.as_deref());
         }
     }
 
     /// Takes in the answer to our own write of a capacity object.
-    pub(super) fn put_capacity(&mut self, object: CSIStorageCapacity) {
+    pub(super) fn observe_capacity(&mut self, object: CSIStorageCapacity) {
         self.capacities_dirty |= self.capacities.put(object).is_some();
     }
 
     /// Takes in the answer to our own write of a claim.
-    pub(super) fn put_claim(&mut self, claim: PersistentVolumeClaim) {
+    pub(super) fn observe_claim(&mut self, claim: PersistentVolumeClaim) {
         if let Some((old, new)) = self.claims.put(claim) {
             self.claim_changed(old.as_deref(), new.as_deref());
         }
@@ -199,7 +202,7 @@ impl World {
             && new.is_none_or(|new| new.metadata.uid != old.metadata.uid)
         {
             self.claims_by_uid.remove(claim::uid(old));
-            self.burned.remove(claim::uid(old));
+            self.excluded_pools.remove(claim::uid(old));
             let key = (old.namespace().unwrap_or_default(), old.name_any());
             self.gone.push(key);
         }
@@ -207,7 +210,11 @@ impl World {
             let key = (new.namespace().unwrap_or_default(), new.name_any());
             self.claims_by_uid.insert(claim::uid(new).to_owned(), key);
         }
-        self.note_sourced(old, new);
+        for (claim, there) in [(old, false), (new, true)] {
+            if let Some(claim) = claim {
+                self.sourced.note(claim, there && claim::is_open(claim));
+            }
+        }
         for claim in [old, new].into_iter().flatten() {
             self.touch_volume(names::volume_name(claim::uid(claim)));
             if let Some(pv) = claim::volume_name(claim)
@@ -258,11 +265,11 @@ impl World {
         }
     }
 
-    fn pod_changed(&mut self, old: Option<&SlimPod>, new: Option<&SlimPod>) {
+    fn pod_changed(&mut self, old: Option<&Pod>, new: Option<&Pod>) {
         for (pod, there) in [(old, false), (new, true)] {
             let Some(pod) = pod else { continue };
             let namespace = pod.namespace().unwrap_or_default();
-            for name in slim::claims(pod) {
+            for name in pod::claims(pod) {
                 let key = (namespace.clone(), name);
                 let pods = self.pods_by_claim.entry(key.clone()).or_default();
                 if there {
@@ -341,23 +348,20 @@ impl World {
         }
     }
 
-    /// The other claims of the pods that use a claim: they are placed together.
-    fn touch_peers(&mut self, namespace: &str, name: &str) {
-        for pod in self.pods_of(namespace, name) {
-            for peer in slim::claims(&pod) {
-                if peer != name {
-                    self.touch_claim(namespace, &peer);
-                }
-            }
+    /// Claims that wait for a snapshot.
+    pub(super) fn touch_restores(&mut self) {
+        for (namespace, name) in self.sourced.restores() {
+            self.touch_claim(&namespace, &name);
         }
     }
 
-    /// Pods that use a claim.
-    pub(super) fn pods_of(&self, namespace: &str, name: &str) -> Vec<Arc<SlimPod>> {
-        let key = (namespace.to_owned(), name.to_owned());
-        let pods = self.pods_by_claim.get(&key).into_iter().flatten();
-        pods.filter_map(|pod| self.pods.get(namespace, pod).cloned())
-            .collect()
+    /// Claims that wait to be copies of a claim of which something changed: the claim,
+    /// its PersistentVolume or its Volume.
+    fn touch_copies_of(&mut self, namespace: &str, name: &str) {
+        let source = (namespace.to_owned(), name.to_owned());
+        for (namespace, name) in self.sourced.copies_of(&source) {
+            self.touch_claim(&namespace, &name);
+        }
     }
 
     /// The claim with a UID.
@@ -384,53 +388,6 @@ impl World {
     pub(super) fn class_error(&self, claim: &PersistentVolumeClaim) -> Option<&str> {
         let parsed = self.parsed.get(claim::class_name(claim)?)?;
         parsed.as_ref().err().map(String::as_str)
-    }
-
-    /// The other claims of the claim's pods.
-    pub(super) fn peers(&self, claim: &PersistentVolumeClaim) -> Vec<Arc<PersistentVolumeClaim>> {
-        let namespace = claim.namespace().unwrap_or_default();
-        let name = claim.name_any();
-        let mut peers = BTreeSet::new();
-        for pod in self.pods_of(&namespace, &name) {
-            peers.extend(slim::claims(&pod).into_iter().filter(|peer| *peer != name));
-        }
-        let peers = peers.iter();
-        peers
-            .filter_map(|peer| self.claims.get(&namespace, peer).cloned())
-            .collect()
-    }
-
-    /// Whether the claim is held to a node that another open claim of its pod was
-    /// taken back from. kube-controller-manager hands a claim to us only once its
-    /// node is chosen: one that was handed over and has no node lost it since.
-    pub(super) fn is_split(&self, claim: &PersistentVolumeClaim) -> bool {
-        let waits = |c: &PersistentVolumeClaim| self.class_of(c).is_some_and(|c| !c.immediate);
-        claim::is_open(claim)
-            && waits(claim)
-            && claim::selected_node(claim).is_some_and(|node| {
-                self.peers(claim).iter().any(|peer| {
-                    claim::is_open(peer) && waits(peer) && claim::selected_node(peer) != Some(node)
-                })
-            })
-    }
-
-    /// Whether the other claims of the claim's pods are ready for its PV.
-    pub(super) fn peers_state(&self, claim: &PersistentVolumeClaim) -> Peers {
-        if self.class_of(claim).is_none_or(|c| c.immediate) {
-            return Peers::Ready;
-        }
-        for peer in self.peers(claim) {
-            let ours = claim::class_name(&peer).is_some_and(|c| self.parsed.contains_key(c));
-            if !ours || claim::volume_name(&peer).is_some() {
-                continue;
-            }
-            let volume = self.volumes.get("", &names::volume_name(claim::uid(&peer)));
-            let status = volume.and_then(|v| v.status.as_ref());
-            if status.is_none_or(|s| s.phase != berth_api::VolumePhase::Ready) {
-                return Peers::Waiting(peer.name_any());
-            }
-        }
-        Peers::Ready
     }
 
     /// Takes room for a volume that is about to be made, so that the next claim
@@ -513,5 +470,5 @@ impl World {
 }
 
 #[cfg(test)]
-#[path = "world_tests.rs"]
+#[path = "state_tests.rs"]
 mod tests;

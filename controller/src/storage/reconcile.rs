@@ -6,204 +6,40 @@ use std::{
     time::{Duration, Instant},
 };
 
-use berth_api::{Volume, VolumeState, names, names::reason};
+use berth_api::{Volume, names, names::reason};
 use berth_plan::{
-    place::{self, Placement, Request, Want},
-    room::SetKey,
+    place::{self, Placement},
     target::Target,
-    volumes::{self, Action, ClaimWait, Class, Decision, Notice, Peers, Refused, Step, claim, pv},
+    volumes::{Action, ClaimWait, Notice, Refused, Step, claim},
 };
 use k8s_openapi::api::core::v1::{ObjectReference, PersistentVolumeClaim};
 use kube::{Resource, ResourceExt};
 
-use super::{Loop, apply::Work, queue::Item, slim, world::World};
+use super::{queue::Item, reconciler::Reconciler, view::Group, write::Write};
 use crate::events::Kind;
 
 /// How long claims of one pod may be on different nodes before all are taken back.
 const SPLIT: Duration = Duration::from_secs(2);
 
-/// The claims of one pod that are to be placed now, and how.
-pub(super) struct Group {
-    pub(super) members: Vec<Arc<PersistentVolumeClaim>>,
-    pub(super) request: Request,
-    /// Node of what they are to be copies of.
-    home: Option<String>,
-}
-
-impl World {
-    /// The claim that decides about a volume: the one that its PV is bound to,
-    /// else the one that it was made for.
-    fn claim_for(&self, name: &str) -> Option<Arc<PersistentVolumeClaim>> {
-        let pvs = self.pvs_of(name);
-        let reference = pvs.first().map(|pv| pv::claim_ref(pv));
-        let uid = match reference {
-            Some(Some(reference)) => reference.uid,
-            // A PV that a person took the claim from.
-            Some(None) => return None,
-            None => name.strip_prefix("pvc-")?.to_owned(),
-        };
-        self.claim_of_uid(&uid).cloned()
-    }
-
-    /// The next write for one volume, and the claim behind it.
-    pub(super) fn decide(&self, name: &str) -> (Decision, Option<Arc<PersistentVolumeClaim>>) {
-        let claim = self.claim_for(name);
-        let pvs = self.pvs_of(name);
-        if pvs.len() > 1 {
-            let all: Vec<_> = pvs.iter().map(|pv| pv.name_any()).collect();
-            let text = format!("{} name one volume; delete all but one", all.join(" and "));
-            let decision = Decision {
-                step: Step::Nothing,
-                wait: Some(text.clone().into()),
-                notice: Some(Notice {
-                    warning: true,
-                    reason: reason::NAME_CONFLICT,
-                    text,
-                }),
-            };
-            return (decision, claim);
-        }
-        let class = claim.as_deref().and_then(|c| self.class_of(c));
-        let peers = match (&claim, pvs.is_empty()) {
-            (Some(claim), true) => self.peers_state(claim),
-            _ => Peers::Ready,
-        };
-        let decision = volumes::decide(&volumes::View {
-            claim: claim.as_deref(),
-            pv: pvs.first().map(|pv| &**pv),
-            volume: self.volumes.get("", name).map(|v| &**v),
-            class,
-            grants: &self.grants,
-            rooms: &self.rooms,
-            nodes: &self.labels,
-            peers: &peers,
-        });
-        (decision, claim)
-    }
-
-    /// The open claims of the claim's pod, once all of them are due. The error
-    /// says what is waited for.
-    pub(super) fn group(
-        &self,
-        first: &Arc<PersistentVolumeClaim>,
-        class: &Class,
-        asked_node: Option<&str>,
-    ) -> Result<Group, ClaimWait> {
-        let namespace = first.namespace().unwrap_or_default();
-        let pod = self
-            .pods_of(&namespace, &first.name_any())
-            .into_iter()
-            .next();
-        let pod = pod.as_deref().map(slim::facts);
-        let mut members = vec![first.clone()];
-        let mut node = asked_node.map(str::to_owned);
-        for peer in self.peers(first) {
-            let Some(class_of_peer) = self.class_of(&peer) else {
-                continue;
-            };
-            let name = names::volume_name(claim::uid(&peer));
-            let volume = self.volumes.get("", &name).map(|v| &**v);
-            match volume.or_else(|| self.assumed.get(&name)) {
-                Some(volume) if volume.spec.state == VolumeState::Deleted => {
-                    return Err(ClaimWait::in_progress(format!(
-                        "waiting for the old volume of {} to go",
-                        peer.name_any()
-                    )));
-                }
-                // What is bound, or on its way, holds the pod to its node.
-                Some(volume) => node = node.or_else(|| Some(volume.spec.node.clone())),
-                None if claim::volume_name(&peer).is_some() => {}
-                None if asked_node.is_none() && !class.immediate => members.push(peer),
-                None if claim::refusal(&peer).is_some() => {
-                    return Err(ClaimWait::in_progress(format!(
-                        "waiting for the pod's other claim {}",
-                        peer.name_any()
-                    )));
-                }
-                None if claim::is_due(&peer, class_of_peer) => members.push(peer),
-                None => {
-                    return Err(ClaimWait::in_progress(format!(
-                        "waiting for the pod's other claim {}",
-                        peer.name_any()
-                    )));
-                }
-            }
-        }
-        let owner = claim::owner(first, pod.as_ref());
-        let set: Option<SetKey> = owner
-            .as_ref()
-            .map(|o| (namespace.clone(), o.kind.clone(), o.name.clone()));
-        let mut home = None;
-        let mut sources = Vec::new();
-        for member in &members {
-            let source = self.source_of(member)?;
-            home = home.or_else(|| source.as_ref().map(|source| source.node.clone()));
-            sources.push(source.map(|source| source.pool));
-        }
-        let wants = members
-            .iter()
-            .zip(sources)
-            .map(|(member, source)| Want {
-                claim: member.name_any(),
-                size: claim::size(member).unwrap_or_default(),
-                backend: self.class_of(member).and_then(|c| c.backend),
-                mode: claim::mode(member),
-                source,
-                avoid: self
-                    .burned
-                    .get(claim::uid(member))
-                    .cloned()
-                    .unwrap_or_default(),
-            })
-            .collect();
-        let request = Request {
-            node,
-            nodes: class.allowed(&self.labels),
-            set,
-            ordinal: owner.as_ref().map(|o| o.ordinal),
-            wants,
-        };
-        Ok(Group {
-            members,
-            request,
-            home,
-        })
-    }
-
-    /// The spec of a member's volume.
-    fn intent(&self, member: &PersistentVolumeClaim, node: &str, pool: &str) -> Option<Volume> {
-        let namespace = member.namespace().unwrap_or_default();
-        let pod = self
-            .pods_of(&namespace, &member.name_any())
-            .into_iter()
-            .next();
-        let owner = claim::owner(member, pod.as_deref().map(slim::facts).as_ref());
-        let class = self.class_of(member)?;
-        let source = self.source_of(member).ok()?.map(|source| source.source);
-        let spec = pv::placed(member, owner, class, node, pool, source);
-        Some(pv::volume(&names::volume_name(claim::uid(member)), spec))
-    }
-}
-
-impl Loop {
+impl Reconciler {
     /// Decides about everything that is dirty and starts the writes.
-    pub(super) fn round(&mut self) {
-        let refreshed = self.world.refresh();
+    pub(super) fn reconcile(&mut self) {
+        let refreshed = self.state.refresh();
         self.pools_due |= refreshed.pools;
-        self.capacities_due |= refreshed.rooms | self.world.capacities_dirty;
-        if refreshed.rooms || std::mem::take(&mut self.world.capacities_dirty) {
+        self.capacities_due |= refreshed.rooms | self.state.capacities_dirty;
+        if refreshed.rooms || std::mem::take(&mut self.state.capacities_dirty) {
             let waiting = std::mem::take(&mut self.waiting);
-            self.world
+            self.state
                 .dirty
                 .extend(waiting.into_iter().map(Item::Volume));
         }
-        for (namespace, name) in std::mem::take(&mut self.world.gone) {
+        for (namespace, name) in std::mem::take(&mut self.state.gone) {
             self.ctx.waits.set(&namespace, &name, None);
         }
-        let dirty = std::mem::take(&mut self.world.dirty);
+        let dirty = std::mem::take(&mut self.state.dirty);
         let (busy, due): (BTreeSet<_>, BTreeSet<_>) =
             dirty.into_iter().partition(|item| self.queue.is_busy(item));
-        self.world.dirty = busy;
+        self.state.dirty = busy;
         for item in due {
             // A group that was placed in this round covers several.
             if self.queue.is_busy(&item) {
@@ -216,7 +52,7 @@ impl Loop {
             }
         }
         // Placements of this round count for the next one.
-        let placed = self.world.refresh();
+        let placed = self.state.refresh();
         self.pools_due |= placed.pools;
         self.capacities_due |= placed.rooms;
         if std::mem::take(&mut self.pools_due) {
@@ -226,15 +62,15 @@ impl Loop {
             self.capacities();
         }
         let metrics = &self.ctx.metrics;
-        metrics.volumes.set(self.world.volumes.len() as i64);
+        metrics.volumes.set(self.state.volumes.len() as i64);
         metrics.claims_waiting.set(self.waiting.len() as i64);
     }
 
     fn decide(&mut self, name: &str) {
         let item = Item::Volume(name.to_owned());
-        let (decision, claim) = self.world.decide(name);
-        let volume = self.world.volumes.get("", name).cloned();
-        let pv = self.world.pvs_of(name).into_iter().next();
+        let (decision, claim) = self.state.decide(name);
+        let volume = self.state.volumes.get("", name).cloned();
+        let pv = self.state.pvs_of(name).into_iter().next();
         if decision.step == Step::Nothing {
             self.queue.done(&item);
         }
@@ -246,7 +82,7 @@ impl Loop {
             self.tell(claim.as_deref(), volume.as_deref(), notice);
         }
         if matches!(decision.step, Step::Nothing | Step::Place) && pv.is_none() {
-            if let Some(claim) = claim.as_ref().filter(|c| self.world.is_split(c)) {
+            if let Some(claim) = claim.as_ref().filter(|c| self.state.is_split(c)) {
                 return self.split(name, claim);
             }
             self.split.remove(name);
@@ -273,23 +109,23 @@ impl Loop {
                 tracing::info!(volume = name, %pool, "Volume made again from its PersistentVolume");
             }
             Action::Expose { .. } => {
-                self.asked.remove(name);
+                self.requested.remove(name);
             }
             Action::DropVolume {
                 refused: Some(Refused { pool, size }),
                 ..
             } => {
-                let ceiling = self.world.ceilings.entry(pool.clone()).or_insert(*size);
+                let ceiling = self.state.ceilings.entry(pool.clone()).or_insert(*size);
                 *ceiling = (*size).min(*ceiling);
-                self.world.rooms_dirty = true;
+                self.state.rooms_dirty = true;
             }
             Action::Reschedule { excluded, .. } => {
-                let pools = self.world.burned.entry(excluded.claim_uid.clone());
+                let pools = self.state.excluded_pools.entry(excluded.claim_uid.clone());
                 pools.or_default().insert(excluded.pool.clone());
             }
             _ => {}
         }
-        self.start(item, Work::Volume(action));
+        self.start(item, Write::Volume(action));
     }
 
     /// An open claim that is not due: why it waits, and why a scheduler finds no
@@ -298,19 +134,19 @@ impl Loop {
         if claim::volume_name(claim).is_some() {
             return None;
         }
-        if let Some(error) = self.world.class_error(claim).map(str::to_owned) {
+        if let Some(error) = self.state.class_error(claim).map(str::to_owned) {
             self.warn(claim, reason::PROVISIONING_FAILED, error.clone());
             return Some(error.into());
         }
-        let class = self.world.class_of(claim).cloned()?;
+        let class = self.state.class_of(claim).cloned()?;
         let namespace = claim.namespace().unwrap_or_default();
-        let used = !self.world.pods_of(&namespace, &claim.name_any()).is_empty();
+        let used = !self.state.pods_of(&namespace, &claim.name_any()).is_empty();
         if class.immediate || !used || claim::refusal(claim).is_some() {
             return None;
         }
         self.waiting.insert(name.to_owned());
-        let group = self.world.group(claim, &class, None).ok()?;
-        match place::place(&group.request, &self.world.rooms) {
+        let group = self.state.group(claim, &class, None).ok()?;
+        match place::place(&group.request, &self.state.rooms) {
             Placement::Placed { .. } => None,
             Placement::NoRoom { text, .. } => {
                 self.warn(claim, reason::NO_ROOM, format!("no node has room: {text}"));
@@ -335,11 +171,11 @@ impl Loop {
     }
 
     fn place(&mut self, name: &str, claim: &Arc<PersistentVolumeClaim>) {
-        let Some(class) = self.world.class_of(claim).cloned() else {
+        let Some(class) = self.state.class_of(claim).cloned() else {
             return;
         };
         let node = claim::selected_node(claim).filter(|_| !class.immediate);
-        let group = match self.world.group(claim, &class, node) {
+        let group = match self.state.group(claim, &class, node) {
             Ok(group) => group,
             Err(wait) => {
                 if claim::source(claim).is_ok_and(|source| source.is_some()) {
@@ -351,10 +187,10 @@ impl Loop {
         let mut members = group.members.iter();
         if members.any(|member| self.queue.is_busy(&item_of(member))) {
             // Its answer brings us back here.
-            self.world.dirty.insert(Item::Volume(name.to_owned()));
+            self.state.dirty.insert(Item::Volume(name.to_owned()));
             return;
         }
-        match place::place(&group.request, &self.world.rooms) {
+        match place::place(&group.request, &self.state.rooms) {
             Placement::Placed { node, pools } => {
                 for (member, pool) in group.members.iter().zip(pools) {
                     self.intend(member, &node, &pool);
@@ -365,12 +201,12 @@ impl Loop {
     }
 
     fn intend(&mut self, member: &Arc<PersistentVolumeClaim>, node: &str, pool: &str) {
-        let Some(volume) = self.world.intent(member, node, pool) else {
+        let Some(volume) = self.state.intent(member, node, pool) else {
             return;
         };
         let name = volume.name_any();
         self.waiting.remove(&name);
-        self.world.assume(volume.clone());
+        self.state.assume(volume.clone());
         let why = ClaimWait::in_progress(format!("waiting for the agent on {node}"));
         self.wait(member, Some(why));
         let notice = Notice {
@@ -381,14 +217,14 @@ impl Loop {
         self.tell(Some(member), None, &notice);
         tracing::info!(volume = %name, pool, node, "placed");
         let action = Action::CreateVolume(Box::new(volume));
-        self.start(Item::Volume(name), Work::Volume(action));
+        self.start(Item::Volume(name), Write::Volume(action));
     }
 
     /// Names a node for a claim, or takes its node away.
     fn select(&mut self, claim: &PersistentVolumeClaim, node: Option<String>) {
         let item = item_of(claim);
         let claim = Target::of(claim.meta());
-        self.start(item, Work::Volume(Action::Select { claim, node }));
+        self.start(item, Write::Volume(Action::Select { claim, node }));
     }
 
     /// No pool on the node: the scheduler is asked again, once it can know.
@@ -405,17 +241,17 @@ impl Loop {
             let note = format!("node {node}: {text}; the scheduler is asked for another node");
             self.warn(member, reason::NO_ROOM, note);
             if let Some(untold) = self.untold(member, &node).filter(|_| group.home.is_none()) {
-                self.awaited.insert(untold);
+                self.pending.insert(untold);
                 self.capacities_due = true;
                 continue;
             }
-            let (last, times) = self.asked.get(&name).copied().unwrap_or((now, 0));
+            let (last, times) = self.requested.get(&name).copied().unwrap_or((now, 0));
             let due = last + ask_pause(times);
             if due > now {
                 self.queue.look_again(Item::Volume(name), due);
                 continue;
             }
-            self.asked.insert(name.clone(), (now, times + 1));
+            self.requested.insert(name.clone(), (now, times + 1));
             self.select(member, group.home.clone().filter(|home| *home != node));
         }
     }

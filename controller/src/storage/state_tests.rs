@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::*;
 
-fn world() -> World {
+fn state() -> ClusterState {
     let mut report = NodeStorage::new("n1", Default::default());
     report.status = Some(NodeStorageStatus {
         pools: vec![NodePool {
@@ -25,18 +25,18 @@ fn world() -> World {
     });
     let mut node = PartialObjectMeta::<Node>::default();
     node.metadata.name = Some("n1".to_owned());
-    let mut world = World::default();
-    world.take(News::Node(Event::Apply(node)));
-    world.take(News::Report(Event::Apply(report)));
-    world
+    let mut state = ClusterState::default();
+    state.take(Update::Node(Event::Apply(node)));
+    state.take(Update::Report(Event::Apply(report)));
+    state
 }
 
 #[test]
 fn room_that_is_taken_is_news_once() {
-    let mut world = world();
-    assert!(world.refresh().rooms);
-    assert_eq!(world.rooms["p1"].free(), 100);
-    assert!(!world.refresh().rooms);
+    let mut state = state();
+    assert!(state.refresh().rooms);
+    assert_eq!(state.rooms["p1"].free(), 100);
+    assert!(!state.refresh().rooms);
 
     let volume: Volume = serde_json::from_value(json!({
         "metadata": {"name": "pvc-u"},
@@ -46,16 +46,16 @@ fn room_that_is_taken_is_news_once() {
         },
     }))
     .expect("a Volume");
-    world.assume(volume.clone());
-    assert_eq!(world.rooms["p1"].free(), 90, "the next claim sees it");
-    let refreshed = world.refresh();
+    state.assume(volume.clone());
+    assert_eq!(state.rooms["p1"].free(), 90, "the next claim sees it");
+    let refreshed = state.refresh();
     assert!(refreshed.rooms && refreshed.pools, "and others are told");
-    assert_eq!(world.rooms["p1"].free(), 90);
+    assert_eq!(state.rooms["p1"].free(), 90);
 
     // The object itself says nothing new.
-    world.put_volume(volume);
-    assert!(!world.refresh().rooms);
-    assert_eq!(world.rooms["p1"].free(), 90);
+    state.observe_volume(volume);
+    assert!(!state.refresh().rooms);
+    assert_eq!(state.rooms["p1"].free(), 90);
 }
 
 fn claim(namespace: &str, name: &str, more: serde_json::Value) -> PersistentVolumeClaim {
@@ -74,7 +74,7 @@ fn claim(namespace: &str, name: &str, more: serde_json::Value) -> PersistentVolu
 /// The victim's claim is bound; the thief names its PersistentVolume.
 #[test]
 fn a_claim_that_names_a_foreign_volume_is_no_source() {
-    let mut world = world();
+    let mut state = state();
     let handle = "pvc-u-shop-data";
     let pv: PersistentVolume = serde_json::from_value(json!({
         "metadata": {"name": handle},
@@ -109,20 +109,20 @@ fn a_claim_that_names_a_foreign_volume_is_no_source() {
         honest.clone(),
     ];
     for claim in claims {
-        world.take(News::Claim(Event::Apply(claim)));
+        state.take(Update::Claim(Event::Apply(claim)));
     }
-    world.take(News::Volume(Event::Apply(volume)));
-    let waits = world.source_of(&honest).expect_err("not bound yet");
+    state.take(Update::Volume(Event::Apply(volume)));
+    let waits = state.source_of(&honest).expect_err("not bound yet");
     assert!(waits.text.contains("to be bound"), "{waits:?}");
 
     // The binding is news for the copies of the claim that is bound.
-    world.dirty.clear();
-    world.take(News::Pv(Event::Apply(pv)));
+    state.dirty.clear();
+    state.take(Update::Pv(Event::Apply(pv)));
     let item = Item::Volume("pvc-u-shop-copy".to_owned());
-    assert!(world.dirty.contains(&item), "{:?}", world.dirty);
-    let origin = world.source_of(&honest).expect("a source").expect("one");
+    assert!(state.dirty.contains(&item), "{:?}", state.dirty);
+    let origin = state.source_of(&honest).expect("a source").expect("one");
     assert_eq!(origin.source.volume.as_deref(), Some(handle));
-    let refused = world.source_of(&loot).expect_err("the thief has nothing");
+    let refused = state.source_of(&loot).expect_err("the thief has nothing");
     assert_eq!(
         refused.text,
         "waiting for its data source, claim thief, to be bound"

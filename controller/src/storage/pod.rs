@@ -3,7 +3,7 @@
 
 use berth_api::names;
 use berth_plan::volumes::claim;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1;
 use kube::{
     Api, Client,
     core::{ApiResource, Object},
@@ -11,7 +11,7 @@ use kube::{
 use serde::{Deserialize, Serialize};
 
 /// A pod: who owns it and which claims it uses.
-pub(super) type SlimPod = Object<Spec, Status>;
+pub(super) type Pod = Object<Spec, Status>;
 
 /// The part of a pod's spec that names claims.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -47,12 +47,12 @@ pub(super) struct Status {
 }
 
 /// Pods of the whole cluster.
-pub(super) fn api(client: Client) -> Api<SlimPod> {
-    Api::all_with(client, &ApiResource::erase::<Pod>(&()))
+pub(super) fn api(client: Client) -> Api<Pod> {
+    Api::all_with(client, &ApiResource::erase::<v1::Pod>(&()))
 }
 
 /// Names of the claims that a pod uses; none once it has ended.
-pub(super) fn claims(pod: &SlimPod) -> Vec<String> {
+pub(super) fn claims(pod: &Pod) -> Vec<String> {
     let phase = pod.status.as_ref().map(|s| s.phase.as_str());
     if matches!(phase, Some("Succeeded" | "Failed")) {
         return Vec::new();
@@ -69,7 +69,7 @@ pub(super) fn claims(pod: &SlimPod) -> Vec<String> {
 }
 
 /// The pod as the planner sees it.
-pub(super) fn facts(pod: &SlimPod) -> claim::Pod {
+pub(super) fn facts(pod: &Pod) -> claim::Pod {
     let owners = pod.metadata.owner_references.as_deref().unwrap_or_default();
     let labels = pod.metadata.labels.as_ref();
     claim::Pod {
@@ -107,13 +107,13 @@ mod tests {
             },
             "status": {"phase": "Pending"},
         });
-        let pod: SlimPod = serde_json::from_value(value.clone()).expect("a pod");
+        let pod: Pod = serde_json::from_value(value.clone()).expect("a pod");
         let facts = facts(&pod);
         assert_eq!(facts.claims, ["data-web-2", "web-2-scratch"]);
         assert_eq!(facts.controller, Some(("StatefulSet".into(), "web".into())));
         assert_eq!(facts.index.as_deref(), Some("2"));
         value["status"]["phase"] = json!("Succeeded");
-        let pod: SlimPod = serde_json::from_value(value).expect("a pod");
+        let pod: Pod = serde_json::from_value(value).expect("a pod");
         assert!(claims(&pod).is_empty());
     }
 }

@@ -6,7 +6,7 @@ use std::{
     time::Instant,
 };
 
-use berth_api::{Pool, PoolSpec, PoolStatus, names, pace::Hurry};
+use berth_api::{Pool, PoolStatus, names, pace::Hurry};
 use berth_plan::{
     capacity::{self, Capacity},
     pools,
@@ -15,58 +15,39 @@ use berth_plan::{
 };
 use jiff::Timestamp;
 use k8s_openapi::{
-    api::{
-        apps::v1::Deployment,
-        core::v1::{Node, PersistentVolumeClaim},
-        storage::v1::CSIStorageCapacity,
-    },
-    apimachinery::pkg::{
-        api::resource::Quantity,
-        apis::meta::v1::{LabelSelector, OwnerReference},
-    },
+    api::{core::v1::PersistentVolumeClaim, storage::v1::CSIStorageCapacity},
+    apimachinery::pkg::{api::resource::Quantity, apis::meta::v1::LabelSelector},
 };
-use kube::{
-    Api, Resource, ResourceExt,
-    api::{ObjectMeta, Patch},
-};
-use serde_json::{Value, json};
+use kube::{Resource, ResourceExt};
 
-use super::{
-    Loop,
-    apply::{Done, Failure, Put, Work, conditional, patch, post},
-    queue::Item,
-    watch::DRIVER_LABEL,
-};
-use crate::{
-    context::{Ctx, bounded},
-    events::Kind,
-};
+use super::{capacity as writes, queue::Item, reconciler::Reconciler, write::Write};
+use crate::events::Kind;
 
-impl Loop {
+impl Reconciler {
     /// The capacity object that must be lowered before the scheduler is asked for
     /// another node, or it would choose the node again.
     pub(super) fn untold(&self, claim: &PersistentVolumeClaim, node: &str) -> Option<String> {
-        let class = self.world.class_of(claim)?;
-        let wanted = capacity::capacities([class], &self.world.rooms);
+        let class = self.state.class_of(claim)?;
+        let wanted = capacity::capacities([class], &self.state.rooms);
         let key = (class.name.clone(), node.to_owned());
         let largest = wanted.get(&key).map_or(0, |c| c.largest);
         let name = capacity::object_name(&class.name, node);
-        let object = self.world.capacities.get(&self.ctx.namespace, &name)?;
+        let object = self.state.capacities.get(&self.ctx.namespace, &name)?;
         let told = bytes(object.maximum_volume_size.as_ref());
         told.is_none_or(|told| told > largest).then_some(name)
     }
 
     pub(super) fn pools(&mut self) {
-        let (world, now) = (&self.world, Instant::now());
-        let view = world.pools_view();
-        let writes = pools::writes(&view, &world.grants, &world.rooms, Timestamp::now());
-        self.ctx.metrics.pools(world.grants.values());
+        let (state, now) = (&self.state, Instant::now());
+        let view = state.pools_view();
+        let writes = pools::writes(&view, &state.grants, &state.rooms, Timestamp::now());
+        self.ctx.metrics.pools(state.grants.values());
         let mut held: Option<Instant> = None;
         let mut changed = BTreeSet::new();
         for write in writes {
             let (item, there) = match &write {
                 pools::Write::Create { id } | pools::Write::Status { id, .. } => {
-                    let there = self.world.pools.get("", id).cloned();
+                    let there = self.state.pools.get("", id).cloned();
                     (Item::Pool(id.clone()), there)
                 }
                 pools::Write::Labels { node, .. } => (Item::NodeLabels(node.clone()), None),
@@ -88,9 +69,9 @@ impl Loop {
                 }
             }
             let there = there.map(|pool| Target::of(pool.meta()));
-            self.start(item, Work::Pool { write, there });
+            self.start(item, Write::Pool { write, there });
         }
-        let pools = &self.world.pools;
+        let pools = &self.state.pools;
         self.paces.retain(|item, pace| {
             let Item::Pool(id) = item else { return true };
             if !changed.contains(item) {
@@ -115,10 +96,10 @@ impl Loop {
 
     pub(super) fn capacities(&mut self) {
         let now = Instant::now();
-        let classes = self.world.parsed.values().filter_map(|c| c.as_ref().ok());
-        let wanted = capacity::capacities(classes, &self.world.rooms);
+        let classes = self.state.parsed.values().filter_map(|c| c.as_ref().ok());
+        let wanted = capacity::capacities(classes, &self.state.rooms);
         let mut unneeded: BTreeMap<String, _> = self
-            .world
+            .state
             .capacities
             .values()
             .map(|o| (o.name_any(), o.clone()))
@@ -131,7 +112,7 @@ impl Loop {
             let told = there.as_deref().and_then(told);
             let item = Item::Capacity(name.clone());
             if told == Some(figures) {
-                self.awaited.remove(&name);
+                self.pending.remove(&name);
                 if let Some(pace) = self.paces.get_mut(&item) {
                     pace.settled();
                 }
@@ -140,7 +121,7 @@ impl Loop {
             if self.queue.is_busy(&item) || self.queue.is_pausing(&item) {
                 continue;
             }
-            let hurry = match self.awaited.contains(&name) {
+            let hurry = match self.pending.contains(&name) {
                 true => Hurry::Now,
                 false => {
                     let sizes = waiting.get(&class).into_iter().flatten().copied();
@@ -152,7 +133,7 @@ impl Loop {
                 continue;
             }
             let wanted = CSIStorageCapacity {
-                metadata: capacity_meta(&self.ctx, name, self.owner.as_ref()),
+                metadata: writes::metadata(&self.ctx, name, self.owner.as_ref()),
                 storage_class_name: class,
                 node_topology: Some(LabelSelector {
                     match_labels: Some([(names::TOPOLOGY_NODE.to_owned(), node)].into()),
@@ -161,7 +142,7 @@ impl Loop {
                 capacity: Some(quantity(figures.total)),
                 maximum_volume_size: Some(quantity(figures.largest)),
             };
-            let work = Work::Capacity {
+            let work = Write::Capacity {
                 wanted: Box::new(wanted),
                 there: there.is_some(),
             };
@@ -170,11 +151,11 @@ impl Loop {
         self.look_again_at_held(Item::Capacities, held, now);
         for (name, object) in unneeded {
             let item = Item::Capacity(name.clone());
-            self.awaited.remove(&name);
+            self.pending.remove(&name);
             self.paces.remove(&item);
             if !self.queue.is_busy(&item) && !self.queue.is_pausing(&item) {
                 let target = Target::of(object.meta());
-                self.start(item, Work::DropCapacity(target));
+                self.start(item, Write::DropCapacity(target));
             }
         }
     }
@@ -184,7 +165,7 @@ impl Loop {
         let mut sizes: BTreeMap<String, Vec<u64>> = BTreeMap::new();
         for name in &self.waiting {
             let uid = name.strip_prefix("pvc-");
-            if let Some(claim) = uid.and_then(|uid| self.world.claim_of_uid(uid))
+            if let Some(claim) = uid.and_then(|uid| self.state.claim_of_uid(uid))
                 && let (Some(class), Some(size)) = (claim::class_name(claim), claim::size(claim))
             {
                 sizes.entry(class.to_owned()).or_default().push(size);
@@ -207,110 +188,7 @@ fn told(object: &CSIStorageCapacity) -> Option<Capacity> {
     })
 }
 
-pub(super) async fn pool(ctx: &Ctx, write: pools::Write, there: Option<Target>) -> Done {
-    let pools: Api<Pool> = Api::all(ctx.client.clone());
-    match write {
-        pools::Write::Create { id } => {
-            let pool = Pool::new(&id, PoolSpec::default());
-            match bounded(format!("create Pool {id}"), pools.create(&post(), &pool)).await {
-                Ok(pool) => Ok(vec![Put::Pool(Box::new(pool))]),
-                Err(error) if error.is_already_exists() => Ok(Vec::new()),
-                Err(error) => Err(error.into()),
-            }
-        }
-        pools::Write::Status { id, status, .. } => {
-            // Conditional: a grant must follow from the grant before it.
-            let Some(there) = there else {
-                return Err(Failure::Stale(format!("Pool {id} is gone")));
-            };
-            let mut change = json!({"status": status});
-            // What is absent is to be removed: a merge patch needs the key for that, with
-            // null, and to ask for a key that is not there puts it in.
-            for key in ["node", "path", "filesystem", "capacity", "reserved"] {
-                let _ = &mut change["status"][key];
-            }
-            let (params, body) = (patch(), conditional(&there, change));
-            let call = pools.patch_status(&id, &params, &body);
-            let pool = bounded(format!("patch status of Pool {id}"), call).await?;
-            Ok(vec![Put::Pool(Box::new(pool))])
-        }
-        pools::Write::Labels { node, set, remove } => {
-            let nodes: Api<Node> = Api::all(ctx.client.clone());
-            let set = set.into_iter().map(|k| (k, json!(names::POOL_LABEL_VALUE)));
-            let remove = remove.into_iter().map(|k| (k, Value::Null));
-            let labels: serde_json::Map<_, _> = set.chain(remove).collect();
-            let body = Patch::Merge(json!({"metadata": {"labels": labels}}));
-            let params = patch();
-            let call = nodes.patch_metadata(&node, &params, &body);
-            match bounded(format!("label Node {node}"), call).await {
-                Ok(node) => Ok(vec![Put::Node(Box::new(node))]),
-                Err(error) if error.is_not_found() => Ok(Vec::new()),
-                Err(error) => Err(error.into()),
-            }
-        }
-    }
-}
-
-pub(super) async fn capacity(ctx: &Ctx, wanted: CSIStorageCapacity, there: bool) -> Done {
-    let api: Api<CSIStorageCapacity> =
-        Api::namespaced(ctx.client.clone(), &wanted.namespace().unwrap_or_default());
-    let name = wanted.name_any();
-    let text = format!("write CSIStorageCapacity {name}");
-    let object = if there {
-        let body = json!({
-            "metadata": {"labels": wanted.metadata.labels, "ownerReferences": wanted.metadata.owner_references},
-            "capacity": wanted.capacity,
-            "maximumVolumeSize": wanted.maximum_volume_size,
-        });
-        let params = patch();
-        bounded(text, api.patch(&name, &params, &Patch::Merge(body))).await?
-    } else {
-        bounded(text, api.create(&post(), &wanted)).await?
-    };
-    Ok(vec![Put::Capacity(Box::new(object))])
-}
-
 /// A size as Kubernetes writes it.
 fn quantity(size: u64) -> Quantity {
     Quantity(berth_api::Bytes(size).to_string())
-}
-
-/// The owner of what must go with the controller's Deployment.
-pub(super) async fn deployment_owner(ctx: &Ctx) -> Option<OwnerReference> {
-    let api: Api<Deployment> = Api::namespaced(ctx.client.clone(), &ctx.namespace);
-    let name = &ctx.deployment;
-    match bounded(format!("get Deployment {name}"), api.get_opt(name)).await {
-        Ok(found) => found.and_then(|d| d.controller_owner_ref(&())),
-        Err(error) => {
-            tracing::warn!(
-                error = error.chain(),
-                "capacity objects will not go with the Deployment"
-            );
-            None
-        }
-    }
-}
-
-/// Metadata of a capacity object.
-fn capacity_meta(ctx: &Ctx, name: String, owner: Option<&OwnerReference>) -> ObjectMeta {
-    ObjectMeta {
-        name: Some(name),
-        namespace: Some(ctx.namespace.clone()),
-        labels: Some(
-            [
-                (DRIVER_LABEL, berth_api::DRIVER),
-                ("csi.storage.k8s.io/managed-by", "berth-controller"),
-            ]
-            .map(|(k, v)| (k.to_owned(), v.to_owned()))
-            .into(),
-        ),
-        owner_references: owner.map(|o| {
-            vec![OwnerReference {
-                controller: None,
-                block_owner_deletion: None,
-                ..o.clone()
-            }]
-        }),
-        ..ObjectMeta::default()
-    }
 }

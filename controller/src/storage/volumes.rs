@@ -1,0 +1,214 @@
+//! The writes of a volume's life.
+
+use berth_api::{Bytes, Volume, names};
+use berth_plan::{
+    target::Target,
+    volumes::{Action, Proof, claim, pv},
+};
+use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
+use kube::{
+    Api, ResourceExt,
+    api::{DeleteParams, Preconditions},
+};
+use serde_json::{Value, json};
+
+use super::{
+    proof,
+    write::{Done, Failure, Observed, conditional, gone, if_same, patch, post},
+};
+use crate::context::{CallError, Ctx, bounded};
+
+/// Carries out an action about a volume.
+pub(super) async fn apply(ctx: &Ctx, action: Action) -> Done {
+    let volumes: Api<Volume> = Api::all(ctx.client.clone());
+    let pvs: Api<PersistentVolume> = Api::all(ctx.client.clone());
+    match action {
+        Action::CreateVolume(volume) => {
+            proof::prove(ctx, &volume).await?;
+            create_volume(&volumes, *volume).await
+        }
+        Action::Adopt { volume, pv } => {
+            // A PV that a cache still shows must not bring its volume back.
+            let name = &pv.name;
+            let call = format!("get PersistentVolume {name}");
+            let live = bounded(call, pvs.get_opt(name)).await?;
+            if live.is_none_or(|live| live.uid() != pv.uid) {
+                return Err(Failure::Stale(format!("PersistentVolume {name} is gone")));
+            }
+            create_volume(&volumes, *volume).await
+        }
+        Action::Expose { volume, mark, pv } => expose(&volumes, &pvs, &volume, mark, &pv).await,
+        Action::MoveTo { volume, node } => {
+            patch_volume(&volumes, &volume, json!({"spec": {"node": node}})).await
+        }
+        Action::Grow { volume, size } => {
+            patch_volume(&volumes, &volume, json!({"spec": {"size": Bytes(size)}})).await
+        }
+        Action::Erase { volume, proof } => erase(ctx, &volumes, &pvs, &volume, proof).await,
+        Action::DropVolume { volume, .. } => delete_volume(&volumes, &volume).await,
+        Action::Reschedule { volume, claim, .. } => {
+            let observed = delete_volume(&volumes, &volume).await?;
+            match claim {
+                Some(claim) => select(ctx, &claim, None).await,
+                None => Ok(observed),
+            }
+        }
+        Action::Select { claim, node } => select(ctx, &claim, node.as_deref()).await,
+        Action::DeletePv { pv } => {
+            let params = DeleteParams::default().preconditions(Preconditions {
+                uid: pv.uid,
+                resource_version: None,
+            });
+            let call = pvs.delete(&pv.name, &params);
+            gone(bounded(format!("delete PersistentVolume {}", pv.name), call).await)
+        }
+        Action::DropFinalizer { pv, others } => {
+            let change = json!({"metadata": {"finalizers": others}});
+            gone(patch_pv(&pvs, &pv, change).await)
+        }
+        Action::PvCapacity { pv, size } => {
+            let change = json!({"spec": {"capacity": {"storage": Bytes(size)}}});
+            let pv = patch_pv(&pvs, &pv, change).await?;
+            Ok(vec![Observed::Pv(Box::new(pv))])
+        }
+        Action::ClaimCapacity { claim, size } => {
+            let (api, name) = (claim_api(ctx, &claim), &claim.name);
+            let change = json!({"status": {"capacity": {"storage": Bytes(size)}}});
+            let body = conditional(&claim, change);
+            let params = patch();
+            let call = api.patch_status(name, &params, &body);
+            let claim = bounded(format!("patch status of claim {name}"), call).await?;
+            Ok(vec![Observed::Claim(Box::new(claim))])
+        }
+    }
+}
+
+async fn patch_volume(api: &Api<Volume>, volume: &Target, change: Value) -> Done {
+    let (params, body) = (patch(), conditional(volume, change));
+    let call = api.patch(&volume.name, &params, &body);
+    let volume = bounded(format!("patch Volume {}", volume.name), call).await?;
+    Ok(vec![Observed::Volume(Box::new(volume))])
+}
+
+async fn patch_pv(
+    api: &Api<PersistentVolume>,
+    pv: &Target,
+    change: Value,
+) -> Result<PersistentVolume, CallError> {
+    let (params, body) = (patch(), conditional(pv, change));
+    let call = api.patch(&pv.name, &params, &body);
+    bounded(format!("patch PersistentVolume {}", pv.name), call).await
+}
+
+async fn delete_volume(api: &Api<Volume>, volume: &Target) -> Done {
+    let params = if_same(volume);
+    let call = api.delete(&volume.name, &params);
+    gone(bounded(format!("delete Volume {}", volume.name), call).await)
+}
+
+async fn create_volume(api: &Api<Volume>, volume: Volume) -> Done {
+    let name = volume.name_any();
+    match bounded(
+        format!("create Volume {name}"),
+        api.create(&post(), &volume),
+    )
+    .await
+    {
+        Ok(volume) => Ok(vec![Observed::Volume(Box::new(volume))]),
+        // An earlier or another's intent for the same claim: it stands.
+        Err(error) if error.is_already_exists() => {
+            let volume = bounded(format!("get Volume {name}"), api.get(&name)).await?;
+            Ok(vec![Observed::Volume(Box::new(volume))])
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+async fn expose(
+    volumes: &Api<Volume>,
+    pvs: &Api<PersistentVolume>,
+    volume: &Target,
+    mark: bool,
+    pv: &PersistentVolume,
+) -> Done {
+    let name = &volume.name;
+    let mut put = Vec::new();
+    if mark {
+        let marks = json!({"metadata": {"annotations": {names::EXPOSED: "true"}}});
+        put.extend(patch_volume(volumes, volume, marks).await?);
+    }
+    let wanted = pv::claim_ref(pv);
+    match bounded(
+        format!("create PersistentVolume {name}"),
+        pvs.create(&post(), pv),
+    )
+    .await
+    {
+        Ok(pv) => put.push(Observed::Pv(Box::new(pv))),
+        Err(error) if error.is_already_exists() => {
+            let call = format!("get PersistentVolume {name}");
+            let there = bounded(call, pvs.get(name)).await?;
+            if pv::handle(&there) != Some(name) || pv::claim_ref(&there) != wanted {
+                return Err(Failure::Stale(format!(
+                    "another PersistentVolume has the name {name}; delete it"
+                )));
+            }
+            put.push(Observed::Pv(Box::new(there)));
+        }
+        Err(error) => return Err(error.into()),
+    }
+    Ok(put)
+}
+
+/// The only place that lets data be erased. What the decision took from a cache
+/// is read again from the API server first, and the write is conditional on the
+/// Volume being as it was.
+async fn erase(
+    ctx: &Ctx,
+    volumes: &Api<Volume>,
+    pvs: &Api<PersistentVolume>,
+    volume: &Target,
+    proof: Proof,
+) -> Done {
+    if let Proof::ReleasedPv { pv, uid } = proof {
+        let call = format!("get PersistentVolume {pv}");
+        let live = bounded(call, pvs.get_opt(&pv)).await?;
+        let live = live
+            .filter(|live| live.uid().as_ref() == Some(&uid))
+            .ok_or_else(|| Failure::Stale(format!("PersistentVolume {pv} is gone")))?;
+        let spec = live.spec.clone().unwrap_or_default();
+        let phase = live.status.as_ref().and_then(|s| s.phase.as_deref());
+        let released = phase == Some("Released") || live.metadata.deletion_timestamp.is_some();
+        if spec.persistent_volume_reclaim_policy.as_deref() != Some("Delete") || !released {
+            let text = format!("PersistentVolume {pv} is not to be erased any more");
+            return Err(Failure::Stale(text));
+        }
+        let claim = pv::claim_ref(&live)
+            .ok_or_else(|| Failure::Stale(format!("PersistentVolume {pv} has no claim")))?;
+        let api: Api<PersistentVolumeClaim> = Api::namespaced(ctx.client.clone(), &claim.namespace);
+        let call = format!("get claim {}/{}", claim.namespace, claim.name);
+        let there = bounded(call, api.get_opt(&claim.name)).await?;
+        if there.is_some_and(|there| claim::uid(&there) == claim.uid) {
+            let text = format!("claim {}/{} is still there", claim.namespace, claim.name);
+            return Err(Failure::Stale(text));
+        }
+    }
+    let erased = patch_volume(volumes, volume, json!({"spec": {"state": "Deleted"}})).await?;
+    tracing::info!(volume = %volume.name, "data is to be erased");
+    Ok(erased)
+}
+
+fn claim_api(ctx: &Ctx, claim: &Target) -> Api<PersistentVolumeClaim> {
+    let namespace = claim.namespace.as_deref().unwrap_or_default();
+    Api::namespaced(ctx.client.clone(), namespace)
+}
+
+async fn select(ctx: &Ctx, claim: &Target, node: Option<&str>) -> Done {
+    let (api, name) = (claim_api(ctx, claim), &claim.name);
+    let annotations = json!({names::SELECTED_NODE: node});
+    let body = conditional(claim, json!({"metadata": {"annotations": annotations}}));
+    let params = patch();
+    let call = api.patch(name, &params, &body);
+    let claim = bounded(format!("patch claim {name}"), call).await?;
+    Ok(vec![Observed::Claim(Box::new(claim))])
+}

@@ -1,0 +1,117 @@
+//! What there is to write, what a write answers, and how a write is made conditional.
+
+use berth_api::{Pool, Snapshot, Volume, VolumeSnapshotContent};
+use berth_plan::{pools, snapshots, target::Target, volumes::Action};
+use k8s_openapi::api::{
+    core::v1::{Node, PersistentVolume, PersistentVolumeClaim},
+    storage::v1::CSIStorageCapacity,
+};
+use kube::{
+    api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions},
+    core::PartialObjectMeta,
+};
+use serde_json::{Value, json};
+
+use crate::context::{CallError, FIELD_MANAGER};
+
+/// One thing to write. A decision says for which object, as it saw that.
+pub(super) enum Write {
+    /// Something about a volume.
+    Volume(Action),
+    /// Something about a snapshot.
+    Snapshot(snapshots::Action),
+    /// A Pool object (as it is there), or a node's pool labels.
+    Pool {
+        write: pools::Write,
+        there: Option<Target>,
+    },
+    /// A capacity object: as wanted, and as it is there.
+    Capacity {
+        wanted: Box<CSIStorageCapacity>,
+        there: bool,
+    },
+    /// A capacity object that nobody needs.
+    DropCapacity(Target),
+}
+
+/// An object that a write answered with.
+pub(super) enum Observed {
+    Volume(Box<Volume>),
+    Pv(Box<PersistentVolume>),
+    Claim(Box<PersistentVolumeClaim>),
+    Pool(Box<Pool>),
+    Node(Box<PartialObjectMeta<Node>>),
+    Capacity(Box<CSIStorageCapacity>),
+    Snapshot(Box<Snapshot>),
+    Content(Box<VolumeSnapshotContent>),
+}
+
+/// Why something was not done.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Failure {
+    /// The call failed.
+    #[error(transparent)]
+    Call(#[from] CallError),
+    /// The world is not as the decision saw it; decide anew.
+    #[error("{0}")]
+    Stale(String),
+}
+
+impl Failure {
+    /// Nothing is wrong: somebody was faster.
+    pub(super) fn is_conflict(&self) -> bool {
+        match self {
+            Self::Stale(_) => true,
+            Self::Call(error) => error.is_conflict(),
+        }
+    }
+
+    /// The whole text, for logs and events.
+    pub(super) fn chain(&self) -> String {
+        match self {
+            Self::Call(error) => error.chain(),
+            Self::Stale(text) => text.clone(),
+        }
+    }
+}
+
+pub(super) type Done = Result<Vec<Observed>, Failure>;
+
+pub(super) fn post() -> PostParams {
+    PostParams {
+        field_manager: Some(FIELD_MANAGER.to_owned()),
+        ..PostParams::default()
+    }
+}
+
+pub(super) fn patch() -> PatchParams {
+    PatchParams {
+        field_manager: Some(FIELD_MANAGER.to_owned()),
+        ..PatchParams::default()
+    }
+}
+
+/// A change that is refused where the object is not the one, or not as, that the
+/// decision saw.
+pub(super) fn conditional(target: &Target, mut change: Value) -> Patch<Value> {
+    change["metadata"]["uid"] = json!(target.uid);
+    change["metadata"]["resourceVersion"] = json!(target.resource_version);
+    Patch::Merge(change)
+}
+
+/// A deletion on the same condition.
+pub(super) fn if_same(target: &Target) -> DeleteParams {
+    DeleteParams::default().preconditions(Preconditions {
+        uid: target.uid.clone(),
+        resource_version: target.resource_version.clone(),
+    })
+}
+
+/// Treats "not found" as success: what was to be removed is gone.
+pub(super) fn gone<T>(result: Result<T, CallError>) -> Done {
+    match result {
+        Ok(_) => Ok(Vec::new()),
+        Err(error) if error.is_not_found() => Ok(Vec::new()),
+        Err(error) => Err(error.into()),
+    }
+}
