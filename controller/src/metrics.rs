@@ -1,7 +1,7 @@
 //! What `/metrics` shows of the controller. Labels come from closed enums, never
 //! from object names, so a large cluster does not make a large scrape.
 
-use berth_plan::pools::Grant;
+use berth_plan::grants::Grant;
 use berth_telemetry::Timings;
 use prometheus_client::{
     encoding::{EncodeLabelSet, EncodeLabelValue},

@@ -87,7 +87,7 @@ pub fn object_name(class: &str, node: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pools::Standing;
+    use crate::grants::Standing;
     use berth_api::BackendKind;
 
     fn room(node: &str, free: u64, standing: Standing) -> Room {

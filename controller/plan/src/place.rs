@@ -19,7 +19,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use berth_api::{BackendKind, Bytes, VolumeMode};
 
 use crate::{
-    pools::Standing,
+    grants::Standing,
     room::{Room, SetKey},
 };
 

@@ -1,4 +1,6 @@
 use super::*;
+use crate::grants::grant;
+use berth_api::{BackendKind, Pool};
 use berth_api::{Trouble, TroubleKind};
 use expect_test::{Expect, expect};
 

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use berth_api::{BackendKind, Volume, VolumePhase, VolumeSpec};
 
-use crate::pools::{Grant, Standing};
+use crate::grants::{Grant, Standing};
 
 /// A set, as the owner of volumes: namespace, kind and name.
 pub type SetKey = (String, String, String);

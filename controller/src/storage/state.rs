@@ -7,7 +7,7 @@ use std::{
 
 use berth_api::{NodeStorage, Pool, Volume, names};
 use berth_plan::{
-    pools::{self, Grant},
+    grants::{self, Grant},
     room::{self, Room},
     volumes::{Class, claim, class, pv},
 };
@@ -406,7 +406,7 @@ impl ClusterState {
     pub(super) fn refresh(&mut self) -> Refreshed {
         let mut refreshed = Refreshed::default();
         if std::mem::take(&mut self.grants_dirty) {
-            let grants = pools::grant(&self.pools_view());
+            let grants = grants::grant(&self.pools_view());
             for (id, grant) in &grants {
                 let same = self
                     .grants
@@ -452,8 +452,8 @@ impl ClusterState {
     }
 
     /// What the planner of grants sees.
-    pub(super) fn pools_view(&self) -> pools::View {
-        pools::View {
+    pub(super) fn pools_view(&self) -> grants::View {
+        grants::View {
             pools: self
                 .pools
                 .values()

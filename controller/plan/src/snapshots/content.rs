@@ -1,6 +1,6 @@
 //! A VolumeSnapshotContent, as upstream's contract reads it.
 
-use super::Action;
+use super::action::Action;
 use crate::target::Target;
 use berth_api::{
     DRIVER, Snapshot, SnapshotStatus, VolumeSnapshotContent, names,
@@ -75,7 +75,7 @@ impl<'a> Content<'a> {
 
     /// Whether the content and the Snapshot are as they must be before it is published.
     pub(super) fn is_noted(&self, snapshot: &Snapshot) -> bool {
-        super::is_published(snapshot)
+        is_published(snapshot)
             && self.noted(names::content::POOL) == Some(&snapshot.spec.pool)
             && self.noted(names::content::VOLUME) == Some(&snapshot.spec.volume)
     }
@@ -109,4 +109,10 @@ pub(super) fn ready(name: &str, status: &SnapshotStatus) -> Option<VolumeSnapsho
         restore_size: Some(i64::try_from(status.size?.0).unwrap_or(i64::MAX)),
         error: None,
     })
+}
+
+/// Whether a content may have published the snapshot.
+pub(super) fn is_published(snapshot: &Snapshot) -> bool {
+    let marks = snapshot.metadata.annotations.as_ref();
+    snapshot.spec.adopt || marks.is_some_and(|all| all.contains_key(names::EXPOSED))
 }

@@ -19,6 +19,8 @@ pub mod restore;
 pub use action::{Action, Proof};
 pub use content::{Content, handle};
 
+use content::is_published;
+
 use std::collections::BTreeMap;
 
 use berth_api::{
@@ -27,7 +29,7 @@ use berth_api::{
 };
 
 use crate::{
-    pools::{Grant, Standing},
+    grants::{Grant, Standing},
     target::Target,
 };
 
@@ -301,12 +303,6 @@ fn released(view: &View, content: Content) -> Option<Action> {
         }
         VolumeState::Deleted => Some(Action::Drop { snapshot: target }),
     }
-}
-
-/// Whether a content may have published the snapshot.
-fn is_published(snapshot: &Snapshot) -> bool {
-    let marks = snapshot.metadata.annotations.as_ref();
-    snapshot.spec.adopt || marks.is_some_and(|all| all.contains_key(names::EXPOSED))
 }
 
 fn pool_is_lost(view: &View, pool: Option<&str>) -> bool {

@@ -96,7 +96,7 @@ pub fn origin(
     }
     // Nor is the snapshot that its status names, unless its spec leads there too.
     let handle = snapshot_of(content);
-    if handle.is_some() && handle != super::handle(content).as_deref() {
+    if handle.is_some() && handle != super::content::handle(content).as_deref() {
         return Err(
             format!("{what}, has a content whose spec and status name two snapshots").into(),
         );

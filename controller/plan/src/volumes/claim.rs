@@ -3,7 +3,7 @@
 use berth_api::{Bytes, DRIVER, OwnerRef, VolumeMode, names, volume_snapshot};
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 
-use super::Class;
+use super::class::Class;
 
 /// What is known of a pod that uses claims.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -10,7 +10,7 @@
 use berth_api::{ClaimRef, Volume, VolumeSource, VolumeState};
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
 
-use super::{ClaimWait, claim, pv};
+use super::{claim, pv, wait::ClaimWait};
 use crate::snapshots::restore::Origin;
 
 /// The objects between a claim and the data that it asks for, as they are now.

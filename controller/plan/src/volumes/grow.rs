@@ -4,7 +4,13 @@
 use berth_api::{Bytes, Volume, VolumeStatus};
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
 
-use super::{Action, ClaimWait, Decision, Step, View, claim, pv};
+use super::{
+    action::Action,
+    claim,
+    decision::{Decision, Step, View},
+    pv,
+    wait::ClaimWait,
+};
 use crate::target::Target;
 
 /// The next write of a claim that is bound to a ready volume.

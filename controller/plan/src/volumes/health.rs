@@ -6,7 +6,7 @@ use berth_api::{
     names::{self, reason},
 };
 
-use super::Decision;
+use super::decision::Decision;
 
 /// Adds it to a decision that has nothing else to tell.
 pub(super) fn told(decision: Decision, status: &VolumeStatus) -> Decision {

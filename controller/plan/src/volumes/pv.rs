@@ -16,8 +16,10 @@ use k8s_openapi::{
     apimachinery::pkg::{api::resource::Quantity, apis::meta::v1::ObjectMeta},
 };
 
-use super::{Class, claim};
-use crate::volumes::class::{BACKENDS, backend_name};
+use super::{
+    claim,
+    class::{BACKENDS, Class, backend_name},
+};
 
 /// The PV for a volume that is ready, bound to its claim by UID.
 ///

@@ -3,8 +3,10 @@
 mod lives;
 mod manifests;
 
+use std::collections::BTreeMap;
+
 use super::*;
-use crate::room;
+use crate::{grants::Grant, room};
 use berth_api::{BackendKind, ClaimRef, NodePool, OwnerRef, PoolHealth, VolumeMode};
 use expect_test::{Expect, expect};
 use serde_json::{Value, json};

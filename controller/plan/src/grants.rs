@@ -1,0 +1,215 @@
+//! Which node may use which pool: one at a time.
+//!
+//! A pool is a disk with an identity, and disks move. What the agents report is
+//! turned into a grant: the pool's node, a count of grants, and whether new
+//! volumes may go there.
+//!
+//! Two places may report one pool: two copies of a disk, a disk that moved while its
+//! old node cannot say so, or a node that tells lies. The place that holds the grant
+//! keeps it, with all that comes of it, for as long as its own report stands: one
+//! node's word takes no other node's disks out of service. The newcomer is refused, and
+//! people are told. Only where no place holds the grant is the pool a *conflict*, and
+//! nobody's.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use berth_api::{BackendKind, NodePool, NodeStorageStatus, Pool, PoolHealth, names::reason};
+
+/// What is known of pools: objects, reports and nodes.
+#[derive(Debug, Default)]
+pub struct View {
+    /// Pool objects by id.
+    pub pools: BTreeMap<String, Pool>,
+    /// What each node's agent reports, by node.
+    pub reports: BTreeMap<String, NodeStorageStatus>,
+    /// Labels of every Node object, by node.
+    pub nodes: BTreeMap<String, BTreeMap<String, String>>,
+}
+
+/// Why a pool is as it is; the reason of its Ready condition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Standing {
+    /// Usable, and takes new volumes.
+    Granted,
+    /// Usable; a person wants no new volumes there.
+    Cordoned,
+    /// Read-only, damaged or unsupported.
+    Unhealthy,
+    /// The directory is not the mount that it was.
+    LostMount,
+    /// No node reports it.
+    Missing,
+    /// Two places report it, and neither holds the grant.
+    Conflict,
+    /// A person declared the disk gone for ever.
+    DeclaredLost,
+}
+
+impl Standing {
+    /// The reason of the Ready condition.
+    pub fn reason(self) -> &'static str {
+        match self {
+            Self::Granted => reason::GRANTED,
+            Self::Cordoned => reason::CORDONED,
+            Self::Unhealthy => reason::UNHEALTHY,
+            Self::LostMount => reason::LOST_MOUNT,
+            Self::Missing => reason::MISSING,
+            Self::Conflict => reason::CONFLICT,
+            Self::DeclaredLost => reason::DECLARED_LOST,
+        }
+    }
+
+    /// Volumes that are there can be used.
+    pub fn is_ready(self) -> bool {
+        matches!(self, Self::Granted | Self::Cordoned)
+    }
+
+    /// Pods may be steered to the node for this pool. A read-only pool keeps its
+    /// label: its pods may well want to read, and the agent has the last word.
+    pub(crate) fn is_labelled(self) -> bool {
+        matches!(self, Self::Granted | Self::Cordoned | Self::Unhealthy)
+    }
+}
+
+/// What became of one pool.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Grant {
+    /// The one node that may use it.
+    pub node: Option<String>,
+    /// Counts the grants.
+    pub epoch: i64,
+    /// Why it is as it is.
+    pub standing: Standing,
+    /// For people: what is wrong and what to do.
+    pub message: String,
+    /// What the granted node's agent reports of it.
+    pub report: Option<NodePool>,
+    /// Where else it is reported (`node:path`), to no effect.
+    pub refused: Vec<String>,
+}
+
+impl Grant {
+    /// The one node that is known to have the pool's disk; nothing while no node, or more
+    /// than one, reports it.
+    pub fn found_on(&self) -> Option<&str> {
+        let lost = matches!(
+            self.standing,
+            Standing::Conflict | Standing::Missing | Standing::DeclaredLost
+        );
+        self.node.as_deref().filter(|_| !lost)
+    }
+
+    /// Backends that the pool can carry.
+    pub fn backends(&self) -> &[BackendKind] {
+        self.report.as_ref().map_or(&[], |r| &r.backends)
+    }
+}
+
+/// Grants every pool that an object or a report names.
+pub fn grant(view: &View) -> BTreeMap<String, Grant> {
+    let mut places: BTreeMap<&str, Vec<(&str, &NodePool)>> = BTreeMap::new();
+    for (node, report) in &view.reports {
+        // The word of a node that was removed from the cluster no longer counts.
+        if !view.nodes.contains_key(node) {
+            continue;
+        }
+        for pool in &report.pools {
+            if let Some(id) = &pool.id {
+                places.entry(id).or_default().push((node, pool));
+            }
+        }
+    }
+    let ids: BTreeSet<&str> = view
+        .pools
+        .keys()
+        .map(String::as_str)
+        .chain(places.keys().copied())
+        .collect();
+    ids.into_iter()
+        .map(|id| {
+            let places = places.get(id).map_or(&[][..], Vec::as_slice);
+            (id.to_owned(), grant_one(view.pools.get(id), places))
+        })
+        .collect()
+}
+
+fn grant_one(pool: Option<&Pool>, places: &[(&str, &NodePool)]) -> Grant {
+    let spec = pool.map(|p| p.spec.clone()).unwrap_or_default();
+    let status = pool.and_then(|p| p.status.clone()).unwrap_or_default();
+    // A directory that lost its disk still tells which pool it expects.
+    let (lost, present): (Vec<_>, Vec<_>) = places
+        .iter()
+        .partition(|(_, pool)| pool.health == PoolHealth::LostMount);
+    let holder = status.node.as_deref();
+    // One node may report a pool twice; the path tells which of the two was granted.
+    let mut granted: Vec<_> = present
+        .iter()
+        .copied()
+        .filter(|(n, _)| holder == Some(n))
+        .collect();
+    if granted.len() > 1 {
+        granted.retain(|(_, pool)| status.path.as_ref() == Some(&pool.path));
+    }
+    let (present, refused) = match granted.as_slice() {
+        [one] => {
+            let others = present.iter().filter(|it| *it != one).copied().collect();
+            (granted, others)
+        }
+        _ => (present, Vec::new()),
+    };
+    let place = |(n, pool): &(&str, &NodePool)| format!("{n}:{}", pool.path);
+    let refused = refused.iter().map(place).collect();
+    let (node, epoch) = match (holder, present.as_slice()) {
+        (_, [(node, _)]) if holder != Some(node) => (Some(*node), status.epoch + 1),
+        _ => (holder, status.epoch),
+    };
+    let at_home = |(n, _): &&(&str, &NodePool)| Some(*n) == node;
+    let report = present
+        .iter()
+        .find(at_home)
+        .or_else(|| lost.iter().find(at_home));
+    let here = node.unwrap_or("no node");
+    let (standing, message) = if spec.lost {
+        let text = "declared lost for ever: claims on it can be deleted without erasing".to_owned();
+        (Standing::DeclaredLost, text)
+    } else if present.len() > 1 {
+        let all: Vec<_> = present.iter().map(place).collect();
+        let text = format!(
+            "reported by {}; unmount the copy, or, where the disk moved and its old node is gone, delete the old Node object",
+            all.join(" and ")
+        );
+        (Standing::Conflict, text)
+    } else if let Some((_, report)) = present.first() {
+        let says = report.message.clone().unwrap_or_default();
+        match report.health {
+            PoolHealth::Healthy if spec.cordoned => (
+                Standing::Cordoned,
+                format!("on {here}; cordoned: no new volumes are placed here"),
+            ),
+            PoolHealth::Healthy => (Standing::Granted, format!("on {here}")),
+            health if says.is_empty() => (Standing::Unhealthy, format!("{health:?} on {here}")),
+            _ => (Standing::Unhealthy, says),
+        }
+    } else if let Some((_, report)) = report {
+        let text = report.message.clone().unwrap_or_else(|| {
+            format!(
+                "{} on {here} is not the disk that it was; mount it again",
+                report.path
+            )
+        });
+        (Standing::LostMount, text)
+    } else {
+        let text = format!(
+            "no node reports it (last on {here}); bring the disk or its node back, or set spec.lost"
+        );
+        (Standing::Missing, text)
+    };
+    Grant {
+        node: node.map(str::to_owned),
+        epoch,
+        standing,
+        message,
+        report: report.map(|(_, pool)| (*pool).clone()),
+        refused,
+    }
+}

@@ -1,0 +1,122 @@
+//! What the decision about a volume sees and answers.
+
+use std::collections::BTreeMap;
+
+use berth_api::Volume;
+use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
+
+use super::{action::Action, class::Class, wait::ClaimWait};
+use crate::{grants::Grant, room::Room};
+
+/// Everything that the next write of one volume depends on.
+#[derive(Clone, Copy, Debug)]
+pub struct View<'a> {
+    /// The claim: the one that the PV is bound to, else the one that the volume
+    /// was made for; only if its UID is that one's.
+    pub claim: Option<&'a PersistentVolumeClaim>,
+    /// The PV with this volume's handle.
+    pub pv: Option<&'a PersistentVolume>,
+    /// The Volume object.
+    pub volume: Option<&'a Volume>,
+    /// The claim's class, where it is a valid one of ours.
+    pub class: Option<&'a Class>,
+    /// Grants of all pools.
+    pub grants: &'a BTreeMap<String, Grant>,
+    /// Room of all pools.
+    pub rooms: &'a BTreeMap<String, Room>,
+    /// Labels of every Node object, by node.
+    pub nodes: &'a BTreeMap<String, BTreeMap<String, String>>,
+    /// The pod's other claims.
+    pub peers: &'a Peers,
+}
+
+/// The other claims of the pod that uses a claim: none of them gets a PV before
+/// all of them have a volume on the node, since a PV pins the pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Peers {
+    /// Bound already, or their volumes are ready; or there are none.
+    Ready,
+    /// The named claim is not ready yet.
+    Waiting(String),
+}
+
+/// What is due.
+#[derive(Clone, Debug, PartialEq)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there is one per decision, and it is moved into the write at once"
+)]
+pub enum Step {
+    /// Nothing.
+    Nothing,
+    /// Place the claim, together with the other open claims of its pod.
+    Place,
+    /// One write.
+    Act(Action),
+}
+
+/// Something for people to read, on the claim (or on the Volume, without one).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Notice {
+    /// It needs attention.
+    pub warning: bool,
+    /// One CamelCase word.
+    pub reason: &'static str,
+    /// A sentence.
+    pub text: String,
+}
+
+/// What is due, and what to tell people.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Decision {
+    /// What is due.
+    pub step: Step,
+    /// An event.
+    pub notice: Option<Notice>,
+    /// Why the claim waits, short; for the WAITING column of its set.
+    pub wait: Option<ClaimWait>,
+}
+
+impl From<Step> for Decision {
+    fn from(step: Step) -> Self {
+        Self {
+            step,
+            notice: None,
+            wait: None,
+        }
+    }
+}
+
+impl From<Action> for Decision {
+    fn from(action: Action) -> Self {
+        Step::Act(action).into()
+    }
+}
+
+impl Decision {
+    pub(super) fn wait(why: impl Into<ClaimWait>) -> Self {
+        Self {
+            step: Step::Nothing,
+            notice: None,
+            wait: Some(why.into()),
+        }
+    }
+
+    pub(super) fn warn(mut self, reason: &'static str, text: impl Into<String>) -> Self {
+        self.notice = Some(Notice {
+            warning: true,
+            reason,
+            text: text.into(),
+        });
+        self
+    }
+
+    pub(super) fn tell(mut self, reason: &'static str, text: impl Into<String>) -> Self {
+        self.notice = Some(Notice {
+            warning: false,
+            reason,
+            text: text.into(),
+        });
+        self
+    }
+}
