@@ -31,7 +31,6 @@ mod limits;
 mod lock;
 mod loopdev;
 mod make;
-mod mountinfo;
 mod names;
 mod node_build;
 mod node_image;

@@ -3,8 +3,9 @@
 
 use std::path::Path;
 
+use berth_linux::mountinfo;
+
 use crate::error::{Error, Result};
-use crate::mountinfo;
 use crate::paths::state_root;
 use crate::run::Run;
 use crate::{engine, reexec};
@@ -41,8 +42,8 @@ fn all() -> Result<Vec<String>> {
     );
     lines.extend(containers()?);
     let mounts = mountinfo::own().map_err(|e| Error::sys("cannot read the mounts")(e))?;
-    let ours = mounts.iter().filter(|m| m.target.starts_with(state_root()));
-    lines.extend(ours.map(|m| format!("mount {}", m.target.display())));
+    let ours = mounts.iter().filter(|m| m.point.starts_with(state_root()));
+    lines.extend(ours.map(|m| format!("mount {}", m.point.display())));
     lines.extend(loop_devices()?);
     let links = names_in(Path::new("/sys/class/net"))?;
     lines.extend(

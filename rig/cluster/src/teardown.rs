@@ -4,13 +4,13 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use berth_linux::mountinfo;
 use nix::mount::{MntFlags, umount2};
 
 use crate::cache;
 use crate::engine::{self, Engine};
 use crate::error::{Error, Result};
 use crate::loopdev;
-use crate::mountinfo;
 use crate::names::Instance;
 use crate::paths::Layout;
 use crate::run::Run;
@@ -130,9 +130,9 @@ fn remove_cgroup(path: &Path) -> std::io::Result<()> {
 /// Unmounts everything at or below a directory, the last mounted first.
 pub(crate) fn mounts_below(dir: &Path) -> Result<()> {
     let mounts = mountinfo::own().map_err(|e| Error::sys("cannot read the mounts")(e))?;
-    for mount in mounts.iter().rev().filter(|m| m.target.starts_with(dir)) {
-        umount2(&mount.target, MntFlags::MNT_DETACH)
-            .map_err(|e| Error::sys(format!("cannot unmount {}", mount.target.display()))(e))?;
+    for mount in mounts.iter().rev().filter(|m| m.point.starts_with(dir)) {
+        umount2(&mount.point, MntFlags::MNT_DETACH)
+            .map_err(|e| Error::sys(format!("cannot unmount {}", mount.point.display()))(e))?;
     }
     Ok(())
 }
