@@ -52,7 +52,7 @@ mod types;
 mod volume;
 
 pub use error::Error;
-pub use pool::{init::init_pool, ledger, shared::SharedPool};
+pub use pool::{init::init_pool, shared::SharedPool};
 pub use problem::{Problem as Trouble, ProblemKind as TroubleKind};
 pub use provisioner::Provisioner;
 pub use types::{

@@ -1,7 +1,7 @@
 //! Real filesystems for tests: sparse images behind loop devices, mounted where
 //! a test wants them and gone when it ends, also when it failed. Needs root, loop
-//! devices and the programs of [`PACKAGES`]; says so in one sentence where they are
-//! missing, and installs nothing.
+//! devices and the programs that make filesystems; says so in one sentence where they
+//! are missing, and installs nothing.
 //!
 //! Everything lives in one temporary directory per test, so tests run side by
 //! side. Loop devices are set to vanish with their mount, so none outlives it.
@@ -142,27 +142,22 @@ pub struct LoopPool {
     image: PathBuf,
 }
 
-/// Debian packages that the tests need, one a line; behind `#` what they run of each.
-/// `cargo xtask setup` installs them.
-pub const PACKAGES: &str = include_str!("../testing/packages");
-
-/// The package that has a program.
-fn package_of(program: &str) -> Option<&'static str> {
-    PACKAGES.lines().find_map(|line| {
-        let (package, programs) = line.split_once('#')?;
-        let has = programs.split_whitespace().any(|it| it == program);
-        Some(package.trim()).filter(|package| has && !package.is_empty())
-    })
+/// The Debian package of `mkfs.<fstype>`; xtask/debian-packages lists them all.
+fn package_of(fstype: &str) -> &'static str {
+    match fstype {
+        "btrfs" => "btrfs-progs",
+        "xfs" => "xfsprogs",
+        _ => "e2fsprogs",
+    }
 }
 
-/// Refuses to go on without a program.
+/// Refuses to go on without a program of a package.
 ///
 /// # Panics
 /// When it is missing, in one sentence that says what to install.
-fn require(program: &str) {
+fn require(program: &str, package: &str) {
     let there = std::env::var_os("PATH")
         .is_some_and(|path| std::env::split_paths(&path).any(|dir| dir.join(program).exists()));
-    let package = package_of(program).unwrap_or(program);
     assert!(
         there,
         "{program} is missing: install {package}, or run `cargo xtask setup`"
@@ -177,7 +172,7 @@ impl LoopPool {
     /// When it cannot be made.
     pub fn format(image: PathBuf, size: u64, fstype: &str, quotas: bool) -> Self {
         let program = format!("mkfs.{fstype}");
-        require(&program);
+        require(&program, package_of(fstype));
         let file = File::create(&image).expect("an image can be made");
         file.set_len(size).expect("an image can be sparse");
         let options: &[&str] = match fstype {
@@ -264,22 +259,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_program_that_makes_a_filesystem_has_its_package() {
-        for (program, package) in [
-            ("mkfs.btrfs", "btrfs-progs"),
-            ("mkfs.xfs", "xfsprogs"),
-            ("mkfs.ext4", "e2fsprogs"),
-        ] {
-            assert_eq!(package_of(program), Some(package));
-        }
-        assert_eq!(package_of("Debian"), None);
-    }
-
-    #[test]
-    #[should_panic(
-        expected = "mkfs.none is missing: install mkfs.none, or run `cargo xtask setup`"
-    )]
+    #[should_panic(expected = "mkfs.none is missing: install nothing, or run `cargo xtask setup`")]
     fn a_missing_program_is_named_with_its_package() {
-        require("mkfs.none");
+        require("mkfs.none", "nothing");
     }
 }

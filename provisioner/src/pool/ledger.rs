@@ -15,19 +15,19 @@ use std::collections::BTreeMap;
 const MIB: u64 = 1 << 20;
 
 /// Bytes kept back for the filesystem's own metadata.
-pub fn reserve(filesystem_size: u64) -> u64 {
+pub(crate) fn reserve(filesystem_size: u64) -> u64 {
     (filesystem_size / 50).clamp(64 * MIB, 10 << 30)
 }
 
 /// Bytes that volumes may take in all: what was set, never more than fits.
-pub fn capacity(filesystem_size: u64, configured: Option<u64>) -> u64 {
+pub(crate) fn capacity(filesystem_size: u64, configured: Option<u64>) -> u64 {
     let most = filesystem_size.saturating_sub(reserve(filesystem_size));
     configured.map_or(most, |configured| configured.min(most))
 }
 
 /// Bytes of a filesystem that others use too which are never promised: 5 %, at
 /// least 1 GiB, at most 20 GiB.
-pub fn headroom(filesystem_size: u64) -> u64 {
+pub(crate) fn headroom(filesystem_size: u64) -> u64 {
     (filesystem_size / 20).clamp(1 << 30, 20 << 30)
 }
 

@@ -2,7 +2,7 @@
 //! pure function.
 
 pub(crate) mod init;
-pub mod ledger;
+pub(crate) mod ledger;
 pub(crate) mod record;
 pub(crate) mod shared;
 pub(crate) mod tombstone;

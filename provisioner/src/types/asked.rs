@@ -90,7 +90,7 @@ pub struct Stage {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct InitOptions {
     /// Bytes that volumes may take in all. Without it: the filesystem's size less
-    /// a reserve, see [`ledger`](crate::ledger).
+    /// a reserve for its own metadata: 2 %, at least 64 MiB, at most 10 GiB.
     pub capacity: Option<u64>,
     /// Accept a directory with files that are not Berth's.
     pub allow_foreign_content: bool,
