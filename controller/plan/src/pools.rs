@@ -14,7 +14,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use berth_api::{
-    BackendKind, Bytes, NodePool, NodeStorageStatus, Pool, PoolHealth, PoolStatus,
+    Backend, Bytes, NodePool, NodeStorageStatus, Pool, PoolHealth, PoolStatus,
     condition::{self, Said},
     names::{self, reason},
     pace::Hurry,
@@ -109,7 +109,7 @@ impl Grant {
     }
 
     /// Backends that the pool can carry.
-    pub fn backends(&self) -> &[BackendKind] {
+    pub fn backends(&self) -> &[Backend] {
         self.report.as_ref().map_or(&[], |r| &r.backends)
     }
 }
@@ -398,7 +398,7 @@ fn elsewhere(grant: &Grant) -> String {
 
 /// What the agent says of a disk that is there.
 fn health(report: &NodePool) -> Vec<Said> {
-    let [healthy, full] = condition::of_troubles(&report.troubles);
+    let [healthy, full] = condition::of_problems(&report.troubles);
     match report.health {
         PoolHealth::Healthy => vec![healthy, full],
         health => vec![Said {

@@ -15,7 +15,7 @@ pub mod pv;
 mod wait;
 
 pub use action::{Action, Excluded, Proof, Refused};
-pub use class::{Class, backend_name};
+pub use class::Class;
 pub use wait::{ClaimWait, ClaimWaitKind};
 
 use std::collections::BTreeMap;

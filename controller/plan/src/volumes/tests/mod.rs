@@ -5,7 +5,7 @@ mod manifests;
 
 use super::*;
 use crate::room;
-use berth_api::{BackendKind, ClaimRef, NodePool, OwnerRef, PoolHealth, VolumeMode};
+use berth_api::{Backend, ClaimRef, NodePool, PoolHealth, SetRef, VolumeMode};
 use expect_test::{Expect, expect};
 use serde_json::{Value, json};
 
@@ -37,7 +37,7 @@ impl World {
                 troubles: Vec::new(),
                 filesystem: "btrfs".to_owned(),
                 filesystem_uuid: None,
-                backends: vec![BackendKind::Btrfs],
+                backends: vec![Backend::Btrfs],
                 capacity: Bytes(10 * GI),
                 reserved: Bytes(0),
                 free: Bytes(10 * GI),
@@ -88,7 +88,7 @@ impl World {
 
     fn volume(&mut self, phase: VolumePhase, exposed: bool) -> &mut Volume {
         let claim = self.claim.clone().expect("set before");
-        let owner = OwnerRef {
+        let owner = SetRef {
             kind: "OrdinalSet".to_owned(),
             name: "web".to_owned(),
             ordinal: 0,
@@ -102,7 +102,7 @@ impl World {
         volume.status = Some(VolumeStatus {
             phase,
             size: (phase == VolumePhase::Ready).then_some(Bytes(GI)),
-            backend: Some(BackendKind::Btrfs),
+            backend: Some(Backend::Btrfs),
             message: Some("says the agent".to_owned()),
             ..VolumeStatus::default()
         });
