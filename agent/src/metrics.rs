@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use berth_provisioner::{PoolId, PoolReport, TroubleKind};
+use berth_provisioner::{PoolId, PoolReport, ProblemKind};
 use berth_telemetry::Timings;
 use prometheus_client::{
     encoding::{EncodeLabelSet, EncodeLabelValue},
@@ -214,7 +214,7 @@ impl Metrics {
     }
 
     /// Shows how many volumes have which troubles.
-    pub fn volumes(&self, troubles: impl IntoIterator<Item = (PoolId, TroubleKind)>) {
+    pub fn volumes(&self, troubles: impl IntoIterator<Item = (PoolId, ProblemKind)>) {
         self.volume_troubles.clear();
         for (pool, kind) in troubles {
             let labels = TroubleOf::new(&pool, kind);
@@ -267,7 +267,7 @@ impl Metrics {
 }
 
 impl TroubleOf {
-    fn new(pool: &PoolId, kind: TroubleKind) -> Self {
+    fn new(pool: &PoolId, kind: ProblemKind) -> Self {
         Self {
             pool: pool.to_string(),
             kind: kind.as_str(),
@@ -303,8 +303,8 @@ mod tests {
             assert!(text.contains(line), "{line} is not in\n{text}");
         }
         metrics.pools(&[PoolReport {
-            troubles: vec![berth_provisioner::Trouble {
-                kind: TroubleKind::IoErrors,
+            troubles: vec![berth_provisioner::Problem {
+                kind: ProblemKind::IoErrors,
                 message: String::new(),
             }],
             io_errors: 3,

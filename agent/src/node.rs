@@ -9,6 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use berth_model::InvalidName;
 use berth_provisioner::{Error, PoolReport, Provisioner};
 use tokio::sync::{Notify, mpsc};
 
@@ -42,6 +43,12 @@ pub enum Failure {
     /// The operation panicked, or the program is ending.
     #[error("the operation did not end: {0}; try again")]
     Stopped(String),
+}
+
+impl From<InvalidName> for Failure {
+    fn from(error: InvalidName) -> Self {
+        Self::Disk(error.into())
+    }
 }
 
 /// Shared by every service of the agent; cheap to clone.

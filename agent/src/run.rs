@@ -291,7 +291,7 @@ async fn watch_pools(node: Node, token: CancellationToken) -> anyhow::Result<()>
             Err(error) => tracing::error!(%error, "the pools could not be looked at"),
         }
         if volumes_too && let Ok(volumes) = node.read(Provisioner::list).await {
-            let troubles = volumes.iter().flat_map(VolumeReport::kinds_of_trouble);
+            let troubles = volumes.iter().flat_map(VolumeReport::kinds_of_problem);
             node.metrics().volumes(troubles);
         }
     }

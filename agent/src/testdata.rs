@@ -1,7 +1,7 @@
 //! Fixed reports for the tests of decisions and of printing.
 
 use berth_api::{
-    Bytes, ClaimRef, ContentRef, OwnerRef, SnapshotSpec, VolumeMode, VolumeSpec, VolumeState,
+    Bytes, ClaimRef, ContentRef, SetRef, SnapshotSpec, VolumeMode, VolumeSpec, VolumeState,
 };
 use berth_provisioner as disk;
 use disk::{Backend, Health, PoolId, PoolReport, SnapshotReport, VolumeHealth, VolumeReport};
@@ -36,12 +36,12 @@ pub(crate) fn volume() -> VolumeReport {
     VolumeReport {
         id: "pvc-1".to_owned(),
         pool: PoolId::new("disk0-0123456789ab").expect("valid"),
-        claim: Some(disk::ClaimRef {
+        claim: Some(ClaimRef {
             namespace: "shop".to_owned(),
             name: "data-web-0".to_owned(),
             uid: "1".to_owned(),
         }),
-        set: Some(disk::SetRef {
+        set: Some(SetRef {
             kind: "OrdinalSet".to_owned(),
             name: "web".to_owned(),
             ordinal: 0,
@@ -49,7 +49,7 @@ pub(crate) fn volume() -> VolumeReport {
         size: 1 << 30,
         enforced: 1 << 30,
         backend: Backend::Btrfs,
-        mode: disk::VolumeMode::Filesystem,
+        mode: VolumeMode::Filesystem,
         created: "2026-01-02T03:04:05Z".to_owned(),
         path: "/var/lib/berth/pools/disk0/volumes/pvc-1/data".into(),
         source: None,
@@ -72,7 +72,7 @@ pub(crate) fn spec() -> VolumeSpec {
             name: "data-web-0".to_owned(),
             uid: "1".to_owned(),
         },
-        owner: Some(OwnerRef {
+        owner: Some(SetRef {
             kind: "OrdinalSet".to_owned(),
             name: "web".to_owned(),
             ordinal: 0,
@@ -93,7 +93,7 @@ pub(crate) fn snapshot() -> SnapshotReport {
         size: 1 << 30,
         reserved: 64 << 20,
         backend: Backend::Btrfs,
-        mode: disk::VolumeMode::Filesystem,
+        mode: VolumeMode::Filesystem,
         created: "2026-01-02T03:04:05Z".to_owned(),
         path: "/var/lib/berth/pools/disk0/snapshots/snap-1/data".into(),
         health: VolumeHealth::Ready,

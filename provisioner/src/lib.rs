@@ -39,7 +39,6 @@ mod names;
 mod notify;
 mod operation;
 mod pool;
-mod problem;
 mod provisioner;
 mod report;
 mod store;
@@ -53,10 +52,10 @@ mod volume;
 
 pub use error::Error;
 pub use pool::{init::init_pool, shared::SharedPool};
-pub use problem::{Problem as Trouble, ProblemKind as TroubleKind};
 pub use provisioner::Provisioner;
 pub use types::{
     Backend, CheckReport, ClaimRef, Config, Finding, FindingKind, Health, InitOptions, KnownPool,
-    MountFlag, PoolId, PoolReport, Publication, Publish, SetRef, SnapshotReport, SnapshotSpec,
-    Source, Stage, Usage, VolumeHealth, VolumeMode, VolumeReport, VolumeSpec,
+    MountFlag, PoolId, PoolReport, Problem, ProblemKind, Publication, Publish, SetRef,
+    SnapshotReport, SnapshotSpec, Source, Stage, Usage, VolumeHealth, VolumeMode, VolumeReport,
+    VolumeSpec,
 };

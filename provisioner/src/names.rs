@@ -1,21 +1,14 @@
 //! Names that come from outside and end up in paths. Whatever passes here can
 //! neither leave its directory nor hide in it.
 
+use berth_model::names::{is_dns_label, is_id};
 use sha2::{Digest, Sha256};
 
 use crate::Error;
 
-/// Longest volume id: the longest name that CSI allows.
-const MAX_VOLUME_ID: usize = 128;
-
 /// A volume id: `[a-z0-9][a-z0-9.-]{0,127}`.
 pub(crate) fn volume_id(id: &str) -> Result<(), Error> {
-    let allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'.' || b == b'-';
-    let starts_well = id
-        .bytes()
-        .next()
-        .is_some_and(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
-    if !starts_well || id.len() > MAX_VOLUME_ID || !id.bytes().all(allowed) {
+    if !is_id(id) {
         return Err(Error::invalid(
             "volume id",
             id,
@@ -45,7 +38,7 @@ pub(crate) fn pool_dir(name: &str) -> Result<(), Error> {
 
 /// A DNS label (RFC 1123): at most 63 of `[a-z0-9-]`, no hyphen at either end.
 pub(crate) fn dns_label(what: &'static str, name: &str) -> Result<(), Error> {
-    if is_label(name, 63) {
+    if is_dns_label(name) {
         Ok(())
     } else {
         Err(Error::invalid(what, name, "must be a DNS label"))
@@ -54,16 +47,15 @@ pub(crate) fn dns_label(what: &'static str, name: &str) -> Result<(), Error> {
 
 /// A DNS subdomain (RFC 1123): labels joined by dots, 253 characters in all.
 pub(crate) fn dns_subdomain(what: &'static str, name: &str) -> Result<(), Error> {
-    if name.len() <= 253 && name.split('.').all(|label| is_label(label, 253)) {
+    if name.len() <= 253 && name.split('.').all(is_label) {
         Ok(())
     } else {
         Err(Error::invalid(what, name, "must be a DNS name"))
     }
 }
 
-fn is_label(label: &str, max: usize) -> bool {
+fn is_label(label: &str) -> bool {
     !label.is_empty()
-        && label.len() <= max
         && !label.starts_with('-')
         && !label.ends_with('-')
         && label

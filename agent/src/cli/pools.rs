@@ -171,7 +171,7 @@ fn show(reports: &[PoolReport]) -> String {
 mod tests {
     use super::*;
     use crate::testdata::pool;
-    use berth_provisioner::{Trouble, TroubleKind};
+    use berth_provisioner::{Problem, ProblemKind};
 
     #[test]
     fn directories_are_names_or_paths_under_pools() {
@@ -199,8 +199,8 @@ mod tests {
             ..pool(Health::LostMount)
         };
         let failing = PoolReport {
-            troubles: vec![Trouble {
-                kind: TroubleKind::IoErrors,
+            troubles: vec![Problem {
+                kind: ProblemKind::IoErrors,
                 message: "the filesystem met errors".to_owned(),
             }],
             ..pool(Health::Healthy)

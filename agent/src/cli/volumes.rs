@@ -108,7 +108,7 @@ fn show(volumes: &[VolumeReport]) -> String {
 mod tests {
     use super::*;
     use crate::testdata::volume;
-    use berth_provisioner::{Publication, Trouble, TroubleKind};
+    use berth_provisioner::{Problem, ProblemKind, Publication};
 
     #[test]
     fn lists_sets_in_order() {
@@ -132,8 +132,8 @@ mod tests {
         plain.health = VolumeHealth::Lost("no data directory".to_owned());
         let mut first = volume();
         first.published = vec![at("c")];
-        first.troubles = vec![Trouble {
-            kind: TroubleKind::Full,
+        first.troubles = vec![Problem {
+            kind: ProblemKind::Full,
             message: "writes will fail soon".to_owned(),
         }];
         let mut volumes = [plain, second, first];

@@ -18,6 +18,7 @@ use berth_csi::csi::{
     controller_service_capability::rpc, list_snapshots_response, list_volumes_response,
     validate_volume_capabilities_response::Confirmed,
 };
+use berth_model::{SnapshotName, names::is_id};
 use berth_provisioner::{
     Backend, Error, Provisioner, SnapshotReport, SnapshotSpec, VolumeHealth, VolumeMode,
     VolumeReport,
@@ -30,7 +31,7 @@ use super::{
     create::{self, Create},
     health,
     lookup::Named,
-    names::{self, candidate_ids},
+    names::candidate_ids,
     node::operate,
     pages::page,
     parameters,
@@ -107,7 +108,7 @@ impl controller_server::Controller for ControllerService {
         request: Request<DeleteVolumeRequest>,
     ) -> Result<Response<DeleteVolumeResponse>, Status> {
         let id = required("volume_id", &request.into_inner().volume_id)?;
-        if !names::is_id(&id) {
+        if !is_id(&id) {
             // Nothing has such an id, so it is gone.
             return Ok(Response::new(DeleteVolumeResponse {}));
         }
@@ -272,12 +273,12 @@ impl controller_server::Controller for ControllerService {
         request: Request<DeleteSnapshotRequest>,
     ) -> Result<Response<DeleteSnapshotResponse>, Status> {
         let id = required("snapshot_id", &request.into_inner().snapshot_id)?;
-        if !names::is_id(&id) {
+        if !is_id(&id) {
             return Ok(Response::new(DeleteSnapshotResponse {}));
         }
         let snapshot = id.clone();
         let erased = operate(&self.node, Operation::EraseSnapshot, &id, move |disk| {
-            let clusters = berth_api::names::is_snapshot_name(&snapshot);
+            let clusters = snapshot.parse::<SnapshotName>().is_ok();
             match clusters && disk.find_snapshot(&snapshot).is_some() {
                 true => Ok(false),
                 false => disk.delete_snapshot(&snapshot).map(|()| true),

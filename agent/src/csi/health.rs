@@ -7,7 +7,7 @@ use berth_csi::csi::{
     StorageHealthErrorType, VolumeHealth, VolumeHealthErrorType,
     node_get_storage_health_response::StorageBackendHealth, volume_health::VolumeHealthEntry,
 };
-use berth_provisioner::{self as disk, Health, PoolReport, TroubleKind, VolumeReport};
+use berth_provisioner::{self as disk, Health, PoolReport, ProblemKind, VolumeReport};
 
 /// Health of a volume.
 ///
@@ -53,7 +53,7 @@ pub(super) fn pools(reports: &[PoolReport]) -> Vec<StorageBackendHealth> {
         let troubles = pool
             .troubles
             .iter()
-            .filter(|it| it.kind != TroubleKind::Full);
+            .filter(|it| it.kind != ProblemKind::Full);
         let troubles = troubles.map(|it| (StorageDegraded, it.kind.as_str(), &it.message));
         for (status, reason, message) in state.into_iter().chain(troubles) {
             let message = format!("{}: {message}", pool.dir);
@@ -87,11 +87,11 @@ mod tests {
         assert_eq!(said.health_statuses[0].message, "no data");
         report.health = disk::VolumeHealth::Ready;
         report.troubles = [
-            TroubleKind::IoErrors,
-            TroubleKind::ReadOnly,
-            TroubleKind::IoErrors,
+            ProblemKind::IoErrors,
+            ProblemKind::ReadOnly,
+            ProblemKind::IoErrors,
         ]
-        .map(|kind| disk::Trouble {
+        .map(|kind| disk::Problem {
             kind,
             message: "see the log".to_owned(),
         })
@@ -118,8 +118,8 @@ mod tests {
             pool(Health::LostMount, "b"),
             pool(Health::ReadOnly, "c"),
             PoolReport {
-                troubles: [TroubleKind::IoErrors, TroubleKind::Full]
-                    .map(|kind| disk::Trouble {
+                troubles: [ProblemKind::IoErrors, ProblemKind::Full]
+                    .map(|kind| disk::Problem {
                         kind,
                         message: "d".to_owned(),
                     })

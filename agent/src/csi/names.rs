@@ -2,27 +2,18 @@
 //! snapshot, any text of up to 128 bytes, and may come again after what it named
 //! was erased; an id is for ever that one volume or snapshot. Pure.
 
-use berth_api::names::is_snapshot_name;
+use berth_model::{SnapshotName, names::is_id};
 use sha2::{Digest, Sha256};
 
 /// What ids start with that are made from a name here. No name that starts so is
 /// an id by itself, so derived ids never meet names.
 const DERIVED: &str = "csi-";
 
-/// Longest name and longest id (CSI's limit for every string that names a thing).
+/// Longest name (CSI's limit for every string that names a thing).
 const LONGEST: usize = 128;
 
 /// How often one name may come again after its volume was erased.
 const TRIES: u32 = 1000;
-
-/// Whether text can be the id of anything: `[a-z0-9][a-z0-9.-]{0,127}`. Nothing
-/// has an id that is none.
-pub(super) fn is_id(text: &str) -> bool {
-    let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
-    text.len() <= LONGEST
-        && text.bytes().next().is_some_and(plain)
-        && text.bytes().all(|b| plain(b) || b == b'.' || b == b'-')
-}
 
 /// Whether CSI allows a name: 1 to 128 bytes, without control characters other
 /// than white space.
@@ -42,7 +33,7 @@ pub(super) fn is_name(text: &str) -> bool {
 pub(super) fn candidate_ids(name: &str) -> impl Iterator<Item = String> {
     let digest = Sha256::digest(name.as_bytes());
     let hash: String = digest[..20].iter().map(|b| format!("{b:02x}")).collect();
-    let own = is_id(name) && !name.starts_with(DERIVED) && !is_snapshot_name(name);
+    let own = is_id(name) && !name.starts_with(DERIVED) && name.parse::<SnapshotName>().is_err();
     let first = match own {
         true => name.to_owned(),
         false => format!("{DERIVED}{hash}"),

@@ -1,9 +1,8 @@
 //! Lists in pages. A token names the last entry of the page before, so it stays
 //! right while entries come and go, and over a restart. Pure.
 
+use berth_model::names::is_id;
 use tonic::Status;
-
-use super::names;
 
 /// What a token starts with.
 const AFTER: &str = "after:";
@@ -32,7 +31,7 @@ pub(super) fn page<T>(
     })?;
     let after = match (starting_token, starting_token.strip_prefix(AFTER)) {
         ("", _) => None,
-        (_, Some(after)) if names::is_id(after) => Some(after),
+        (_, Some(after)) if is_id(after) => Some(after),
         _ => {
             return Err(Status::aborted(format!(
                 "starting_token {starting_token:?} is not one that a list ended with; list from the start"

@@ -4,14 +4,11 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use berth_api::names::parameter;
-use berth_provisioner::{Backend, ClaimRef};
+use berth_model::{Backend, ClaimRef, ClassParameters, class_parameters};
 use tonic::Status;
 
-/// Whether an image takes its bytes from the pool as they are written.
-const SPARSE: &str = "sparse";
-
-/// Keys that Kubernetes' sidecars put in for their own use.
+/// Keys that Kubernetes' sidecars put in for their own use, but for the filesystem's:
+/// that one people write into classes.
 const SIDECARS: &str = "csi.storage.k8s.io/";
 
 /// Namespace of the claim, where a sidecar says it (`--extra-create-metadata`).
@@ -65,63 +62,19 @@ pub(super) fn snapshot(given: &HashMap<String, String>) -> Result<(), Status> {
 }
 
 fn read(given: &HashMap<String, String>) -> Result<Parameters, String> {
-    let mut backend = None;
-    let mut unlimited = false;
-    let mut sparse = None;
-    // In order, so that the same request gets the same answer.
-    let sorted: BTreeMap<_, _> = given.iter().collect();
-    for (key, value) in sorted {
-        match key.as_str() {
-            parameter::BACKEND => {
-                let found = Backend::ALL.into_iter().find(|kind| kind.as_str() == value);
-                backend = Some(found.ok_or_else(|| {
-                    let known = Backend::ALL.map(Backend::as_str).join(", ");
-                    format!("backend {value:?} is not known; use one of {known}")
-                })?);
-            }
-            parameter::LIMIT if value == "none" => unlimited = true,
-            parameter::LIMIT => {
-                return Err(format!(
-                    "limit {value:?} is not known; the only one is \"none\""
-                ));
-            }
-            SPARSE => {
-                sparse = Some(value.parse::<bool>().map_err(|_| {
-                    format!("sparse {value:?} is not known; use \"true\" or \"false\"")
-                })?);
-            }
-            sidecars if sidecars.starts_with(SIDECARS) => {}
-            _ => {
-                return Err(format!(
-                    "parameter {key:?} is not known; Berth knows {}, {} and {SPARSE}",
-                    parameter::BACKEND,
-                    parameter::LIMIT,
-                ));
-            }
-        }
-    }
-    let backend = match (backend, unlimited) {
-        (None | Some(Backend::Directory), true) => Some(Backend::Directory),
-        (Some(kind), true) => {
-            return Err(format!(
-                "backend {kind} has a size limit, which limit \"none\" contradicts; leave one of them out"
-            ));
-        }
-        (Some(Backend::Directory), false) => {
-            return Err(
-                "backend directory limits no size; say so with the parameter limit: none"
-                    .to_owned(),
-            );
-        }
-        (backend, false) => backend,
-    };
+    let for_us = given
+        .iter()
+        .map(|(key, value)| (key.as_str(), value.as_str()))
+        .filter(|(key, _)| *key == class_parameters::FS_TYPE || !key.starts_with(SIDECARS));
+    let ClassParameters { backend, sparse } =
+        class_parameters::parse(for_us).map_err(|error| error.to_string())?;
     let claim = match (given.get(CLAIM_NAMESPACE), given.get(CLAIM_NAME)) {
         (Some(namespace), Some(name)) => Some((namespace.clone(), name.clone())),
         _ => None,
     };
     Ok(Parameters {
         backend,
-        sparse: sparse.unwrap_or(false),
+        sparse,
         claim,
     })
 }
@@ -186,12 +139,20 @@ mod tests {
         check(
             &[("pathPattern", "../..")],
             expect![[
-                r#"parameter "pathPattern" is not known; Berth knows backend, limit and sparse"#
+                r#"parameter "pathPattern" is not known; Berth knows backend, limit, sparse and csi.storage.k8s.io/fstype"#
             ]],
         );
         check(
             &[("csi.storage.k8s.io/pv/name", "pvc-1")],
             expect!["None false"],
+        );
+        check(
+            &[("csi.storage.k8s.io/fstype", "xfs")],
+            expect![[r#"csi.storage.k8s.io/fstype "xfs" is not known; the only one is "ext4""#]],
+        );
+        check(
+            &[("sparse", "true")],
+            expect!["sparse is for images; add the parameter backend: image"],
         );
     }
 

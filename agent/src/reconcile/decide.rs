@@ -175,7 +175,7 @@ fn writable(seen: &Seen<'_>) -> bool {
 mod tests {
     use super::*;
     use crate::testdata::{pool, spec, volume};
-    use berth_api::{Bytes, VolumeSource};
+    use berth_api::{Bytes, Source};
     use berth_provisioner::{PoolId, Publication};
 
     fn status(phase: VolumePhase, path: Option<&str>) -> VolumeStatus {
@@ -232,10 +232,7 @@ mod tests {
             ..spec()
         };
         let cloned = VolumeSpec {
-            source: Some(VolumeSource {
-                snapshot: Some("s".to_owned()),
-                volume: None,
-            }),
+            source: Some(Source::Snapshot("s".to_owned())),
             ..spec()
         };
         let deleted = VolumeSpec {

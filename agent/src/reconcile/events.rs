@@ -102,7 +102,7 @@ fn of_phase(old: Option<&VolumeStatus>, new: &VolumeStatus) -> Option<Event> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use berth_api::{Trouble, TroubleKind};
+    use berth_api::{Problem, ProblemKind};
     use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
     #[test]
@@ -165,16 +165,16 @@ mod tests {
 
     #[test]
     fn troubles_are_told_when_they_come_and_go() {
-        let status = |troubles: &[Trouble]| VolumeStatus {
+        let status = |troubles: &[Problem]| VolumeStatus {
             phase: VolumePhase::Ready,
             path: Some("/v".to_owned()),
-            conditions: condition::of_troubles(troubles)
+            conditions: condition::of_problems(troubles)
                 .map(|said| said.since(&[], None, Time(jiff::Timestamp::UNIX_EPOCH)))
                 .into(),
             ..VolumeStatus::default()
         };
-        let full = Trouble {
-            kind: TroubleKind::Full,
+        let full = Problem {
+            kind: ProblemKind::Full,
             message: "grow it".to_owned(),
         };
         let (well, ill) = (status(&[]), status(&[full]));

@@ -21,10 +21,7 @@ use kube::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{
-    ApiError, telling, within,
-    words::{self, backend_kind},
-};
+use super::{ApiError, telling, within};
 use crate::{node::Node, readiness::Readiness};
 
 /// How often the pools are looked at without a reason.
@@ -77,10 +74,10 @@ pub fn pools(reports: &[PoolReport], old: Option<&NodeStorageStatus>) -> Vec<Nod
                 path,
                 health: health(&report.health),
                 message: (!report.message.is_empty()).then(|| report.message.clone()),
-                troubles: words::troubles(&report.troubles),
+                troubles: report.troubles.clone(),
                 filesystem: report.filesystem.clone(),
                 filesystem_uuid: report.fs_uuid.clone(),
-                backends: report.backends.iter().copied().map(backend_kind).collect(),
+                backends: report.backends.clone(),
                 capacity: Bytes(report.capacity),
                 reserved: Bytes(report.reserved),
                 free,

@@ -5,15 +5,13 @@ use std::time::Duration;
 
 use berth_api::{
     Bytes, Publication, Volume, VolumePhase, VolumeStatus,
-    condition::{Said, of_troubles},
+    condition::{Said, of_problems},
     names::{condition, reason},
     pace::Hurry,
 };
 use berth_provisioner::{Backend, Error, VolumeReport};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-
-use super::words::{self, backend_kind};
 
 /// What the disk answered.
 #[derive(Clone, Debug, PartialEq)]
@@ -80,7 +78,7 @@ pub fn status(volume: &Volume, outcome: &Outcome, now: Timestamp) -> VolumeStatu
                 ready(true, "Ready", message.as_deref().unwrap_or_default()),
                 limited,
             ];
-            said.extend(of_troubles(&words::troubles(&report.troubles)));
+            said.extend(of_problems(&report.troubles));
             VolumeStatus {
                 phase: VolumePhase::Ready,
                 message: message.clone(),
@@ -88,7 +86,7 @@ pub fn status(volume: &Volume, outcome: &Outcome, now: Timestamp) -> VolumeStatu
                 path: Some(report.path.to_string_lossy().into_owned()),
                 size: Some(Bytes(report.enforced)),
                 used: report.used.map(Bytes),
-                backend: Some(backend_kind(report.backend)),
+                backend: Some(report.backend),
                 published: report
                     .published
                     .iter()

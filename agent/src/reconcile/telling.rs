@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use berth_api::{NodePool, NodeStorageStatus, PoolHealth, TroubleKind, pace::Hurry};
+use berth_api::{NodePool, NodeStorageStatus, PoolHealth, ProblemKind, pace::Hurry};
 
 /// Pools that are named in a summary, at most: a column must stay readable.
 const NAMED: usize = 3;
@@ -40,7 +40,7 @@ fn illness(pool: &NodePool) -> Option<String> {
         return Some(format!("{:?}", pool.health));
     }
     let kinds = pool.troubles.iter().map(|trouble| trouble.kind);
-    let worst = kinds.filter(|kind| *kind != TroubleKind::Full).min()?;
+    let worst = kinds.filter(|kind| *kind != ProblemKind::Full).min()?;
     Some(format!("{worst:?}"))
 }
 
@@ -134,14 +134,14 @@ mod tests {
 
     #[test]
     fn a_pool_with_troubles_is_unhealthy_and_a_full_one_is_not() {
-        let trouble = |kind| berth_api::Trouble {
+        let trouble = |kind| berth_api::Problem {
             kind,
             message: String::new(),
         };
         let mut pools = [pool("disk0", PoolHealth::Healthy)];
-        pools[0].troubles = vec![trouble(TroubleKind::Full)];
+        pools[0].troubles = vec![trouble(ProblemKind::Full)];
         assert_eq!(summary(&pools), "1 pool healthy");
-        pools[0].troubles.push(trouble(TroubleKind::IoErrors));
+        pools[0].troubles.push(trouble(ProblemKind::IoErrors));
         assert_eq!(summary(&pools), "1 pool, 1 unhealthy: disk0 IoErrors");
     }
 

@@ -8,7 +8,7 @@ use std::{
 };
 
 use berth_api::{Volume, VolumePhase, VolumeStatus, pace::Pace};
-use berth_provisioner::{PoolId, PoolReport, TroubleKind, VolumeHealth, VolumeReport};
+use berth_provisioner::{PoolId, PoolReport, ProblemKind, VolumeHealth, VolumeReport};
 use berth_telemetry::causes;
 use futures::{StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
@@ -67,7 +67,7 @@ struct Context {
 struct Memory {
     failures: u32,
     pace: Pace,
-    troubles: Vec<(PoolId, TroubleKind)>,
+    troubles: Vec<(PoolId, ProblemKind)>,
 }
 
 impl Context {
@@ -84,7 +84,7 @@ impl Context {
 
     fn remember_troubles(&self, name: &str, outcome: &Outcome) {
         let troubles = match outcome {
-            Outcome::There(report, _) => report.kinds_of_trouble().collect(),
+            Outcome::There(report, _) => report.kinds_of_problem().collect(),
             Outcome::NotThere { .. } => Vec::new(),
         };
         let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);

@@ -88,13 +88,13 @@ pub fn object_name(class: &str, node: &str) -> String {
 mod tests {
     use super::*;
     use crate::grants::Standing;
-    use berth_api::BackendKind;
+    use berth_api::Backend;
 
     fn room(node: &str, free: u64, standing: Standing) -> Room {
         Room {
             node: node.to_owned(),
             standing,
-            backends: vec![BackendKind::Btrfs],
+            backends: vec![Backend::Btrfs],
             capacity: free + 5,
             taken: 5,
             volumes: 1,
@@ -103,7 +103,7 @@ mod tests {
         }
     }
 
-    fn class(name: &str, backend: Option<BackendKind>, immediate: bool) -> Class {
+    fn class(name: &str, backend: Option<Backend>, immediate: bool) -> Class {
         Class {
             name: name.to_owned(),
             immediate,
@@ -126,7 +126,7 @@ mod tests {
         .into();
         let classes = [
             class("berth", None, false),
-            class("image", Some(BackendKind::Image), false),
+            class("image", Some(Backend::Image), false),
             class("now", None, true),
         ];
         let shown: Vec<String> = capacities(&classes, &rooms)

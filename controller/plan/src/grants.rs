@@ -13,7 +13,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use berth_api::{BackendKind, NodePool, NodeStorageStatus, Pool, PoolHealth, names::reason};
+use berth_api::{Backend, NodePool, NodeStorageStatus, Pool, PoolHealth, names::reason};
 
 /// What is known of pools: objects, reports and nodes.
 #[derive(Debug, Default)]
@@ -100,7 +100,7 @@ impl Grant {
     }
 
     /// Backends that the pool can carry.
-    pub fn backends(&self) -> &[BackendKind] {
+    pub fn backends(&self) -> &[Backend] {
         self.report.as_ref().map_or(&[], |r| &r.backends)
     }
 }

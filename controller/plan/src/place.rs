@@ -16,7 +16,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use berth_api::{BackendKind, Bytes, VolumeMode};
+use berth_api::{Backend, Bytes, VolumeMode};
 
 use crate::{
     grants::Standing,
@@ -35,7 +35,7 @@ pub struct Want {
     /// Bytes.
     pub size: u64,
     /// Backend that the class demands.
-    pub backend: Option<BackendKind>,
+    pub backend: Option<Backend>,
     /// Directory tree or block device.
     pub mode: VolumeMode,
     /// The pool that holds what it is to be a copy of.
@@ -137,17 +137,14 @@ fn owned(names: &[&str]) -> Vec<String> {
 /// Whether the pool can carry what the claim wants.
 ///
 /// Without a demand a pool counts only with a backend that limits sizes.
-pub fn carries(room: &Room, backend: Option<BackendKind>, mode: VolumeMode) -> bool {
+pub fn carries(room: &Room, backend: Option<Backend>, mode: VolumeMode) -> bool {
     let backend = match mode {
-        VolumeMode::Block => Some(BackendKind::Image),
+        VolumeMode::Block => Some(Backend::Image),
         VolumeMode::Filesystem => backend,
     };
     match backend {
         Some(kind) => room.backends.contains(&kind),
-        None => room
-            .backends
-            .iter()
-            .any(|kind| *kind != BackendKind::Directory),
+        None => room.backends.iter().any(|kind| *kind != Backend::Directory),
     }
 }
 
@@ -260,10 +257,7 @@ fn why_not(want: &Want, near: &[(&String, &Room)]) -> Option<String> {
     if able.is_empty() {
         return Some(match (want.mode, want.backend) {
             (VolumeMode::Block, _) => "no pool can carry a block device".to_owned(),
-            (_, Some(kind)) => format!(
-                "no pool can carry backend {}",
-                crate::volumes::backend_name(kind)
-            ),
+            (_, Some(kind)) => format!("no pool can carry backend {}", kind.as_str()),
             (_, None) => "no pool has a usable backend".to_owned(),
         });
     }

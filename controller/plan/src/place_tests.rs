@@ -14,7 +14,7 @@ fn rooms(text: &str) -> BTreeMap<String, Room> {
             let mut room = Room {
                 node: words.next().expect("a node").to_owned(),
                 standing: Standing::Granted,
-                backends: vec![BackendKind::Btrfs],
+                backends: vec![Backend::Btrfs],
                 capacity: (words.next().expect("free").parse::<f64>().expect("Gi") * GI as f64)
                     as u64,
                 taken: 0,
@@ -26,7 +26,7 @@ fn rooms(text: &str) -> BTreeMap<String, Room> {
                 match word {
                     "cordoned" => room.standing = Standing::Cordoned,
                     "lost" => room.standing = Standing::LostMount,
-                    "image" => room.backends = vec![BackendKind::Image],
+                    "image" => room.backends = vec![Backend::Image],
                     _ => {
                         let (set, ordinals) = word.split_once(':').expect("set:ordinals");
                         let key = ("ns".to_owned(), "OrdinalSet".to_owned(), set.to_owned());
@@ -176,7 +176,7 @@ fn the_reason_names_what_is_missing() {
         expect!["a: none of 2 pools is available: p1 LostMount, ..."],
     );
     let mut image = request(Some("n1"), None, &[("a", 1)]);
-    image.wants[0].backend = Some(BackendKind::Image);
+    image.wants[0].backend = Some(Backend::Image);
     check(
         &image,
         "p1 n1 7",

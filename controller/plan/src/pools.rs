@@ -192,7 +192,7 @@ fn elsewhere(grant: &Grant) -> String {
 
 /// What the agent says of a disk that is there.
 fn health(report: &NodePool) -> Vec<Said> {
-    let [healthy, full] = condition::of_troubles(&report.troubles);
+    let [healthy, full] = condition::of_problems(&report.troubles);
     match report.health {
         PoolHealth::Healthy => vec![healthy, full],
         health => vec![Said {

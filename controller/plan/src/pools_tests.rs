@@ -1,7 +1,6 @@
 use super::*;
 use crate::grants::grant;
-use berth_api::{BackendKind, Pool};
-use berth_api::{Trouble, TroubleKind};
+use berth_api::{Backend, Pool, Problem, ProblemKind};
 use expect_test::{Expect, expect};
 
 /// One line each: `node n1 [label,...]`, `pool p1 [on=n1] [epoch=2] [path=/pools/0] [cordoned] [lost]`,
@@ -49,7 +48,7 @@ fn view(text: &str) -> View {
                     troubles: Vec::new(),
                     filesystem: "btrfs".to_owned(),
                     filesystem_uuid: None,
-                    backends: vec![BackendKind::Btrfs],
+                    backends: vec![Backend::Btrfs],
                     capacity: Bytes(100),
                     reserved: Bytes(10),
                     free: Bytes(90),
@@ -378,13 +377,13 @@ fn what_changes_about_a_pool_is_told_once() {
         nothing,
         "a pool that is well from the start"
     );
-    let trouble = |kind, message: &str| Trouble {
+    let trouble = |kind, message: &str| Problem {
         kind,
         message: message.to_owned(),
     };
     report(&mut all).troubles = vec![
-        trouble(TroubleKind::IoErrors, "look at the disk"),
-        trouble(TroubleKind::Full, "add a pool"),
+        trouble(ProblemKind::IoErrors, "look at the disk"),
+        trouble(ProblemKind::Full, "add a pool"),
     ];
     assert_eq!(
         told(&mut all),

@@ -9,7 +9,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use berth_api::{BackendKind, Volume, VolumePhase, VolumeSpec};
+use berth_api::{Backend, Volume, VolumePhase, VolumeSpec};
 
 use crate::grants::{Grant, Standing};
 
@@ -34,7 +34,7 @@ pub struct Room {
     /// Whether new volumes may go there, and if not, why.
     pub standing: Standing,
     /// Backends that the pool can carry.
-    pub backends: Vec<BackendKind>,
+    pub backends: Vec<Backend>,
     /// Bytes that volumes may take in all.
     pub capacity: u64,
     /// Bytes that are taken.
@@ -187,7 +187,7 @@ mod tests {
             troubles: Vec::new(),
             filesystem: "btrfs".to_owned(),
             filesystem_uuid: None,
-            backends: vec![BackendKind::Btrfs],
+            backends: vec![Backend::Btrfs],
             capacity: Bytes(100),
             reserved: Bytes(reserved),
             free: Bytes(100),

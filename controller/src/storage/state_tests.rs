@@ -1,4 +1,4 @@
-use berth_api::{BackendKind, Bytes, NodePool, NodeStorageStatus, PoolHealth};
+use berth_api::{Backend, Bytes, NodePool, NodeStorageStatus, PoolHealth, Source};
 use kube::runtime::watcher::Event;
 use serde_json::json;
 
@@ -15,7 +15,7 @@ fn state() -> ClusterState {
             troubles: Vec::new(),
             filesystem: "btrfs".to_owned(),
             filesystem_uuid: None,
-            backends: vec![BackendKind::Btrfs],
+            backends: vec![Backend::Btrfs],
             capacity: Bytes(100),
             reserved: Bytes(0),
             free: Bytes(100),
@@ -121,7 +121,7 @@ fn a_claim_that_names_a_foreign_volume_is_no_source() {
     let item = Item::Volume("pvc-u-shop-copy".to_owned());
     assert!(state.dirty.contains(&item), "{:?}", state.dirty);
     let origin = state.source_of(&honest).expect("a source").expect("one");
-    assert_eq!(origin.source.volume.as_deref(), Some(handle));
+    assert_eq!(origin.source, Source::Volume(handle.to_owned()));
     let refused = state.source_of(&loot).expect_err("the thief has nothing");
     assert_eq!(
         refused.text,

@@ -7,6 +7,7 @@ use std::{
 };
 
 use berth_api::{Pool, PoolStatus, names, pace::Hurry};
+use berth_model::VolumeName;
 use berth_plan::{
     capacity::{self, Capacity},
     pools,
@@ -164,8 +165,10 @@ impl Reconciler {
     fn waiting_sizes(&self) -> BTreeMap<String, Vec<u64>> {
         let mut sizes: BTreeMap<String, Vec<u64>> = BTreeMap::new();
         for name in &self.waiting {
-            let uid = name.strip_prefix("pvc-");
-            if let Some(claim) = uid.and_then(|uid| self.state.claim_of_uid(uid))
+            let Ok(name) = name.parse::<VolumeName>() else {
+                continue;
+            };
+            if let Some(claim) = self.state.claim_of_uid(name.claim_uid())
                 && let (Some(class), Some(size)) = (claim::class_name(claim), claim::size(claim))
             {
                 sizes.entry(class.to_owned()).or_default().push(size);

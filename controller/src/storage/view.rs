@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use berth_api::{Volume, VolumeState, names, names::reason};
+use berth_model::VolumeName;
 use berth_plan::{
     place::{Request, Want},
     room::SetKey,
@@ -31,7 +32,7 @@ impl ClusterState {
             Some(Some(reference)) => reference.uid,
             // A PV that a person took the claim from.
             Some(None) => return None,
-            None => name.strip_prefix("pvc-")?.to_owned(),
+            None => name.parse::<VolumeName>().ok()?.claim_uid().to_owned(),
         };
         self.claim_of_uid(&uid).cloned()
     }

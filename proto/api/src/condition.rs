@@ -4,37 +4,8 @@
 use std::collections::BTreeSet;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
 
-use crate::names::condition;
-
-/// One thing that is wrong with a pool or a volume that can be used all the same.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct Trouble {
-    /// The kind of thing.
-    pub kind: TroubleKind,
-    /// For people: what is wrong and what to do.
-    pub message: String,
-}
-
-/// Kinds of trouble, the worst first.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
-)]
-pub enum TroubleKind {
-    /// A volume can be read, and nothing can be written to it.
-    ReadOnly,
-    /// The filesystem met errors of its disk, or wrong data on it.
-    IoErrors,
-    /// The filesystem has less free than what volumes may still write.
-    SpaceShort,
-    /// Something deleted cannot be erased.
-    TrashStuck,
-    /// There is no room for anything more. Nothing is wrong with that.
-    Full,
-}
+use crate::{Problem, ProblemKind, names::condition};
 
 /// What a condition is to say.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,12 +39,12 @@ impl Said {
 }
 
 /// `Healthy`, whose reason is the worst of the troubles, and `Full`.
-pub fn of_troubles(troubles: &[Trouble]) -> [Said; 2] {
+pub fn of_problems(troubles: &[Problem]) -> [Said; 2] {
     let (full, wrong): (Vec<_>, Vec<_>) = troubles
         .iter()
-        .partition(|trouble| trouble.kind == TroubleKind::Full);
+        .partition(|trouble| trouble.kind == ProblemKind::Full);
     let worst = wrong.iter().map(|trouble| trouble.kind).min();
-    let text = |troubles: &[&Trouble]| {
+    let text = |troubles: &[&Problem]| {
         // The same may be wrong twice.
         let texts: BTreeSet<_> = troubles.iter().map(|it| it.message.as_str()).collect();
         texts.into_iter().collect::<Vec<_>>().join("; ")
@@ -84,7 +55,7 @@ pub fn of_troubles(troubles: &[Trouble]) -> [Said; 2] {
             holds: worst.is_none(),
             reason: worst.map_or_else(
                 || condition::HEALTHY.to_owned(),
-                |worst| format!("{worst:?}"),
+                |worst| worst.as_str().to_owned(),
             ),
             message: text(&wrong),
         },
@@ -144,8 +115,8 @@ fn bad_status(type_: &str) -> &'static str {
 mod tests {
     use super::*;
 
-    fn trouble(kind: TroubleKind, message: &str) -> Trouble {
-        Trouble {
+    fn trouble(kind: ProblemKind, message: &str) -> Problem {
+        Problem {
             kind,
             message: message.to_owned(),
         }
@@ -156,8 +127,8 @@ mod tests {
             .expect("a time")
     }
 
-    fn conditions(troubles: &[Trouble], old: &[Condition], second: i64) -> Vec<Condition> {
-        of_troubles(troubles)
+    fn conditions(troubles: &[Problem], old: &[Condition], second: i64) -> Vec<Condition> {
+        of_problems(troubles)
             .map(|said| said.since(old, Some(1), at(second)))
             .into()
     }
@@ -171,7 +142,7 @@ mod tests {
 
     #[test]
     fn the_worst_trouble_is_the_reason_and_all_are_told() {
-        use TroubleKind::{Full, IoErrors, ReadOnly};
+        use ProblemKind::{Full, IoErrors, ReadOnly};
         let well = conditions(&[], &[], 1);
         assert_eq!(news(&[], &well), Vec::<&Condition>::new());
         let troubles = [

@@ -8,8 +8,6 @@
     reason = "each printer column has its own priority"
 )]
 
-pub mod bytes;
-pub mod claim;
 pub mod condition;
 pub mod crds;
 pub mod names;
@@ -24,23 +22,16 @@ pub mod snapshot;
 pub mod volume;
 pub mod volume_snapshot;
 
-pub use bytes::Bytes;
-pub use claim::{ClaimRef, OwnerRef};
-pub use condition::{Trouble, TroubleKind};
+pub use berth_model::{Backend, Bytes, ClaimRef, Problem, ProblemKind, SetRef, Source, VolumeMode};
 pub use native::NativeSet;
-pub use node_storage::{
-    BackendKind, NodePool, NodeStorage, NodeStorageSpec, NodeStorageStatus, PoolHealth,
-};
+pub use node_storage::{NodePool, NodeStorage, NodeStorageSpec, NodeStorageStatus, PoolHealth};
 pub use ordinal_set::{
     ClaimRetention, ClaimRetentionPolicy, Disruption, OrdinalSet, OrdinalSetSpec, OrdinalSetStatus,
     Ordinals, PodManagementPolicy, RollingUpdate, UpdateStrategy, UpdateStrategyType,
 };
 pub use pool::{Pool, PoolSpec, PoolStatus};
 pub use snapshot::{ContentRef, Snapshot, SnapshotPhase, SnapshotSpec, SnapshotStatus};
-pub use volume::{
-    Publication, Volume, VolumeMode, VolumePhase, VolumeSource, VolumeSpec, VolumeState,
-    VolumeStatus,
-};
+pub use volume::{Publication, Volume, VolumePhase, VolumeSpec, VolumeState, VolumeStatus};
 pub use volume_snapshot::{VolumeSnapshot, VolumeSnapshotClass, VolumeSnapshotContent};
 
 /// API group of every custom resource; the CSI driver's name and the label and

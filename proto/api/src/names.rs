@@ -1,5 +1,7 @@
 //! Labels, annotations, finalizers, condition types and reasons: every name that
-//! appears in the cluster and is read by more than one program or by people.
+//! appears in the cluster and is read by more than one program or by people. StorageClass parameters are in [`berth_model::class_parameters`].
+
+use berth_model::{SnapshotName, VolumeName};
 
 /// Node label, published by kubelet from NodeGetInfo; its value is the node's
 /// name. CSIStorageCapacity objects select by it.
@@ -17,30 +19,16 @@ pub fn pool_label(id: &str) -> String {
     format!("{POOL_LABEL_PREFIX}{id}")
 }
 
-/// Name of the Volume, of the PV and of the volume handle of a claim: one name
-/// from the claim's UID makes every step safe to repeat.
+/// Name of the Volume, of the PV and of the volume handle of a claim; see
+/// [`VolumeName`], which has the way back.
 pub fn volume_name(claim_uid: &str) -> String {
-    format!("pvc-{claim_uid}")
+    VolumeName::of_claim(claim_uid).into()
 }
-
-/// What the names of Snapshots start with.
-const SNAPSHOT_PREFIX: &str = "snap-";
 
 /// Name of the Snapshot, of the snapshot handle and of the snapshot on the disk, from
-/// the UID of its VolumeSnapshotContent.
+/// the UID of its VolumeSnapshotContent; see [`SnapshotName`].
 pub fn snapshot_name(content_uid: &str) -> String {
-    format!("{SNAPSHOT_PREFIX}{content_uid}")
-}
-
-/// Whether `name` is as [`snapshot_name`] makes them: the cluster's, and no other
-/// caller's.
-pub fn is_snapshot_name(name: &str) -> bool {
-    let Some(uid) = name.strip_prefix(SNAPSHOT_PREFIX) else {
-        return false;
-    };
-    let lengths: Vec<usize> = uid.split('-').map(str::len).collect();
-    let hex = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b) || b == b'-';
-    lengths == [8, 4, 4, 4, 12] && uid.bytes().all(hex)
+    SnapshotName::of_content(content_uid).into()
 }
 
 /// Finalizer on PVs: the data is dealt with before the object goes. It is the
@@ -126,20 +114,6 @@ pub mod content {
     pub const VOLUME: &str = "berth.dev/volume";
 }
 
-/// StorageClass parameters that Berth knows; any other is refused.
-pub mod parameter {
-    /// Backend to use instead of the pool's best: `btrfs`, `project-quota`,
-    /// `image` or `directory`.
-    pub const BACKEND: &str = "backend";
-    /// `none` makes plain directories without a size limit.
-    pub const LIMIT: &str = "limit";
-    /// `true` takes an image's bytes from the pool's filesystem only when they are
-    /// written; the ledger promises them all the same.
-    pub const SPARSE: &str = "sparse";
-    /// Filesystem inside an image; only `ext4`.
-    pub const FS_TYPE: &str = "csi.storage.k8s.io/fstype";
-}
-
 /// Condition types.
 pub mod condition {
     /// Pool, Volume: usable now.
@@ -208,24 +182,4 @@ pub mod reason {
     pub const SNAPSHOT_TAKEN: &str = "SnapshotTaken";
     /// A snapshot could not be taken, or cannot be used.
     pub const SNAPSHOT_FAILED: &str = "SnapshotFailed";
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_of_snapshots_are_known_from_others() {
-        let own = snapshot_name("0a1b2c3d-0000-4000-8000-00000000000f");
-        assert!(is_snapshot_name(&own), "{own}");
-        for other in [
-            "snap-1",
-            "0a1b2c3d-0000-4000-8000-00000000000f",
-            "snap-0a1b2c3d-0000-4000-8000-00000000000g",
-            "snap-0a1b2c3d-0000-4000-8000-00000000000f-2",
-            "snap-0a1b2c3d000040008000-00000000000f",
-        ] {
-            assert!(!is_snapshot_name(other), "{other}");
-        }
-    }
 }

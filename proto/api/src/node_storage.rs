@@ -4,7 +4,7 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Bytes, Trouble};
+use crate::{Backend, Bytes, Problem};
 
 /// The pools that one node's agent sees.
 ///
@@ -66,7 +66,7 @@ pub struct NodePool {
     pub message: Option<String>,
     /// What is wrong although it can be used.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub troubles: Vec<Trouble>,
+    pub troubles: Vec<Problem>,
     /// Type of the filesystem, `btrfs` for example.
     #[serde(default)]
     pub filesystem: String,
@@ -75,7 +75,7 @@ pub struct NodePool {
     pub filesystem_uuid: Option<String>,
     /// Backends that the filesystem can carry, the best first.
     #[serde(default)]
-    pub backends: Vec<BackendKind>,
+    pub backends: Vec<Backend>,
     /// Bytes that volumes may take in all.
     #[serde(default)]
     pub capacity: Bytes,
@@ -108,20 +108,4 @@ pub enum PoolHealth {
     Damaged,
     /// The filesystem cannot carry any backend.
     Unsupported,
-}
-
-/// How a volume is made and limited.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
-)]
-#[serde(rename_all = "kebab-case")]
-pub enum BackendKind {
-    /// btrfs subvolume, limited by a qgroup.
-    Btrfs,
-    /// Directory, limited by a project quota (xfs, ext4).
-    ProjectQuota,
-    /// Image file behind a loop device.
-    Image,
-    /// Plain directory without a limit.
-    Directory,
 }

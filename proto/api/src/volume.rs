@@ -10,7 +10,7 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{BackendKind, Bytes, ClaimRef, OwnerRef};
+use crate::{Backend, Bytes, ClaimRef, SetRef, Source, VolumeMode, rules};
 
 /// A volume in one pool on one node.
 ///
@@ -90,13 +90,14 @@ pub struct VolumeSpec {
     pub claim: ClaimRef,
     /// The set and ordinal behind the claim, where there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub owner: Option<OwnerRef>,
+    pub owner: Option<SetRef>,
     /// What the volume starts from; empty when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub source: Option<VolumeSource>,
+    #[schemars(schema_with = "rules::source")]
+    pub source: Option<Source>,
     /// Backend that the StorageClass demands; the pool's best when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub backend: Option<BackendKind>,
+    pub backend: Option<Backend>,
     /// An image's bytes are taken from the pool's filesystem only when they are
     /// written.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -111,16 +112,6 @@ pub struct VolumeSpec {
     pub state: VolumeState,
 }
 
-/// Directory tree or block device (`PersistentVolume.spec.volumeMode`).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub enum VolumeMode {
-    /// A mounted directory tree.
-    #[default]
-    Filesystem,
-    /// A raw block device.
-    Block,
-}
-
 /// Whether the data of a volume is wanted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum VolumeState {
@@ -130,18 +121,6 @@ pub enum VolumeState {
     /// Erase it. Written only after a released PV with policy Delete was seen,
     /// or when the claim vanished before any PV was made.
     Deleted,
-}
-
-/// What a new volume starts from.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct VolumeSource {
-    /// Name of the Snapshot to restore.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub snapshot: Option<String>,
-    /// Name of the Volume to clone.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub volume: Option<String>,
 }
 
 /// What the agent reports about a volume.
@@ -168,7 +147,7 @@ pub struct VolumeStatus {
     pub used: Option<Bytes>,
     /// Backend that made the volume.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub backend: Option<BackendKind>,
+    pub backend: Option<Backend>,
     /// Pods that have the volume mounted; told some seconds late.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub published: Vec<Publication>,

@@ -269,6 +269,22 @@ pub(crate) mod tests {
         }
     }
 
+    /// Disks hold records of earlier versions: what is written here must stay.
+    #[test]
+    fn a_record_has_the_form_that_disks_hold() {
+        let text = concat!(
+            r#"{"id":"pvc-1","claim":{"namespace":"shop","name":"data-web-0","uid":"1"},"#,
+            r#""set":{"kind":"OrdinalSet","name":"web","ordinal":0},"size":100,"enforced":200,"#,
+            r#""backend":"project-quota","mode":"Filesystem","pool":"disk0-0123456789ab","#,
+            r#""fsUuid":"5e0d1c1a-0000-4000-8000-000000000001","created":"2026-01-02T03:04:05Z","#,
+            r#""subvolume":null,"project":7,"source":{"snapshot":"snap-1"},"sparse":true}"#,
+        );
+        let record: VolumeRecord = serde_json::from_str(text).unwrap();
+        assert_eq!(record.source, Some(Source::Snapshot("snap-1".into())));
+        assert_eq!(record.backend, Backend::ProjectQuota);
+        assert_eq!(serde_json::to_string(&record).unwrap(), text);
+    }
+
     #[test]
     fn what_makes_a_repeated_request_another_volume() {
         let pool = PoolId::new("disk0-0123456789ab").unwrap();

@@ -13,11 +13,11 @@ use crate::locks::lock;
 use crate::mount::loop_image;
 use crate::pool::record::VolumeRecord;
 use crate::pool::{Pool, ledger};
-use crate::problem::{Problem, ProblemKind};
 use crate::store::lookup::Data;
 use crate::store::{Entry, Store, Trashed, lookup};
 use crate::sys::{Errors, Loop, Qgroups};
 use crate::types::{Backend, VolumeMode};
+use berth_model::{Problem, ProblemKind};
 
 /// Failed steps of an erasure before it is reported: the data may still be in use
 /// for a moment.

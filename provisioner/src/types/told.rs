@@ -5,8 +5,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Backend, ClaimRef, PoolId, SetRef, Source, VolumeMode};
-use crate::problem::{Problem as Trouble, ProblemKind as TroubleKind};
+use super::{Backend, ClaimRef, PoolId, Problem, ProblemKind, SetRef, Source, VolumeMode};
 
 /// One snapshot.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -83,7 +82,7 @@ pub struct PoolReport {
     /// For people: what is wrong and what to do; empty when all is well.
     pub message: String,
     /// What is wrong although it can be used.
-    pub troubles: Vec<Trouble>,
+    pub troubles: Vec<Problem>,
     /// Errors that its filesystem counted, of whatever kind.
     pub io_errors: u64,
     /// Type of the filesystem, `btrfs` for example.
@@ -165,7 +164,7 @@ pub struct VolumeReport {
     /// Whether it can be used.
     pub health: VolumeHealth,
     /// What is wrong although it can be used.
-    pub troubles: Vec<Trouble>,
+    pub troubles: Vec<Problem>,
     /// Bytes in use, where the backend can tell; btrfs counts at each commit, so
     /// this lags by up to its commit interval (30 s by default).
     pub used: Option<u64>,
@@ -177,7 +176,7 @@ pub struct VolumeReport {
 
 impl VolumeReport {
     /// Kinds of what is wrong, each once, with the volume's pool.
-    pub fn kinds_of_trouble(&self) -> impl Iterator<Item = (PoolId, TroubleKind)> {
+    pub fn kinds_of_problem(&self) -> impl Iterator<Item = (PoolId, ProblemKind)> {
         let kinds: BTreeSet<_> = self.troubles.iter().map(|it| it.kind).collect();
         kinds.into_iter().map(|kind| (self.pool.clone(), kind))
     }

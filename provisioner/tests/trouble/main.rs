@@ -13,7 +13,7 @@ use std::path::Path;
 use std::process::Command;
 
 use berth_provisioner::{
-    Backend, Error, Health, InitOptions, PoolReport, TroubleKind, VolumeHealth, VolumeReport,
+    Backend, Error, Health, InitOptions, PoolReport, ProblemKind, VolumeHealth, VolumeReport,
     init_pool,
 };
 use support::{Disk, MIB, PATIENCE, Rig, run};
@@ -26,11 +26,11 @@ fn volume(rig: &Rig, id: &str) -> VolumeReport {
     rig.p().find(id).unwrap()
 }
 
-fn of_pool(rig: &Rig) -> Vec<TroubleKind> {
+fn of_pool(rig: &Rig) -> Vec<ProblemKind> {
     pool(rig).troubles.iter().map(|it| it.kind).collect()
 }
 
-fn of_volume(rig: &Rig, id: &str) -> Vec<TroubleKind> {
+fn of_volume(rig: &Rig, id: &str) -> Vec<ProblemKind> {
     let report = volume(rig, id);
     assert_eq!(report.health, VolumeHealth::Ready);
     report.troubles.iter().map(|it| it.kind).collect()
@@ -90,7 +90,7 @@ fn wrong_data_on_a_btrfs_is_told_until_it_is_reset() {
     let at = rig.mount("v").unwrap();
     fs::read(at.join("file")).unwrap_err();
 
-    assert_eq!(of_pool(&rig), [TroubleKind::IoErrors]);
+    assert_eq!(of_pool(&rig), [ProblemKind::IoErrors]);
     let report = pool(&rig);
     assert_eq!(report.health, Health::Healthy);
     assert!(report.io_errors > 0);
@@ -98,7 +98,7 @@ fn wrong_data_on_a_btrfs_is_told_until_it_is_reset() {
     assert!(told.contains("(corruption)"), "{told}");
     assert_eq!(of_volume(&rig, "v"), []);
     rig.restart();
-    assert_eq!(of_pool(&rig), [TroubleKind::IoErrors]);
+    assert_eq!(of_pool(&rig), [ProblemKind::IoErrors]);
     run(Command::new("btrfs")
         .args(["device", "stats", "-z"])
         .arg(rig.pool_dir()));
@@ -121,7 +121,7 @@ fn an_image_whose_filesystem_met_an_error() {
     nix::unistd::syncfs(File::open(&at).unwrap()).unwrap();
     ext4_error(&at);
 
-    let troubles = [TroubleKind::ReadOnly, TroubleKind::IoErrors];
+    let troubles = [ProblemKind::ReadOnly, ProblemKind::IoErrors];
     support::until(|| of_volume(&rig, "v") == troubles);
     let refused = fs::write(at.join("file"), "after").unwrap_err();
     assert!(
@@ -135,7 +135,7 @@ fn an_image_whose_filesystem_met_an_error() {
     rig.unmount("v");
     assert_eq!(of_volume(&rig, "v"), [], "nobody sees it while unmounted");
     let at = rig.mount("v").unwrap();
-    assert_eq!(of_volume(&rig, "v"), [TroubleKind::IoErrors]);
+    assert_eq!(of_volume(&rig, "v"), [ProblemKind::IoErrors]);
     rig.unmount("v");
     let image = rig.home("v").join("data");
     let repaired = Command::new("e2fsck")
@@ -164,7 +164,7 @@ fn a_pool_whose_ext4_met_an_error() {
     remount(&rig.pool_dir(), "errors=continue");
     ext4_error(&rig.pool_dir());
     // It is counted a moment later.
-    support::until(|| of_pool(&rig) == [TroubleKind::IoErrors]);
+    support::until(|| of_pool(&rig) == [ProblemKind::IoErrors]);
     assert_eq!(pool(&rig).health, Health::Healthy);
     rig.is_usable("v");
 
@@ -172,7 +172,7 @@ fn a_pool_whose_ext4_met_an_error() {
     ext4_error(&rig.pool_dir());
     assert_eq!(pool(&rig).health, Health::ReadOnly);
     support::until(|| pool(&rig).io_errors == 2);
-    assert_eq!(of_volume(&rig, "v"), [TroubleKind::ReadOnly]);
+    assert_eq!(of_volume(&rig, "v"), [ProblemKind::ReadOnly]);
     let refused = rig.p().create(&rig.pool, &rig.want("new", MIB));
     assert!(
         matches!(refused, Err(Error::ReadOnly { .. })),
@@ -226,7 +226,7 @@ fn what_is_full_is_told_until_there_is_room() {
     rig.p().create(&rig.pool, &sparse).unwrap();
     assert_eq!((of_pool(&rig), of_volume(&rig, "v")), (vec![], vec![]));
     rig.p().create(&rig.pool, &rig.want("n", 32 * MIB)).unwrap();
-    assert_eq!(of_pool(&rig), [TroubleKind::Full]);
+    assert_eq!(of_pool(&rig), [ProblemKind::Full]);
 
     let alien = rig.pool_dir().join("not-berths");
     let mut file = File::create(&alien).unwrap();
@@ -234,16 +234,16 @@ fn what_is_full_is_told_until_there_is_room() {
         file.write_all(&vec![1; MIB as usize]).unwrap();
     }
     file.sync_all().unwrap();
-    assert_eq!(of_pool(&rig), [TroubleKind::SpaceShort, TroubleKind::Full]);
+    assert_eq!(of_pool(&rig), [ProblemKind::SpaceShort, ProblemKind::Full]);
     fs::remove_file(&alien).unwrap();
     drop(file);
-    support::until(|| of_pool(&rig) == [TroubleKind::Full]);
+    support::until(|| of_pool(&rig) == [ProblemKind::Full]);
 
     let at = rig.mount("n").unwrap();
     let mut file = File::create(at.join("file")).unwrap();
     while file.write_all(&vec![1; MIB as usize / 4]).is_ok() {}
     drop(file);
-    assert_eq!(of_volume(&rig, "n"), [TroubleKind::Full]);
+    assert_eq!(of_volume(&rig, "n"), [ProblemKind::Full]);
     fs::remove_file(at.join("file")).unwrap();
     // A program that another test starts can hold the file between fork and exec.
     support::until(|| of_volume(&rig, "n").is_empty());
@@ -265,7 +265,7 @@ fn trash_that_cannot_be_erased_is_told() {
     fs::write(&file, "").unwrap();
     run(Command::new("chattr").arg("+i").arg(&file));
     rig.p().delete("v").unwrap();
-    support::until(|| of_pool(&rig) == [TroubleKind::TrashStuck]);
+    support::until(|| of_pool(&rig) == [ProblemKind::TrashStuck]);
     let message = pool(&rig).troubles.remove(0).message;
     assert!(message.contains("chattr"), "{message}");
     let trashed = fs::read_dir(rig.pool_dir().join("trash")).unwrap().next();

@@ -2,11 +2,11 @@
 //! Pure.
 
 use berth_api::{
-    Bytes, Snapshot, SnapshotPhase, SnapshotStatus, VolumeMode,
+    Bytes, Snapshot, SnapshotPhase, SnapshotStatus,
     condition::Said,
     names::{condition, reason},
 };
-use berth_provisioner::{self as disk, SnapshotReport};
+use berth_provisioner::SnapshotReport;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::runtime::events::{Event, EventType};
@@ -48,10 +48,7 @@ pub fn status(snapshot: &Snapshot, outcome: &Outcome, now: Timestamp) -> Snapsho
             created: Some(Time(report.created.parse().unwrap_or(now))),
             size: Some(Bytes(report.size)),
             reserved: Some(Bytes(report.reserved)),
-            mode: Some(match report.mode {
-                disk::VolumeMode::Filesystem => VolumeMode::Filesystem,
-                disk::VolumeMode::Block => VolumeMode::Block,
-            }),
+            mode: Some(report.mode),
             conditions: ready(true, "Ready", ""),
         },
         Outcome::NotThere { phase, message } => {

@@ -325,10 +325,7 @@ impl Set {
     /// The ordinal in a pod's name, if it has exactly the form that this set
     /// gives (`web-01` is no pod of `web`).
     pub fn ordinal(&self, pod: &str) -> Option<i32> {
-        let digits = pod.strip_prefix(self.name.as_str())?.strip_prefix('-')?;
-        let canonical = digits == "0" || !digits.starts_with('0');
-        let digits_only = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
-        (canonical && digits_only).then(|| digits.parse().ok())?
+        berth_model::claim::ordinal_of(&self.name, pod)
     }
 }
 

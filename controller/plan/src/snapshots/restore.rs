@@ -1,8 +1,8 @@
 //! What a claim starts from that asks for a VolumeSnapshot's data.
 
 use berth_api::{
-    Bytes, DRIVER, Snapshot, SnapshotPhase, VolumeMode, VolumeSnapshot, VolumeSnapshotContent,
-    VolumeSource,
+    Bytes, DRIVER, Snapshot, SnapshotPhase, Source, VolumeMode, VolumeSnapshot,
+    VolumeSnapshotContent,
 };
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 
@@ -17,7 +17,7 @@ pub struct Origin {
     /// Node that the pool is on.
     pub node: String,
     /// As the Volume's spec has it.
-    pub source: VolumeSource,
+    pub source: Source,
 }
 
 /// The objects between a claim and the data that it asks for.
@@ -130,10 +130,7 @@ pub fn origin(
     Ok(Origin {
         pool: snapshot.spec.pool.clone(),
         node: snapshot.spec.node.clone(),
-        source: VolumeSource {
-            snapshot: snapshot.metadata.name.clone(),
-            volume: None,
-        },
+        source: Source::Snapshot(snapshot.metadata.name.clone().unwrap_or_default()),
     })
 }
 
@@ -194,12 +191,12 @@ mod tests {
         };
         let claim = read(claim).expect("a claim");
         expected.assert_eq(&match origin(&claim, "monday", &chain) {
-            Ok(origin) => format!(
-                "{} in {} on {}",
-                origin.source.snapshot.unwrap_or_default(),
-                origin.pool,
-                origin.node
-            ),
+            Ok(Origin {
+                pool,
+                node,
+                source: Source::Snapshot(snapshot),
+            }) => format!("{snapshot} in {pool} on {node}"),
+            Ok(other) => format!("{other:?}"),
             Err(wait) => wait.text,
         });
     }

@@ -1,6 +1,7 @@
 //! What a claim asks for, and whether Berth can give it.
 
-use berth_api::{Bytes, DRIVER, OwnerRef, VolumeMode, names, volume_snapshot};
+use berth_api::{Bytes, DRIVER, SetRef, VolumeMode, names, volume_snapshot};
+use berth_model::claim::{ordinal_of, parse_ordinal};
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 
 use super::class::Class;
@@ -172,7 +173,7 @@ const SETS: [&str; 2] = ["OrdinalSet", "StatefulSet"];
 
 /// The set and ordinal behind a claim: from the pod that uses it, or from the
 /// claim's own owner (a set that keeps its claims to itself).
-pub fn owner(claim: &PersistentVolumeClaim, pod: Option<&Pod>) -> Option<OwnerRef> {
+pub fn owner(claim: &PersistentVolumeClaim, pod: Option<&Pod>) -> Option<SetRef> {
     let name = claim.metadata.name.as_deref()?;
     if let Some(pod) = pod
         && let Some((kind, set)) = &pod.controller
@@ -181,9 +182,9 @@ pub fn owner(claim: &PersistentVolumeClaim, pod: Option<&Pod>) -> Option<OwnerRe
         // A claim that all replicas share belongs to none of them.
         let own = name.ends_with(&format!("-{}", pod.name))
             || name.starts_with(&format!("{}-", pod.name));
-        let label = pod.index.as_deref().and_then(|i| i.parse().ok());
-        let ordinal = label.or_else(|| ordinal(&pod.name, set))?;
-        return own.then(|| OwnerRef {
+        let label = pod.index.as_deref().and_then(parse_ordinal);
+        let ordinal = label.or_else(|| ordinal_of(set, &pod.name))?;
+        return own.then(|| SetRef {
             kind: kind.clone(),
             name: set.clone(),
             ordinal,
@@ -195,18 +196,12 @@ pub fn owner(claim: &PersistentVolumeClaim, pod: Option<&Pod>) -> Option<OwnerRe
         .filter(|o| SETS.contains(&o.kind.as_str()))
         .find_map(|o| {
             let at = name.rfind(&format!("-{}-", o.name))?;
-            Some(OwnerRef {
+            Some(SetRef {
                 kind: o.kind.clone(),
                 name: o.name.clone(),
-                ordinal: ordinal(&name[at + 1..], &o.name)?,
+                ordinal: ordinal_of(&o.name, &name[at + 1..])?,
             })
         })
-}
-
-/// The number in `<set>-<number>`.
-fn ordinal(name: &str, set: &str) -> Option<i32> {
-    let digits = name.strip_prefix(set)?.strip_prefix('-')?;
-    digits.parse().ok().filter(|n: &i32| *n >= 0)
 }
 
 #[cfg(test)]

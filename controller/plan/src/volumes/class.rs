@@ -3,7 +3,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use berth_api::{BackendKind, DRIVER, names::parameter};
+use berth_api::DRIVER;
+use berth_model::{Backend, ClassParameters, class_parameters};
 use k8s_openapi::api::{core::v1::TopologySelectorTerm, storage::v1::StorageClass};
 
 /// A class of ours.
@@ -18,25 +19,11 @@ pub struct Class {
     /// Mount options of the volumes.
     pub mount_options: Option<Vec<String>>,
     /// Backend that it demands.
-    pub backend: Option<BackendKind>,
+    pub backend: Option<Backend>,
     /// Images take their bytes only when they are written.
     pub sparse: bool,
     /// Nodes that it allows, as label terms; any when empty.
     pub topologies: Vec<TopologySelectorTerm>,
-}
-
-/// Every backend with its name in a class.
-pub const BACKENDS: [(BackendKind, &str); 4] = [
-    (BackendKind::Btrfs, "btrfs"),
-    (BackendKind::ProjectQuota, "project-quota"),
-    (BackendKind::Image, "image"),
-    (BackendKind::Directory, "directory"),
-];
-
-/// Name of a backend in a class.
-pub fn backend_name(kind: BackendKind) -> &'static str {
-    let found = BACKENDS.iter().find(|(k, _)| *k == kind);
-    found.map_or("unknown", |(_, name)| name)
 }
 
 /// Reads a class; nothing where it is another driver's.
@@ -47,12 +34,12 @@ pub fn class(object: &StorageClass) -> Option<Result<Class, String>> {
         return None;
     }
     let name = object.metadata.name.clone().unwrap_or_default();
-    let parameters = object.parameters.clone().unwrap_or_default();
+    let parameters = object.parameters.iter().flatten();
+    let parsed = class_parameters::parse(parameters.map(|(key, value)| (&**key, &**value)));
     Some(
-        backend(&parameters)
-            .and_then(|backend| Ok((backend, sparse(&parameters, backend)?)))
+        parsed
             .map_err(|what| format!("StorageClass {name}: {what}"))
-            .map(|(backend, sparse)| Class {
+            .map(|ClassParameters { backend, sparse }| Class {
                 immediate: object.volume_binding_mode.as_deref() != Some("WaitForFirstConsumer"),
                 reclaim: object
                     .reclaim_policy
@@ -65,72 +52,6 @@ pub fn class(object: &StorageClass) -> Option<Result<Class, String>> {
                 name,
             }),
     )
-}
-
-fn backend(parameters: &BTreeMap<String, String>) -> Result<Option<BackendKind>, String> {
-    let mut backend = None;
-    let mut unlimited = false;
-    for (key, value) in parameters {
-        match key.as_str() {
-            parameter::BACKEND => {
-                let found = BACKENDS.iter().find(|(_, name)| name == value);
-                let Some((kind, _)) = found else {
-                    let known = BACKENDS.map(|(_, name)| name).join(", ");
-                    return Err(format!(
-                        "backend {value:?} is not known; use one of {known}"
-                    ));
-                };
-                backend = Some(*kind);
-            }
-            parameter::LIMIT if value == "none" => unlimited = true,
-            parameter::LIMIT => {
-                return Err(format!(
-                    "limit {value:?} is not known; the only one is \"none\""
-                ));
-            }
-            // Read by `sparse`.
-            parameter::SPARSE => {}
-            parameter::FS_TYPE if value == "ext4" => {}
-            parameter::FS_TYPE => {
-                return Err(format!(
-                    "{} {value:?} is not known; the only one is \"ext4\"",
-                    parameter::FS_TYPE
-                ));
-            }
-            _ => {
-                return Err(format!(
-                    "parameter {key:?} is not known; Berth knows {}, {}, {} and {}",
-                    parameter::BACKEND,
-                    parameter::LIMIT,
-                    parameter::SPARSE,
-                    parameter::FS_TYPE
-                ));
-            }
-        }
-    }
-    match (backend, unlimited) {
-        (None | Some(BackendKind::Directory), true) => Ok(Some(BackendKind::Directory)),
-        (Some(kind), true) => Err(format!(
-            "backend {} has a size limit, which limit \"none\" contradicts; leave one of them out",
-            backend_name(kind)
-        )),
-        (Some(BackendKind::Directory), false) => Err(
-            "backend directory limits no size; say so with the parameter limit: none".to_owned(),
-        ),
-        (backend, false) => Ok(backend),
-    }
-}
-
-fn sparse(
-    parameters: &BTreeMap<String, String>,
-    backend: Option<BackendKind>,
-) -> Result<bool, String> {
-    match parameters.get(parameter::SPARSE).map(String::as_str) {
-        None | Some("false") => Ok(false),
-        Some("true") if backend == Some(BackendKind::Image) => Ok(true),
-        Some("true") => Err("sparse is for images; add the parameter backend: image".to_owned()),
-        Some(value) => Err(format!("sparse {value:?} is not known; use true or false")),
-    }
 }
 
 impl Class {

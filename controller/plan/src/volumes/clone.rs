@@ -7,7 +7,7 @@
 //! asks the same of claim and PersistentVolume ("claim in dataSource not bound or
 //! invalid").
 
-use berth_api::{ClaimRef, Volume, VolumeSource, VolumeState};
+use berth_api::{ClaimRef, Source, Volume, VolumeState};
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
 
 use super::{claim, pv, wait::ClaimWait};
@@ -69,10 +69,7 @@ pub fn origin(
         None => Ok(Origin {
             pool: spec.pool.clone(),
             node: spec.node.clone(),
-            source: VolumeSource {
-                snapshot: None,
-                volume: volume.metadata.name.clone(),
-            },
+            source: Source::Volume(volume.metadata.name.clone().unwrap_or_default()),
         }),
     }
 }
@@ -157,12 +154,12 @@ mod tests {
 
     fn check(change: impl Fn(&mut [Value; 4]), expected: Expect) {
         expected.assert_eq(&match outcome(change) {
-            Ok(origin) => format!(
-                "{} in {} on {}",
-                origin.source.volume.unwrap_or_default(),
-                origin.pool,
-                origin.node
-            ),
+            Ok(Origin {
+                pool,
+                node,
+                source: Source::Volume(volume),
+            }) => format!("{volume} in {pool} on {node}"),
+            Ok(other) => format!("{other:?}"),
             Err(wait) => wait.text,
         });
     }

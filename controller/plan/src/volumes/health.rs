@@ -29,7 +29,7 @@ pub(super) fn told(decision: Decision, status: &VolumeStatus) -> Decision {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use berth_api::{Trouble, TroubleKind};
+    use berth_api::{Problem, ProblemKind};
     use jiff::Timestamp;
     use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
@@ -37,16 +37,16 @@ mod tests {
 
     #[test]
     fn the_worst_is_told_where_nothing_else_is() {
-        let notice = |troubles: &[(TroubleKind, &str)], decision: Decision| {
+        let notice = |troubles: &[(ProblemKind, &str)], decision: Decision| {
             let troubles: Vec<_> = troubles
                 .iter()
-                .map(|(kind, message)| Trouble {
+                .map(|(kind, message)| Problem {
                     kind: *kind,
                     message: (*message).to_owned(),
                 })
                 .collect();
             let now = Time(Timestamp::UNIX_EPOCH);
-            let conditions = condition::of_troubles(&troubles)
+            let conditions = condition::of_problems(&troubles)
                 .map(|said| said.since(&[], None, now.clone()))
                 .into();
             let status = VolumeStatus {
@@ -57,8 +57,8 @@ mod tests {
             Some(format!("{} {}", notice.reason, notice.text))
         };
         let nothing = || Decision::from(Step::Nothing);
-        let full = (TroubleKind::Full, "grow it");
-        let errors = (TroubleKind::IoErrors, "copy it away");
+        let full = (ProblemKind::Full, "grow it");
+        let errors = (ProblemKind::IoErrors, "copy it away");
         assert_eq!(notice(&[], nothing()), None);
         assert_eq!(
             notice(&[full], nothing()).as_deref(),

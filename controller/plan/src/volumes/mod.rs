@@ -16,7 +16,7 @@ pub mod pv;
 mod wait;
 
 pub use action::{Action, Excluded, Proof, Refused};
-pub use class::{Class, backend_name};
+pub use class::Class;
 pub use decision::{Decision, Notice, Peers, Step, View};
 pub use wait::{ClaimWait, ClaimWaitKind};
 

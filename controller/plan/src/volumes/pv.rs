@@ -4,9 +4,9 @@
 use std::collections::BTreeMap;
 
 use berth_api::{
-    Bytes, ClaimRef, DRIVER, OwnerRef, Volume, VolumeMode, VolumeSource, VolumeSpec, VolumeState,
-    names,
+    Bytes, ClaimRef, DRIVER, SetRef, Source, Volume, VolumeMode, VolumeSpec, VolumeState, names,
 };
+use berth_model::claim::parse_ordinal;
 use k8s_openapi::{
     api::core::v1::{
         CSIPersistentVolumeSource, NodeSelector, NodeSelectorRequirement, NodeSelectorTerm,
@@ -16,10 +16,7 @@ use k8s_openapi::{
     apimachinery::pkg::{api::resource::Quantity, apis::meta::v1::ObjectMeta},
 };
 
-use super::{
-    claim,
-    class::{BACKENDS, Class, backend_name},
-};
+use super::{claim, class::Class};
 
 /// The PV for a volume that is ready, bound to its claim by UID.
 ///
@@ -43,7 +40,7 @@ pub fn manifest(volume: &Volume, claim: &PersistentVolumeClaim, class: &Class) -
         ]);
     }
     if let Some(kind) = status.backend.or(volume.spec.backend) {
-        let name = backend_name(kind).to_owned();
+        let name = kind.to_string();
         attributes.insert(names::ATTRIBUTE_BACKEND.to_owned(), name);
     }
     PersistentVolume {
@@ -154,9 +151,9 @@ pub fn adopted(pv: &PersistentVolume, node: &str) -> Option<VolumeSpec> {
     let owner = match (
         get(names::ATTRIBUTE_SET_KIND),
         get(names::ATTRIBUTE_SET),
-        get(names::ATTRIBUTE_ORDINAL).and_then(|o| o.parse().ok()),
+        get(names::ATTRIBUTE_ORDINAL).and_then(|ordinal| parse_ordinal(&ordinal)),
     ) {
-        (Some(kind), Some(name), Some(ordinal)) => Some(OwnerRef {
+        (Some(kind), Some(name), Some(ordinal)) => Some(SetRef {
             kind,
             name,
             ordinal,
@@ -165,7 +162,6 @@ pub fn adopted(pv: &PersistentVolume, node: &str) -> Option<VolumeSpec> {
     };
     let reference = pv.spec.as_ref()?.claim_ref.clone().unwrap_or_default();
     let block = pv.spec.as_ref()?.volume_mode.as_deref() == Some("Block");
-    let backend = get(names::ATTRIBUTE_BACKEND);
     Some(VolumeSpec {
         pool: get(names::ATTRIBUTE_POOL)?,
         node: node.to_owned(),
@@ -182,10 +178,7 @@ pub fn adopted(pv: &PersistentVolume, node: &str) -> Option<VolumeSpec> {
         },
         owner,
         source: None,
-        backend: BACKENDS
-            .iter()
-            .find(|(_, name)| backend.as_deref() == Some(name))
-            .map(|(kind, _)| *kind),
+        backend: get(names::ATTRIBUTE_BACKEND).and_then(|name| name.parse().ok()),
         sparse: false,
         adopt: true,
         state: VolumeState::Present,
@@ -213,11 +206,11 @@ pub fn volume(name: &str, spec: VolumeSpec) -> Volume {
 /// The spec of a new volume for a claim that was placed.
 pub fn placed(
     claim: &PersistentVolumeClaim,
-    owner: Option<OwnerRef>,
+    owner: Option<SetRef>,
     class: &Class,
     node: &str,
     pool: &str,
-    source: Option<VolumeSource>,
+    source: Option<Source>,
 ) -> VolumeSpec {
     VolumeSpec {
         pool: pool.to_owned(),

@@ -1,7 +1,7 @@
 //! Nodes without disks: volumes are images on the nodes' own filesystems.
 
 use anyhow::{Context, Result, ensure};
-use berth_api::{BackendKind, Pool};
+use berth_api::{Backend, Pool};
 use kube::{
     Api,
     api::{DeleteParams, ListParams},
@@ -31,7 +31,7 @@ pub async fn set_without_disks(ctx: &Ctx, ns: &str) -> Result<()> {
         let status = volume.status.context("a mounted volume has a status")?;
         ensure!(
             volume.spec.pool.starts_with(&format!("{DIR}-"))
-                && status.backend == Some(BackendKind::Image),
+                && status.backend == Some(Backend::Image),
             "{name} has its volume in pool {} as {:?}",
             volume.spec.pool,
             status.backend

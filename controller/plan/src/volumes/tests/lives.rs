@@ -262,7 +262,7 @@ fn a_volume_object_is_made_again_from_its_pv() {
     let expected = VolumeSpec {
         sparse: false,
         adopt: true,
-        backend: Some(BackendKind::Btrfs),
+        backend: Some(Backend::Btrfs),
         ..before
     };
     assert_eq!(volume.spec, expected);

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use super::*;
 use crate::{grants::Grant, room};
-use berth_api::{BackendKind, ClaimRef, NodePool, OwnerRef, PoolHealth, VolumeMode};
+use berth_api::{Backend, ClaimRef, NodePool, PoolHealth, SetRef, VolumeMode};
 use expect_test::{Expect, expect};
 use serde_json::{Value, json};
 
@@ -39,7 +39,7 @@ impl World {
                 troubles: Vec::new(),
                 filesystem: "btrfs".to_owned(),
                 filesystem_uuid: None,
-                backends: vec![BackendKind::Btrfs],
+                backends: vec![Backend::Btrfs],
                 capacity: Bytes(10 * GI),
                 reserved: Bytes(0),
                 free: Bytes(10 * GI),
@@ -90,7 +90,7 @@ impl World {
 
     fn volume(&mut self, phase: VolumePhase, exposed: bool) -> &mut Volume {
         let claim = self.claim.clone().expect("set before");
-        let owner = OwnerRef {
+        let owner = SetRef {
             kind: "OrdinalSet".to_owned(),
             name: "web".to_owned(),
             ordinal: 0,
@@ -104,7 +104,7 @@ impl World {
         volume.status = Some(VolumeStatus {
             phase,
             size: (phase == VolumePhase::Ready).then_some(Bytes(GI)),
-            backend: Some(BackendKind::Btrfs),
+            backend: Some(Backend::Btrfs),
             message: Some("says the agent".to_owned()),
             ..VolumeStatus::default()
         });

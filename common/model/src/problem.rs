@@ -1,29 +1,33 @@
-//! What can be wrong with a pool or a volume that is usable all the same.
+//! What can be wrong with a pool or a volume that can be used all the same.
 
 use serde::{Deserialize, Serialize};
 
-/// A problem of a pool or a volume that is usable all the same.
+/// One thing that is wrong with a pool or a volume that can be used all the same.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Problem {
-    /// Its kind.
+    /// The kind of thing.
     pub kind: ProblemKind,
-    /// What is wrong and what to do, as a sentence.
+    /// For people: what is wrong and what to do. It has no figures that change by
+    /// themselves, so that an unchanged problem is not written again.
     pub message: String,
 }
 
-/// Kinds of [`Problem`], the most severe first.
+/// Kinds of [`Problem`], the worst first. Their names are reasons of conditions and
+/// values of metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum ProblemKind {
     /// A volume can be read, and nothing can be written to it.
     ReadOnly,
-    /// The filesystem met I/O errors or corrupt data.
+    /// The filesystem met errors of its disk, or wrong data on it.
     IoErrors,
     /// The filesystem has less free than what volumes may still write.
     SpaceShort,
     /// Something deleted cannot be erased.
     TrashStuck,
-    /// There is no room for anything more. This is not a fault.
+    /// There is no room for anything more. Nothing is wrong with that.
     Full,
 }
 
@@ -37,7 +41,7 @@ impl ProblemKind {
         Self::Full,
     ];
 
-    /// The name that conditions and metrics use.
+    /// The name that objects, conditions and metrics use.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::ReadOnly => "ReadOnly",
@@ -48,10 +52,24 @@ impl ProblemKind {
         }
     }
 
-    pub(crate) fn with(self, message: impl Into<String>) -> Problem {
+    /// A problem of this kind.
+    pub fn with(self, message: impl Into<String>) -> Problem {
         Problem {
             kind: self,
             message: message.into(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kind_is_written_by_its_name() {
+        for kind in ProblemKind::ALL {
+            let written = serde_json::to_value(kind).expect("JSON");
+            assert_eq!(written, serde_json::json!(kind.as_str()));
         }
     }
 }

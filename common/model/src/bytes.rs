@@ -2,7 +2,6 @@
 
 use std::{fmt, str::FromStr};
 
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// A number of bytes that is written as a Kubernetes quantity.
@@ -127,13 +126,14 @@ impl<'de> Deserialize<'de> for Bytes {
     }
 }
 
-impl JsonSchema for Bytes {
+#[cfg(feature = "schema")]
+impl schemars::JsonSchema for Bytes {
     fn schema_name() -> std::borrow::Cow<'static, str> {
         "Bytes".into()
     }
 
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({
             "anyOf": [{"type": "integer"}, {"type": "string"}],
             "pattern": r"^[0-9.]+(m|[KMGTPE]i|[kMGTPE]|[eE][0-9]+)?$",
             "x-kubernetes-int-or-string": true,
