@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::types::{Backend, PoolId};
+use berth_model::{Backend, PoolId};
 
 /// Why an operation was refused or failed. Messages name the thing, what is
 /// wrong, and what to do.
