@@ -10,11 +10,12 @@ use berth_csi::{
     },
     registration::registration_server::RegistrationServer,
 };
+use berth_kube::process::stop_on_signal;
 use berth_provisioner::{Config, KnownPool, Provisioner, SharedPool, VolumeReport};
 use berth_telemetry::causes;
 use clap::Args;
 use kube::Client;
-use tokio::{signal::unix::SignalKind, sync::mpsc, task::JoinSet};
+use tokio::{sync::mpsc, task::JoinSet};
 use tokio_stream::wrappers::UnixListenerStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
@@ -165,7 +166,7 @@ async fn serve(args: RunArgs, name: &str) -> anyhow::Result<()> {
     let listener = berth_telemetry::bind(args.listen_address).await?;
 
     let mut tasks = JoinSet::new();
-    spawn(&mut tasks, "stop signal", stop_on_signal(token.clone()));
+    stop_on_signal(&token).context("cannot listen to signals")?;
     let health = berth_telemetry::serve(listener, router, token.clone());
     spawn(&mut tasks, "health", async { Ok(health.await?) });
 
@@ -380,16 +381,4 @@ pub async fn serve_registration(
             berth_api::DRIVER
         ),
     }
-}
-
-async fn stop_on_signal(token: CancellationToken) -> anyhow::Result<()> {
-    let mut terminate =
-        tokio::signal::unix::signal(SignalKind::terminate()).context("cannot listen to SIGTERM")?;
-    tokio::select! {
-        () = token.cancelled() => {}
-        _ = terminate.recv() => tracing::info!("stopping on SIGTERM"),
-        _ = tokio::signal::ctrl_c() => tracing::info!("stopping on SIGINT"),
-    }
-    token.cancel();
-    Ok(())
 }

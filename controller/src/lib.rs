@@ -6,9 +6,9 @@
 
 pub mod cli;
 pub mod context;
-pub mod events;
-pub mod lease;
 pub mod metrics;
 pub mod run;
 pub mod set;
 pub mod storage;
+
+pub use berth_kube::events;

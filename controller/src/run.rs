@@ -11,17 +11,17 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
-use kube::{Client, Config};
-use tokio::{
-    signal::unix::{SignalKind, signal},
-    task::JoinSet,
+use berth_kube::{
+    events::{Events, Reporter},
+    lease::{Election, Timing},
+    process::stop_on_signal,
 };
+use kube::{Client, Config};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    context::{ClaimWaits, Ctx},
-    events::Events,
-    lease::{Election, Timing},
+    context::{ClaimWaits, Ctx, FIELD_MANAGER},
     metrics::Metrics,
     set, storage,
 };
@@ -107,6 +107,7 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
         &args.namespace,
         &args.lease_name,
         &args.identity,
+        FIELD_MANAGER,
         Timing::default(),
     );
     if !election.acquire(&shutdown).await {
@@ -114,8 +115,13 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
     }
     tracing::info!(lease = %args.lease_name, "leading");
     metrics.leader.set(1);
+    let reporter = Reporter {
+        controller: "berth.dev/controller",
+        instance: args.identity.clone(),
+        manager: FIELD_MANAGER,
+    };
     let ctx = Arc::new(Ctx {
-        events: Events::new(client.clone(), args.identity.clone(), health_stop.clone()),
+        events: Events::new(client.clone(), reporter, health_stop.clone()),
         client,
         namespace: args.namespace,
         identity: args.identity,
@@ -150,20 +156,5 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
     health_stop.cancel();
     health.await??;
     tracing::info!("stopped");
-    Ok(())
-}
-
-fn stop_on_signal(shutdown: &CancellationToken) -> anyhow::Result<()> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let shutdown = shutdown.clone();
-    tokio::spawn(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-        tracing::info!("told to stop");
-        shutdown.cancel();
-    });
     Ok(())
 }

@@ -38,8 +38,8 @@ impl Events {
     pub(crate) async fn publish(&self, about: &impl Resource<DynamicType = ()>, event: Event) {
         let regarding = about.object_ref(&());
         let published = self.recorder.publish(&event, &regarding);
-        if let Err(error) = super::within(published).await {
-            tracing::debug!(about = ?about.meta().name, %error, "event is not written");
+        if let Err(error) = super::within("create Event", published).await {
+            tracing::debug!(about = ?about.meta().name, error = error.chain(), "event is not written");
         }
     }
 }

@@ -1,5 +1,5 @@
 //! Writes what the node's pools are into its NodeStorage, when it changed: what
-//! others wait for at once, mere figures together ([`berth_api::pace`]).
+//! others wait for at once, mere figures together ([`berth_kube::throttle`]).
 
 use std::{
     path::Path,
@@ -7,10 +7,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use berth_api::{
-    Bytes, NodePool, NodeStorage, NodeStorageSpec, NodeStorageStatus, PoolHealth,
-    pace::{Hurry, Pace},
-};
+use berth_api::{Bytes, NodePool, NodeStorage, NodeStorageSpec, NodeStorageStatus, PoolHealth};
+use berth_kube::{CallError, Urgency, WriteThrottle, process::sleep_until};
 use berth_provisioner::{Health, KnownPool, PoolId, PoolReport};
 use berth_telemetry::causes;
 use futures::StreamExt;
@@ -21,7 +19,7 @@ use kube::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{ApiError, telling, within};
+use super::{telling, within};
 use crate::{node::Node, readiness::Readiness};
 
 /// How often the pools are looked at without a reason.
@@ -30,10 +28,10 @@ const LOOK_AGAIN: Duration = Duration::from_secs(10);
 /// Reads what this node's agent wrote before, in an earlier life.
 ///
 /// # Errors
-/// [`ApiError`] when the server does not answer; a missing object is none.
-pub async fn known(client: Client, node: &str) -> Result<Vec<KnownPool>, ApiError> {
+/// [`CallError`] when the server does not answer; a missing object is none.
+pub async fn known(client: Client, node: &str) -> Result<Vec<KnownPool>, CallError> {
     let api: Api<NodeStorage> = Api::all(client);
-    let object = within(api.get_opt(node)).await?;
+    let object = within(format!("get NodeStorage {node}"), api.get_opt(node)).await?;
     let pools = object
         .and_then(|object| object.status)
         .map(|status| status.pools)
@@ -110,7 +108,7 @@ pub async fn run(client: Client, node: Node, readiness: Readiness, token: Cancel
     let mut timer = tokio::time::interval(LOOK_AGAIN);
     timer.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut current: Option<Arc<NodeStorage>> = None;
-    let mut pace = Pace::default();
+    let mut throttle = WriteThrottle::default();
     let mut due: Option<Instant> = None;
     let mut refused = false;
     loop {
@@ -151,7 +149,7 @@ pub async fn run(client: Client, node: Node, readiness: Readiness, token: Cancel
         let status = status(&reports, object.status.as_ref());
         refused |= node.take_refused();
         let now = Instant::now();
-        due = when(object.status.as_ref(), &status, refused, &mut pace, now);
+        due = when(object.status.as_ref(), &status, refused, &mut throttle, now);
         refused &= due.is_some();
         if due.is_none_or(|due| due > now) {
             readiness.set_reported();
@@ -161,7 +159,7 @@ pub async fn run(client: Client, node: Node, readiness: Readiness, token: Cancel
         due = None;
         match write(&api, &object, status).await {
             Ok(object) => {
-                pace.wrote(Instant::now());
+                throttle.wrote(Instant::now());
                 refused = false;
                 node.metrics().status_written();
                 current = Some(Arc::new(object));
@@ -169,30 +167,25 @@ pub async fn run(client: Client, node: Node, readiness: Readiness, token: Cancel
             }
             // Read again before the next try, whoever wrote it.
             Err(error) if error.is_conflict() || error.is_not_found() => {
-                current = within(api.get_opt(&node.name))
-                    .await
-                    .ok()
-                    .flatten()
-                    .map(Arc::new);
+                current = within(
+                    format!("get NodeStorage {}", node.name),
+                    api.get_opt(&node.name),
+                )
+                .await
+                .ok()
+                .flatten()
+                .map(Arc::new);
             }
             Err(error) => warn_unwritten(&error),
         }
     }
 }
 
-fn warn_unwritten(error: &ApiError) {
-    let error = causes(error);
+fn warn_unwritten(error: &CallError) {
     tracing::warn!(
-        error,
+        error = error.chain(),
         "this node's NodeStorage is not written; it is tried again"
     );
-}
-
-async fn sleep_until(due: Option<Instant>) {
-    match due {
-        Some(at) => tokio::time::sleep_until(at.into()).await,
-        None => std::future::pending().await,
-    }
 }
 
 /// All that there is to say; figures that hardly moved are as the object has them.
@@ -212,25 +205,28 @@ fn when(
     old: Option<&NodeStorageStatus>,
     new: &NodeStorageStatus,
     refused: bool,
-    pace: &mut Pace,
+    throttle: &mut WriteThrottle,
     now: Instant,
 ) -> Option<Instant> {
     if old == Some(new) {
-        pace.settled();
+        throttle.settled();
         return None;
     }
-    let hurry = match refused {
-        true => Hurry::Now,
-        false => telling::hurry(old, new),
+    let urgency = match refused {
+        true => Urgency::Now,
+        false => telling::urgency(old, new),
     };
-    Some(pace.due(hurry, now))
+    Some(throttle.due(urgency, now))
 }
 
 /// The object, which is made where there is none.
-async fn ensure(api: &Api<NodeStorage>, name: &str) -> Result<NodeStorage, ApiError> {
+async fn ensure(api: &Api<NodeStorage>, name: &str) -> Result<NodeStorage, CallError> {
     let new = NodeStorage::new(name, NodeStorageSpec::default());
-    match within(api.create(&PostParams::default(), &new)).await {
-        Err(error) if error.is_already_exists() => within(api.get(name)).await,
+    let call = format!("create NodeStorage {name}");
+    match within(call, api.create(&PostParams::default(), &new)).await {
+        Err(error) if error.is_already_exists() => {
+            within(format!("get NodeStorage {name}"), api.get(name)).await
+        }
         answer => answer,
     }
 }
@@ -239,7 +235,7 @@ async fn write(
     api: &Api<NodeStorage>,
     object: &NodeStorage,
     status: NodeStorageStatus,
-) -> Result<NodeStorage, ApiError> {
+) -> Result<NodeStorage, CallError> {
     let changed = NodeStorage {
         status: Some(status.clone()),
         ..object.clone()
@@ -247,7 +243,7 @@ async fn write(
     let parameters = PostParams::default();
     let name = object.name_any();
     let request = api.replace_status(&name, &parameters, &changed);
-    let written = within(request).await?;
+    let written = within(format!("write status of NodeStorage {name}"), request).await?;
     log_health(object.status.as_ref(), &status);
     Ok(written)
 }
@@ -321,12 +317,12 @@ mod tests {
             ..testdata::pool(Health::Healthy)
         };
         let new = status(&[more]);
-        let mut pace = Pace::default();
-        assert_eq!(when(Some(&old), &old, true, &mut pace, now), None);
-        let held = when(Some(&old), &new, false, &mut pace, now);
+        let mut throttle = WriteThrottle::default();
+        assert_eq!(when(Some(&old), &old, true, &mut throttle, now), None);
+        let held = when(Some(&old), &new, false, &mut throttle, now);
         assert!(held.is_some_and(|due| due > now));
-        assert_eq!(when(Some(&old), &new, true, &mut pace, now), Some(now));
-        assert_eq!(when(None, &new, false, &mut pace, now), Some(now));
+        assert_eq!(when(Some(&old), &new, true, &mut throttle, now), Some(now));
+        assert_eq!(when(None, &new, false, &mut throttle, now), Some(now));
     }
 
     #[test]

@@ -7,8 +7,8 @@ use berth_api::{
     Bytes, Publication, Volume, VolumePhase, VolumeStatus,
     condition::{Said, of_problems},
     names::{condition, reason},
-    pace::Hurry,
 };
+use berth_model::Urgency;
 use berth_provisioner::{Backend, Error, VolumeReport};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -156,15 +156,15 @@ pub fn worth_writing(old: Option<&VolumeStatus>, new: &VolumeStatus, since: Dura
 
 /// How soon others need to know. Nobody waits to hear which pods have the volume
 /// mounted, or how full it is: what guards a mount is what the node itself knows.
-pub fn hurry(old: Option<&VolumeStatus>, new: &VolumeStatus) -> Hurry {
+pub fn urgency(old: Option<&VolumeStatus>, new: &VolumeStatus) -> Urgency {
     let told = old.map(|old| VolumeStatus {
         used: new.used,
         published: new.published.clone(),
         ..old.clone()
     });
     match told.as_ref() == Some(new) {
-        true => Hurry::Later,
-        false => Hurry::Now,
+        true => Urgency::Later,
+        false => Urgency::Now,
     }
 }
 
@@ -374,9 +374,9 @@ mod tests {
             pod_uid: "p".to_owned(),
             target: "/t".to_owned(),
         });
-        assert_eq!(hurry(Some(&old), &new), Hurry::Later);
-        assert_eq!(hurry(None, &new), Hurry::Now);
+        assert_eq!(urgency(Some(&old), &new), Urgency::Later);
+        assert_eq!(urgency(None, &new), Urgency::Now);
         new.message = Some("cannot grow".to_owned());
-        assert_eq!(hurry(Some(&old), &new), Hurry::Now);
+        assert_eq!(urgency(Some(&old), &new), Urgency::Now);
     }
 }

@@ -3,7 +3,8 @@
 
 use std::path::Path;
 
-use berth_api::{NodePool, NodeStorageStatus, PoolHealth, ProblemKind, pace::Hurry};
+use berth_api::{NodePool, NodeStorageStatus, PoolHealth, ProblemKind};
+use berth_model::Urgency;
 
 /// Pools that are named in a summary, at most: a column must stay readable.
 const NAMED: usize = 3;
@@ -62,8 +63,8 @@ fn named(names: &[String]) -> String {
 /// How soon others need to know. A pool that fills up with volumes can wait: the
 /// controller placed them and counts them itself. It cannot know of room that
 /// became free, nor of anything but figures.
-pub(super) fn hurry(old: Option<&NodeStorageStatus>, new: &NodeStorageStatus) -> Hurry {
-    let Some(old) = old else { return Hurry::Now };
+pub(super) fn urgency(old: Option<&NodeStorageStatus>, new: &NodeStorageStatus) -> Urgency {
+    let Some(old) = old else { return Urgency::Now };
     let without_figures = |status: &NodeStorageStatus| {
         let mut status = status.clone();
         for pool in &mut status.pools {
@@ -72,13 +73,13 @@ pub(super) fn hurry(old: Option<&NodeStorageStatus>, new: &NodeStorageStatus) ->
         status
     };
     if without_figures(old) != without_figures(new) {
-        return Hurry::Now;
+        return Urgency::Now;
     }
     // Only figures differ, so both list the same pools in one order.
     let freed = |(old, new): (&NodePool, &NodePool)| new.reserved < old.reserved;
     match old.pools.iter().zip(&new.pools).any(freed) {
-        true => Hurry::Soon,
-        false => Hurry::Later,
+        true => Urgency::Soon,
+        false => Urgency::Later,
     }
 }
 
@@ -159,22 +160,25 @@ mod tests {
         let with = |change: &dyn Fn(&mut NodePool)| {
             let mut new = old.clone();
             change(&mut new.pools[1]);
-            hurry(Some(&old), &new)
+            urgency(Some(&old), &new)
         };
         let gib = |n: u64| Bytes(n << 30);
-        assert_eq!(hurry(None, &old), Hurry::Now);
-        assert_eq!(with(&|pool| pool.reserved = gib(2)), Hurry::Later);
-        assert_eq!(with(&|pool| pool.free = gib(1)), Hurry::Later);
-        assert_eq!(with(&|pool| pool.volumes += 1), Hurry::Later);
-        assert_eq!(with(&|pool| pool.reserved = Bytes(0)), Hurry::Soon);
-        assert_eq!(with(&|pool| pool.capacity = gib(9)), Hurry::Now);
-        assert_eq!(with(&|pool| pool.health = PoolHealth::ReadOnly), Hurry::Now);
+        assert_eq!(urgency(None, &old), Urgency::Now);
+        assert_eq!(with(&|pool| pool.reserved = gib(2)), Urgency::Later);
+        assert_eq!(with(&|pool| pool.free = gib(1)), Urgency::Later);
+        assert_eq!(with(&|pool| pool.volumes += 1), Urgency::Later);
+        assert_eq!(with(&|pool| pool.reserved = Bytes(0)), Urgency::Soon);
+        assert_eq!(with(&|pool| pool.capacity = gib(9)), Urgency::Now);
+        assert_eq!(
+            with(&|pool| pool.health = PoolHealth::ReadOnly),
+            Urgency::Now
+        );
         assert_eq!(
             with(&|pool| pool.message = Some("slow".to_owned())),
-            Hurry::Now
+            Urgency::Now
         );
         let mut gone = old.clone();
         gone.pools.pop();
-        assert_eq!(hurry(Some(&old), &gone), Hurry::Now);
+        assert_eq!(urgency(Some(&old), &gone), Urgency::Now);
     }
 }

@@ -7,7 +7,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use berth_api::{Volume, VolumePhase, VolumeStatus, pace::Pace};
+use berth_api::{Volume, VolumePhase, VolumeStatus};
+use berth_kube::{Backoff, CallError, WriteThrottle, watch};
 use berth_provisioner::{PoolId, PoolReport, ProblemKind, VolumeHealth, VolumeReport};
 use berth_telemetry::causes;
 use futures::{StreamExt, TryStreamExt, stream};
@@ -27,7 +28,6 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    ApiError, WATCH_SECONDS,
     decide::{Seen, Step, decide},
     events::Events,
     report::{self, Outcome},
@@ -44,29 +44,32 @@ pub(super) const AT_ONCE: u16 = 8;
 /// How often a volume that is well is looked at.
 pub(super) const LOOK_AGAIN: Duration = Duration::from_secs(60);
 
-/// First and longest pause after something went wrong.
-const BACKOFF: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(120));
+/// Pauses after something went wrong.
+pub(super) const BACKOFF: Backoff = Backoff {
+    first: Duration::from_secs(2),
+    longest: Duration::from_secs(120),
+};
 
 #[derive(Debug, thiserror::Error)]
 enum Error {
     #[error(transparent)]
     Disk(#[from] Failure),
-    #[error("the status is not written: {0}")]
-    Api(#[from] ApiError),
+    #[error("the status is not written")]
+    Api(#[from] CallError),
 }
 
 struct Context {
     node: Node,
     api: Api<Volume>,
     events: Events,
-    /// Per volume: failures in a row, the pace of its status, and its troubles.
+    /// Per volume: failures in a row, the throttle of its status, and its troubles.
     memory: Mutex<BTreeMap<String, Memory>>,
 }
 
 #[derive(Clone, Debug, Default)]
 struct Memory {
     failures: u32,
-    pace: Pace,
+    throttle: WriteThrottle,
     troubles: Vec<(PoolId, ProblemKind)>,
 }
 
@@ -100,17 +103,10 @@ impl Context {
     /// Comes back later, and later each time.
     fn back_off(&self, name: &str) -> Action {
         Action::requeue(self.remember(name, |memory| {
-            let pause = backoff(memory.failures);
             memory.failures = memory.failures.saturating_add(1);
-            pause
+            BACKOFF.pause(memory.failures)
         }))
     }
-}
-
-pub(super) fn backoff(failures: u32) -> Duration {
-    BACKOFF
-        .1
-        .min(BACKOFF.0 * 2u32.saturating_pow(failures.min(16)))
 }
 
 /// Reconciles until the token is cancelled; a step that runs is finished.
@@ -122,9 +118,7 @@ pub async fn run(
 ) {
     let api: Api<Volume> = Api::all(client.clone());
     let selector = format!("spec.node={}", node.name);
-    let config = watcher::Config::default()
-        .fields(&selector)
-        .timeout(WATCH_SECONDS);
+    let config = watch::config().fields(&selector);
     let (store, writer) = reflector::store();
     let watched = watcher(api.clone(), config)
         .default_backoff()
@@ -270,7 +264,7 @@ async fn reconcile(volume: Arc<Volume>, context: Arc<Context>) -> Result<Action,
         Step::Erased => erased(),
         Step::Report => match seen.volume {
             Some(report) => Outcome::There(Box::new(report), None),
-            None => return Ok(Action::requeue(BACKOFF.0)),
+            None => return Ok(Action::requeue(BACKOFF.first)),
         },
         Step::Wait { phase, message } => Outcome::NotThere { phase, message },
         Step::Lost(message) => Outcome::NotThere {
@@ -308,19 +302,19 @@ async fn write(
     volume: &Volume,
     name: &str,
     outcome: &Outcome,
-) -> Result<Option<Duration>, ApiError> {
+) -> Result<Option<Duration>, CallError> {
     let new = report::status(volume, outcome, Timestamp::now());
     let old = volume.status.as_ref();
     let now = Instant::now();
     let due = context.remember(name, |memory| {
-        let since = match memory.pace.written() {
+        let since = match memory.throttle.written() {
             Some(written) => now.duration_since(written),
             None => Duration::MAX,
         };
         if report::worth_writing(old, &new, since) {
-            Some(memory.pace.due(report::hurry(old, &new), now))
+            Some(memory.throttle.due(report::urgency(old, &new), now))
         } else {
-            memory.pace.settled();
+            memory.throttle.settled();
             None
         }
     });
@@ -335,14 +329,14 @@ async fn write(
     };
     let parameters = PostParams::default();
     let request = context.api.replace_status(name, &parameters, &changed);
-    match within(request).await {
+    match within(format!("write status of Volume {name}"), request).await {
         Ok(_) => {}
         // Gone or changed meanwhile; nothing on the disk depends on it.
         Err(error) if error.is_not_found() => return Ok(None),
         Err(error) => return Err(error),
     }
     context.node.metrics().status_written();
-    context.remember(name, |memory| memory.pace.wrote(Instant::now()));
+    context.remember(name, |memory| memory.throttle.wrote(Instant::now()));
     if new.phase == VolumePhase::NoRoom {
         context.node.set_refused();
     }
@@ -356,18 +350,5 @@ fn log_change(name: &str, old: Option<&VolumeStatus>, new: &VolumeStatus) {
     if old_phase != new.phase {
         let message = new.message.as_deref();
         tracing::info!(volume = name, from = ?old_phase, to = ?new.phase, message, "phase changed");
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pauses_grow_to_a_bound() {
-        let pauses: Vec<_> = [0, 1, 2, 5, 6, 1000]
-            .map(|failures| backoff(failures).as_secs())
-            .into();
-        assert_eq!(pauses, [2, 4, 8, 64, 120, 120]);
     }
 }

@@ -9,6 +9,7 @@ pub mod claim;
 pub mod class_parameters;
 pub mod names;
 pub mod problem;
+pub mod urgency;
 pub mod volume;
 
 pub use bytes::Bytes;
@@ -16,4 +17,5 @@ pub use claim::{ClaimRef, SetRef};
 pub use class_parameters::ClassParameters;
 pub use names::{InvalidName, PoolId, SnapshotName, VolumeName};
 pub use problem::{Problem, ProblemKind};
+pub use urgency::Urgency;
 pub use volume::{Backend, Source, VolumeMode};

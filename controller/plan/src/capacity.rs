@@ -3,11 +3,12 @@
 //!
 //! The scheduler tests each claim alone against `maximumVolumeSize`, without a
 //! reservation. So the figures are those of the best single pool, and what could
-//! mislead the scheduler is told before what could not ([`hurry`]).
+//! mislead the scheduler is told before what could not ([`urgency`]).
 
 use std::collections::BTreeMap;
 
-use berth_api::{VolumeMode, pace::Hurry};
+use berth_api::VolumeMode;
+use berth_model::Urgency;
 
 use crate::{place::carries, room::Room, volumes::Class};
 
@@ -54,22 +55,24 @@ const PART: u64 = 64;
 /// old figure and the new one would be judged wrongly: sent where there is no
 /// room, or kept from where there is. Both end well, the first by the agent's
 /// answer, but cost the pod time. Small changes of large figures mislead nobody.
-pub fn hurry(
+pub fn urgency(
     told: Option<Capacity>,
     wanted: Capacity,
     waiting: impl IntoIterator<Item = u64>,
-) -> Hurry {
-    let Some(told) = told else { return Hurry::Now };
+) -> Urgency {
+    let Some(told) = told else {
+        return Urgency::Now;
+    };
     let (low, high) = match told.largest <= wanted.largest {
         true => (told.largest, wanted.largest),
         false => (wanted.largest, told.largest),
     };
     let misled = waiting.into_iter().any(|size| low < size && size <= high);
     match (misled, wanted.largest < told.largest) {
-        (true, true) => Hurry::Now,
-        (true, false) => Hurry::Soon,
-        (false, _) if high - low > high / PART => Hurry::Soon,
-        (false, _) => Hurry::Later,
+        (true, true) => Urgency::Now,
+        (true, false) => Urgency::Soon,
+        (false, _) if high - low > high / PART => Urgency::Soon,
+        (false, _) => Urgency::Later,
     }
 }
 
@@ -151,19 +154,19 @@ mod tests {
             largest,
         };
         for (told, wanted, waiting, expected) in [
-            (None, 0, &[][..], Hurry::Now),
-            (Some(1000), 990, &[], Hurry::Later),
-            (Some(1000), 980, &[], Hurry::Soon),
-            (Some(1000), 990, &[990, 1001], Hurry::Later),
-            (Some(1000), 990, &[991], Hurry::Now),
-            (Some(1000), 990, &[1000], Hurry::Now),
-            (Some(990), 1000, &[990], Hurry::Later),
-            (Some(990), 1000, &[1000], Hurry::Soon),
-            (Some(0), 10, &[], Hurry::Soon),
-            (Some(10), 0, &[], Hurry::Soon),
-            (Some(1000), 1000, &[1000], Hurry::Later),
+            (None, 0, &[][..], Urgency::Now),
+            (Some(1000), 990, &[], Urgency::Later),
+            (Some(1000), 980, &[], Urgency::Soon),
+            (Some(1000), 990, &[990, 1001], Urgency::Later),
+            (Some(1000), 990, &[991], Urgency::Now),
+            (Some(1000), 990, &[1000], Urgency::Now),
+            (Some(990), 1000, &[990], Urgency::Later),
+            (Some(990), 1000, &[1000], Urgency::Soon),
+            (Some(0), 10, &[], Urgency::Soon),
+            (Some(10), 0, &[], Urgency::Soon),
+            (Some(1000), 1000, &[1000], Urgency::Later),
         ] {
-            let got = hurry(told.map(figure), figure(wanted), waiting.iter().copied());
+            let got = urgency(told.map(figure), figure(wanted), waiting.iter().copied());
             assert_eq!(got, expected, "{told:?} {wanted} {waiting:?}");
         }
     }

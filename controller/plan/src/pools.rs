@@ -7,8 +7,8 @@ use berth_api::{
     Bytes, NodePool, PoolHealth, PoolStatus,
     condition::{self, Said},
     names::{self, reason},
-    pace::Hurry,
 };
+use berth_model::Urgency;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
@@ -43,7 +43,7 @@ pub enum Write {
         /// The whole status.
         status: Box<PoolStatus>,
         /// How soon it must be known.
-        hurry: Hurry,
+        urgency: Urgency,
     },
     /// Pool labels of a node: those to set, and those to take away.
     Labels {
@@ -77,7 +77,7 @@ pub fn writes(
         if new != old {
             writes.push(Write::Status {
                 id: id.clone(),
-                hurry: hurry(&old, &new),
+                urgency: urgency(&old, &new),
                 status: Box::new(new),
             });
         }
@@ -115,15 +115,15 @@ pub fn writes(
 
 /// Grants, conditions and what a disk is are told at once; its figures are for
 /// people.
-fn hurry(old: &PoolStatus, new: &PoolStatus) -> Hurry {
+fn urgency(old: &PoolStatus, new: &PoolStatus) -> Urgency {
     let told = PoolStatus {
         reserved: new.reserved,
         volumes: new.volumes,
         ..old.clone()
     };
     match told == *new {
-        true => Hurry::Later,
-        false => Hurry::Now,
+        true => Urgency::Later,
+        false => Urgency::Now,
     }
 }
 

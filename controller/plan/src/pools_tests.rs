@@ -72,8 +72,12 @@ fn show(view: &View) -> String {
     for write in writes(view, &grants, &BTreeMap::new(), Timestamp::UNIX_EPOCH) {
         out += &match write {
             Write::Create { id } => format!("create {id}\n"),
-            Write::Status { id, status, hurry } => {
-                format!("status {id} {} {hurry:?}\n", status.conditions[0].status)
+            Write::Status {
+                id,
+                status,
+                urgency,
+            } => {
+                format!("status {id} {} {urgency:?}\n", status.conditions[0].status)
             }
             Write::Labels { node, set, remove } => format!("labels {node} +{set:?} -{remove:?}\n"),
         };

@@ -466,6 +466,7 @@ mod tests {
         assert_eq!(read(503, "ServiceUnavailable", "later"), unknown("later"));
         let silence = CallError::Unknown {
             call: "create".into(),
+            limit: std::time::Duration::from_secs(30),
         };
         assert_eq!(verdict(&silence), None);
     }

@@ -1,53 +1,44 @@
-//! What the watches have seen, cut down to what decisions need: a pod is some
-//! hundred bytes here instead of some thousand.
+//! What the watches have seen, cut down to what decisions need: a pod is some two
+//! thousand bytes here instead of some ten thousand.
 
-use std::{
-    collections::BTreeMap,
-    ops::Bound,
-    sync::{Arc, PoisonError, RwLock},
+use std::sync::Arc;
+
+pub(super) use berth_kube::write::version;
+use berth_kube::{
+    SharedCache,
+    cache::{Change, Kind},
 };
-
 use berth_plan::set::{Claim, Pod, Revision};
-use kube::{ResourceExt, runtime::watcher::Event};
-use tokio::sync::watch;
+use k8s_openapi::api::{apps::v1::ControllerRevision, core::v1 as core};
 
-/// Objects of one kind.
-pub(super) trait Cached: PartialEq + Clone + Send + Sync + 'static {
-    /// The whole object, as the API server sends it.
-    type Source: ResourceExt;
+macro_rules! kind {
+    ($(#[$doc:meta])* $name:ident, $source:ty => $kept:ty) => {
+        $(#[$doc])*
+        pub(super) enum $name {}
 
-    /// What is kept of it.
-    fn keep(source: &Self::Source) -> Self;
-
-    /// Namespace and name.
-    fn key(&self) -> (&str, &str);
-
-    /// The version, which says nothing that a decision reads.
-    fn version(&mut self) -> &mut String;
-
-    /// Whether a decision could differ.
-    fn differs(&self, other: &Self) -> bool {
-        let mut same = other.clone();
-        let mut mine = self.clone();
-        same.version().clear();
-        mine.version().clear();
-        same != mine
-    }
-}
-
-macro_rules! cached {
-    ($kept:ty, $source:ty) => {
-        impl Cached for $kept {
+        impl Kind for $name {
             type Source = $source;
+            type Kept = $kept;
+            const TAKES_ANSWERS: bool = false;
 
-            fn keep(source: &$source) -> Self {
-                Self::from(source)
+            fn keep(source: $source) -> $kept {
+                <$kept>::from(&source)
             }
 
-            fn key(&self) -> (&str, &str) {
-                (&self.namespace, &self.name)
+            fn key(kept: &$kept) -> (&str, &str) {
+                (&kept.namespace, &kept.name)
             }
 
+            fn uid(kept: &$kept) -> &str {
+                &kept.uid
+            }
+
+            fn version(kept: &$kept) -> u64 {
+                version(Some(&kept.resource_version))
+            }
+        }
+
+        impl Versioned for $kept {
             fn version(&mut self) -> &mut String {
                 &mut self.resource_version
             }
@@ -55,152 +46,48 @@ macro_rules! cached {
     };
 }
 
-cached!(Pod, k8s_openapi::api::core::v1::Pod);
-cached!(Claim, k8s_openapi::api::core::v1::PersistentVolumeClaim);
-cached!(Revision, k8s_openapi::api::apps::v1::ControllerRevision);
-
-type Objects<T> = BTreeMap<String, BTreeMap<String, Arc<T>>>;
-
-/// Objects of one kind, by namespace and name.
-pub(super) struct Cache<T> {
-    inner: RwLock<Inner<T>>,
-    ready: watch::Sender<bool>,
+/// What has a version, which says nothing that a decision reads.
+pub(super) trait Versioned: PartialEq + Clone {
+    /// The version.
+    fn version(&mut self) -> &mut String;
 }
 
-struct Inner<T> {
-    objects: Objects<T>,
-    /// The list that is being read after a watch began anew.
-    listing: Option<Objects<T>>,
-    /// The highest version that was seen.
-    seen: u64,
-}
+kind!(
+    /// Pods as the planner sees them.
+    Pods, core::Pod => Pod
+);
+kind!(
+    /// Claims as the planner sees them.
+    Claims, core::PersistentVolumeClaim => Claim
+);
+kind!(
+    /// Revisions as the planner sees them.
+    Revisions, ControllerRevision => Revision
+);
 
-impl<T> Default for Cache<T> {
-    fn default() -> Self {
-        Self {
-            inner: RwLock::new(Inner {
-                objects: BTreeMap::new(),
-                listing: None,
-                seen: 0,
-            }),
-            ready: watch::Sender::new(false),
-        }
-    }
-}
-
-impl<T: Cached> Cache<T> {
-    /// Takes in an event; what changed in a way that a decision could read.
-    pub(super) fn take(&self, event: Event<T::Source>) -> Vec<Arc<T>> {
-        let mut inner = self.inner.write().unwrap_or_else(PoisonError::into_inner);
-        if let Event::Apply(o) | Event::InitApply(o) | Event::Delete(o) = &event {
-            inner.seen = inner.seen.max(version(o.resource_version().as_deref()));
-        }
-        match event {
-            Event::Init => {
-                inner.listing = Some(BTreeMap::new());
-                Vec::new()
-            }
-            Event::InitApply(source) => {
-                let object = Arc::new(T::keep(&source));
-                insert(inner.listing.get_or_insert_default(), object);
-                Vec::new()
-            }
-            Event::InitDone => {
-                let new = inner.listing.take().unwrap_or_default();
-                let old = std::mem::replace(&mut inner.objects, new);
-                let changed = difference(&old, &inner.objects);
-                drop(inner);
-                self.ready.send_replace(true);
-                changed
-            }
-            Event::Apply(source) => {
-                let object = Arc::new(T::keep(&source));
-                let old = insert(&mut inner.objects, object.clone());
-                let news = old.is_none_or(|old| old.differs(&object));
-                news.then_some(object).into_iter().collect()
-            }
-            Event::Delete(source) => {
-                let object = Arc::new(T::keep(&source));
-                let (namespace, name) = object.key();
-                if let Some(objects) = inner.objects.get_mut(namespace) {
-                    objects.remove(name);
-                    if objects.is_empty() {
-                        inner.objects.remove(namespace);
-                    }
-                }
-                vec![object]
-            }
-        }
-    }
-
-    /// The object of a name.
-    pub(super) fn get(&self, namespace: &str, name: &str) -> Option<Arc<T>> {
-        let inner = self.inner.read().unwrap_or_else(PoisonError::into_inner);
-        inner.objects.get(namespace)?.get(name).cloned()
-    }
-
-    /// Objects of a namespace whose name begins with `prefix`.
-    pub(super) fn with_prefix(&self, namespace: &str, prefix: &str) -> Vec<Arc<T>> {
-        let inner = self.inner.read().unwrap_or_else(PoisonError::into_inner);
-        let Some(objects) = inner.objects.get(namespace) else {
-            return Vec::new();
-        };
-        let from = objects.range::<str, _>((Bound::Included(prefix), Bound::Unbounded));
-        from.take_while(|(name, _)| name.starts_with(prefix))
-            .map(|(_, object)| object.clone())
-            .collect()
-    }
-
-    /// The highest version that was seen.
-    pub(super) fn seen(&self) -> u64 {
-        self.inner
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .seen
-    }
-
-    async fn ready(&self) {
-        let mut ready = self.ready.subscribe();
-        // The sender lives in self, so waiting cannot fail.
-        let _ = ready.wait_for(|ready| *ready).await;
-    }
-}
-
-fn insert<T: Cached>(objects: &mut Objects<T>, object: Arc<T>) -> Option<Arc<T>> {
-    let (namespace, name) = object.key();
-    let (namespace, name) = (namespace.to_owned(), name.to_owned());
-    objects.entry(namespace).or_default().insert(name, object)
-}
-
-fn difference<T: Cached>(old: &Objects<T>, new: &Objects<T>) -> Vec<Arc<T>> {
-    let missing_in = |a: &Objects<T>, b: &Objects<T>| -> Vec<Arc<T>> {
-        a.values()
-            .flat_map(BTreeMap::values)
-            .filter(|object| {
-                let (namespace, name) = object.key();
-                let other = b.get(namespace).and_then(|objects| objects.get(name));
-                other.is_none_or(|other| other.differs(object))
-            })
-            .cloned()
-            .collect()
+/// What changed in a way that a decision could read.
+pub(super) fn news<T: Versioned>(changes: Vec<Change<T>>) -> Vec<Arc<T>> {
+    let differ = |(old, new): &Change<T>| match (old, new) {
+        (Some(old), Some(new)) => !Arc::ptr_eq(old, new) && differs(&**old, &**new),
+        _ => true,
     };
-    let mut changed = missing_in(new, old);
-    changed.extend(missing_in(old, new));
-    changed
+    let changes = changes.into_iter().filter(differ);
+    changes.filter_map(|(old, new)| new.or(old)).collect()
 }
 
-/// A resourceVersion as a number; kinds of one API server count upwards
-/// (KEP-5504). What is no number counts as seen.
-pub(super) fn version(text: Option<&str>) -> u64 {
-    text.and_then(|t| t.parse().ok()).unwrap_or(0)
+fn differs<T: Versioned>(old: &T, new: &T) -> bool {
+    let (mut old, mut new) = (old.clone(), new.clone());
+    old.version().clear();
+    new.version().clear();
+    old != new
 }
 
 /// The caches of the loop.
 #[derive(Default)]
 pub(super) struct Caches {
-    pub(super) pods: Cache<Pod>,
-    pub(super) claims: Cache<Claim>,
-    pub(super) revisions: Cache<Revision>,
+    pub(super) pods: SharedCache<Pods>,
+    pub(super) claims: SharedCache<Claims>,
+    pub(super) revisions: SharedCache<Revisions>,
 }
 
 impl Caches {
@@ -214,8 +101,9 @@ impl Caches {
 
 #[cfg(test)]
 mod tests {
-    use k8s_openapi::api::core::v1 as core;
-    use kube::api::ObjectMeta;
+    use std::collections::BTreeMap;
+
+    use kube::{api::ObjectMeta, runtime::watcher::Event};
 
     use super::*;
 
@@ -238,20 +126,20 @@ mod tests {
 
     #[test]
     fn only_news_asks_for_a_round() {
-        let cache = Cache::<Pod>::default();
+        let cache = SharedCache::<Pods>::default();
         assert_eq!(
-            names(&cache.take(Event::Apply(pod("web-0", "1", "a")))),
+            names(&news(cache.take(Event::Apply(pod("web-0", "1", "a"))))),
             ["web-0"]
         );
-        assert!(cache.take(Event::Apply(pod("web-0", "2", "a"))).is_empty());
+        assert!(news(cache.take(Event::Apply(pod("web-0", "2", "a")))).is_empty());
         assert_eq!(cache.get("ns", "web-0").unwrap().resource_version, "2");
         assert_eq!(
-            names(&cache.take(Event::Apply(pod("web-0", "3", "b")))),
+            names(&news(cache.take(Event::Apply(pod("web-0", "3", "b"))))),
             ["web-0"]
         );
         assert_eq!(cache.seen(), 3);
         assert_eq!(
-            names(&cache.take(Event::Delete(pod("web-0", "4", "b")))),
+            names(&news(cache.take(Event::Delete(pod("web-0", "4", "b"))))),
             ["web-0"]
         );
         assert!(cache.get("ns", "web-0").is_none());
@@ -259,7 +147,7 @@ mod tests {
 
     #[test]
     fn a_new_list_tells_what_came_and_what_went() {
-        let cache = Cache::<Pod>::default();
+        let cache = SharedCache::<Pods>::default();
         for name in ["web-0", "web-1", "web-10", "webby-0"] {
             cache.take(Event::Apply(pod(name, "1", "a")));
         }
@@ -275,7 +163,7 @@ mod tests {
             4,
             "not before it is whole"
         );
-        let mut changed = cache.take(Event::InitDone);
+        let mut changed = news(cache.take(Event::InitDone));
         changed.sort_by(|a, b| a.name.cmp(&b.name));
         assert_eq!(names(&changed), ["web-0", "web-10", "web-2", "webby-0"]);
         assert_eq!(cache.seen(), 8);

@@ -1,18 +1,18 @@
 //! The calls that a plan is made of, one function each, all conditional.
 
+use berth_kube::write::{self, version};
 use k8s_openapi::{
     NamespaceResourceScope,
     api::{apps::v1::ControllerRevision, core::v1 as core},
 };
 use kube::{
     Api, Client, Resource,
-    api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions},
+    api::{DeleteParams, Patch, PostParams, Preconditions},
     core::Request,
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::cache::version;
 use crate::context::{CallError, FIELD_MANAGER, bounded};
 
 /// What is read of an answer.
@@ -29,10 +29,7 @@ struct AnswerMeta {
 }
 
 fn params() -> PostParams {
-    PostParams {
-        field_manager: Some(FIELD_MANAGER.to_owned()),
-        ..PostParams::default()
-    }
+    write::post(FIELD_MANAGER)
 }
 
 /// POSTs bytes as they are: what the planner wrote is what the API server gets.
@@ -136,10 +133,7 @@ where
 {
     let call = format!("patch {} {namespace}/{name}", K::kind(&()));
     let path = K::url_path(&(), Some(namespace));
-    let params = PatchParams {
-        field_manager: Some(FIELD_MANAGER.to_owned()),
-        ..PatchParams::default()
-    };
+    let params = write::patch(FIELD_MANAGER);
     bounded(call, async {
         let request = match part {
             Some(part) => Request::new(path).patch_subresource(part, name, &params, &patch),

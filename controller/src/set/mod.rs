@@ -89,7 +89,12 @@ fn kind<K: SetObject>(
 ) -> (Box<dyn triggers::Ask>, BoxFuture<'static, ()>) {
     let (sets, writer) = reflector::store::<K>();
     let (queue, requests) = futures::channel::mpsc::unbounded::<ObjectRef<K>>();
-    watches.spawn(triggers::watch_sets(context.clone(), writer, queue.clone()));
+    watches.spawn(triggers::watch_sets(
+        context.clone(),
+        sets.clone(),
+        writer,
+        queue.clone(),
+    ));
     let ask = Box::new(triggers::Queue {
         sets: sets.clone(),
         requests: queue,

@@ -1,23 +1,23 @@
 //! From a change to the sets that it concerns.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
+use berth_kube::{SharedCache, cache::Kind, watch};
 use futures::{Stream, StreamExt, channel::mpsc::UnboundedSender};
 use kube::{
     Api, ResourceExt,
     runtime::{
-        WatchStreamExt,
         reflector::{ObjectRef, Store, store::Writer},
-        watcher::{self, Event},
+        watcher::Event,
     },
 };
 use tokio::{sync::broadcast::error::RecvError, task::JoinSet};
 
-use super::{Context as Shell, cache::Cached, object::SetObject};
-
-/// Seconds after which a watch is begun anew, so that a dead connection is
-/// noticed in about a minute.
-const WATCH_SECONDS: u32 = 60;
+use super::{
+    Context as Shell,
+    cache::{Versioned, news},
+    object::SetObject,
+};
 
 /// The sets of one kind, and the queue of those that want a round.
 pub(super) struct Queue<K: SetObject> {
@@ -86,45 +86,41 @@ where
         + Send
         + 'static,
 {
-    let config = watcher::Config::default().timeout(WATCH_SECONDS);
     let stop = shell.ctx.shutdown.clone();
-    watcher::watcher(Api::<K>::all(shell.ctx.client.clone()), config)
-        .default_backoff()
-        .filter_map(|event| async move {
-            event
-                .inspect_err(|error| {
-                    tracing::warn!(%error, kind = %K::kind(&()), "watch failed, begun anew");
-                })
-                .ok()
-        })
-        .take_until(stop.cancelled_owned())
+    let api = Api::<K>::all(shell.ctx.client.clone());
+    watch::events(api, watch::config()).take_until(stop.cancelled_owned())
 }
 
-async fn feed<T>(
+async fn feed<K: Kind>(
     shell: Arc<Shell>,
-    cache: fn(&Shell) -> &super::cache::Cache<T>,
+    cache: fn(&Shell) -> &SharedCache<K>,
     ask: impl Fn(&str, &str),
 ) where
-    T: Cached,
-    T::Source: kube::Resource<DynamicType = ()>
+    K::Kept: Versioned,
+    K::Source: kube::Resource<DynamicType = ()>
         + Clone
         + std::fmt::Debug
         + serde::de::DeserializeOwned
         + Send
         + 'static,
 {
-    let mut events = std::pin::pin!(events::<T::Source>(&shell));
+    let mut events = std::pin::pin!(events::<K::Source>(&shell));
     while let Some(event) = events.next().await {
-        for changed in cache(&shell).take(event) {
-            let (namespace, name) = changed.key();
+        for changed in news(cache(&shell).take(event)) {
+            let (namespace, name) = K::key(&changed);
             ask(namespace, name);
         }
     }
 }
 
 /// Watches the sets of one kind.
+///
+/// A round reads its set from the store, which shows a list only when it is whole. So
+/// after a list nothing is asked for before that; then, for what is new or changed,
+/// and what the list no longer has is forgotten.
 pub(super) async fn watch_sets<K: SetObject>(
     shell: Arc<Shell>,
+    sets: Store<K>,
     mut writer: Writer<K>,
     requests: UnboundedSender<ObjectRef<K>>,
 ) {
@@ -139,19 +135,59 @@ pub(super) async fn watch_sets<K: SetObject>(
             // Not read beyond this, and as large as the rest of the object.
             set.managed_fields_mut().clear();
         }
+        let before = match event {
+            Event::InitDone => by_name(&sets),
+            _ => BTreeMap::new(),
+        };
         writer.apply_watcher_event(&event);
         match event {
-            Event::Apply(set) | Event::InitApply(set) => {
-                let _ = requests.unbounded_send(ObjectRef::from_obj(&set));
-            }
-            Event::Delete(set) => {
-                let namespace = set.namespace().unwrap_or_default();
-                shell.states.forget(K::KIND, &namespace, &set.name_any());
-                shell.competing.forget(&namespace, &set.name_any());
-            }
-            Event::Init | Event::InitDone => {}
+            Event::Apply(set) => ask(&requests, &set),
+            Event::Delete(set) => forget(&shell, &set),
+            Event::InitDone => relisted(&shell, &sets, before, &requests),
+            Event::Init | Event::InitApply(_) => {}
         }
     }
+}
+
+type ByName<K> = BTreeMap<(Option<String>, String), Arc<K>>;
+
+fn by_name<K: SetObject>(sets: &Store<K>) -> ByName<K> {
+    let sets = sets.state().into_iter();
+    sets.map(|set| ((set.namespace(), set.name_any()), set))
+        .collect()
+}
+
+/// Asks for a round of what a new list shows for the first time or changed, and
+/// forgets what it no longer has.
+fn relisted<K: SetObject>(
+    shell: &Shell,
+    sets: &Store<K>,
+    mut before: ByName<K>,
+    requests: &UnboundedSender<ObjectRef<K>>,
+) {
+    for (name, set) in by_name(sets) {
+        let seen = |set: &K| (set.uid(), set.resource_version());
+        if before
+            .remove(&name)
+            .is_none_or(|old| seen(&old) != seen(&set))
+        {
+            ask(requests, &set);
+        }
+    }
+    for gone in before.values() {
+        forget(shell, &**gone);
+    }
+}
+
+fn ask<K: SetObject>(requests: &UnboundedSender<ObjectRef<K>>, set: &K) {
+    // The receiver is gone only when the loop is ending.
+    let _ = requests.unbounded_send(ObjectRef::from_obj(set));
+}
+
+fn forget<K: SetObject>(shell: &Shell, set: &K) {
+    let namespace = set.namespace().unwrap_or_default();
+    shell.states.forget(K::KIND, &namespace, &set.name_any());
+    shell.competing.forget(&namespace, &set.name_any());
 }
 
 /// The storage loop says why claims wait.
@@ -189,6 +225,13 @@ fn claim_parents(name: &str) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
+
+    use berth_api::OrdinalSet;
+    use futures::FutureExt;
+    use kube::runtime::reflector;
+    use serde_json::{Value, json};
+
     use super::*;
 
     #[test]
@@ -197,5 +240,115 @@ mod tests {
         assert!(parent("web").is_empty());
         assert_eq!(claim_parents("data-my-web-0"), ["my-web", "web"]);
         assert!(claim_parents("data-0").is_empty());
+    }
+
+    /// What rounds found: the set that was asked for, and its version in the store.
+    type Rounds = Arc<Mutex<Vec<(String, Option<String>)>>>;
+
+    fn set(name: &str, version: &str) -> Value {
+        json!({
+            "apiVersion": "berth.dev/v1alpha1",
+            "kind": "OrdinalSet",
+            "metadata": {"name": name, "namespace": "ns", "uid": name, "resourceVersion": version},
+            "spec": {"selector": {}, "template": {}},
+        })
+    }
+
+    fn list(version: &str, more: &str, sets: &[Value]) -> Value {
+        json!({
+            "apiVersion": "berth.dev/v1alpha1",
+            "kind": "OrdinalSetList",
+            "metadata": {"resourceVersion": version, "continue": more},
+            "items": sets,
+        })
+    }
+
+    fn shell(client: kube::Client) -> Arc<Shell> {
+        let shutdown = tokio_util::sync::CancellationToken::new();
+        let reporter = berth_kube::events::Reporter {
+            controller: "test",
+            instance: "test".to_owned(),
+            manager: "test",
+        };
+        let mut registry = berth_telemetry::registry();
+        let ctx = crate::context::Ctx {
+            client: client.clone(),
+            namespace: "berth-system".to_owned(),
+            deployment: "berth-controller".to_owned(),
+            identity: "test".to_owned(),
+            events: berth_kube::events::Events::new(client, reporter, shutdown.clone()),
+            metrics: Arc::new(crate::metrics::Metrics::register(&mut registry)),
+            shutdown,
+            waits: crate::context::ClaimWaits::default(),
+        };
+        Arc::new(Shell {
+            ctx: Arc::new(ctx),
+            caches: super::super::cache::Caches::default(),
+            states: super::super::state::SetStates::default(),
+            competing: super::super::competing::CompetingControllers::default(),
+        })
+    }
+
+    /// The watch ends with 410, and the new list comes in two pages: `a` changed and `b`
+    /// was made meanwhile. Rounds run whenever something is asked for, also between the
+    /// pages, and read the store as it is then.
+    #[tokio::test]
+    async fn a_new_list_loses_no_set() {
+        let (sets, writer) = reflector::store::<OrdinalSet>();
+        let (requests, asked) = futures::channel::mpsc::unbounded::<ObjectRef<OrdinalSet>>();
+        let (asked, rounds) = (Arc::new(Mutex::new(asked)), Rounds::default());
+        let (store, found) = (sets.clone(), rounds.clone());
+        let run_rounds = move || {
+            let mut asked = asked.lock().expect("no panic");
+            while let Some(Some(set)) = asked.next().now_or_never() {
+                let version = store.get(&set).and_then(|set| set.resource_version());
+                found.lock().expect("no panic").push((set.name, version));
+            }
+        };
+        let (done, watched_again) = tokio::sync::oneshot::channel();
+        let (mut done, mut calls) = (Some(done), 0);
+        let between_pages = run_rounds.clone();
+        let server = tower::service_fn(move |request: http::Request<kube::client::Body>| {
+            calls += 1;
+            let query = request.uri().query().unwrap_or_default().to_owned();
+            assert_eq!(
+                query.contains("watch=true"),
+                [2, 5].contains(&calls),
+                "{query}"
+            );
+            let answer = match calls {
+                1 => Some(list("1", "", &[set("a", "1")])),
+                2 => Some(json!({"type": "ERROR", "object": {
+                    "kind": "Status", "apiVersion": "v1", "status": "Failure",
+                    "code": 410, "reason": "Expired", "message": "too old resource version",
+                }})),
+                3 => Some(list("12", "more", &[set("a", "11")])),
+                4 => {
+                    between_pages();
+                    Some(list("12", "", &[set("b", "12")]))
+                }
+                _ => {
+                    done.take().map(|done| done.send(()));
+                    None
+                }
+            };
+            async move {
+                match answer {
+                    Some(body) => {
+                        let body = kube::client::Body::from(format!("{body}\n").into_bytes());
+                        Ok::<_, std::convert::Infallible>(http::Response::new(body))
+                    }
+                    None => std::future::pending().await,
+                }
+            }
+        });
+        let shell = shell(kube::Client::new(server, "default"));
+        let watch = tokio::spawn(watch_sets(shell, sets, writer, requests));
+        watched_again.await.expect("the server lives");
+        run_rounds();
+        let found = rounds.lock().expect("no panic").clone();
+        let read = |name: &str, version: &str| (name.to_owned(), Some(version.to_owned()));
+        assert_eq!(found, [read("a", "1"), read("a", "11"), read("b", "12")]);
+        watch.abort();
     }
 }

@@ -8,7 +8,6 @@
 //! the object is looked at again.
 
 mod apply;
-mod cache;
 mod capacity;
 mod explain;
 mod peers;
@@ -31,6 +30,7 @@ mod write;
 
 use std::{sync::Arc, time::Instant};
 
+use berth_kube::process::sleep_until;
 use futures::{FutureExt, StreamExt};
 
 use self::reconciler::Reconciler;
@@ -89,11 +89,4 @@ pub async fn run(ctx: Arc<Ctx>) -> anyhow::Result<()> {
     // What has begun is ended: an intent without its PV would only be found later.
     while reconciler.tasks.join_next().await.is_some() {}
     Ok(())
-}
-
-async fn sleep_until(timer: Option<Instant>) {
-    match timer {
-        Some(at) => tokio::time::sleep_until(at.into()).await,
-        None => std::future::pending().await,
-    }
 }

@@ -7,8 +7,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Longest pause between two tries of one item.
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+use berth_kube::Backoff;
+
+/// Pauses between two tries of one item.
+const BACKOFF: Backoff = Backoff {
+    first: Duration::from_millis(100),
+    longest: Duration::from_secs(30),
+};
 
 /// One thing that the loop decides about. At most one write of each is under way.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -85,16 +90,10 @@ impl Queue {
         self.busy.remove(&item);
         let attempts = self.attempts.entry(item.clone()).or_default();
         *attempts += 1;
-        let pause = pause(*attempts);
+        let pause = BACKOFF.pause(*attempts);
         self.look_again(item, now + pause);
         pause
     }
-}
-
-/// Pause after the n-th failure in a row: 100 ms, doubling.
-fn pause(attempts: u32) -> Duration {
-    let factor = 1u32 << attempts.saturating_sub(1).min(16);
-    (Duration::from_millis(100) * factor).min(LONGEST_PAUSE)
 }
 
 #[cfg(test)]
@@ -107,9 +106,9 @@ mod tests {
 
     #[test]
     fn pauses_grow_to_a_limit() {
-        assert_eq!(pause(1), Duration::from_millis(100));
-        assert_eq!(pause(4), Duration::from_millis(800));
-        assert_eq!(pause(99), LONGEST_PAUSE);
+        assert_eq!(BACKOFF.pause(1), Duration::from_millis(100));
+        assert_eq!(BACKOFF.pause(4), Duration::from_millis(800));
+        assert_eq!(BACKOFF.pause(99), BACKOFF.longest);
     }
 
     #[test]

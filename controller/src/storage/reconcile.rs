@@ -7,6 +7,7 @@ use std::{
 };
 
 use berth_api::{Volume, names, names::reason};
+use berth_kube::Backoff;
 use berth_plan::{
     place::{self, Placement},
     target::Target,
@@ -20,6 +21,12 @@ use crate::events::Kind;
 
 /// How long claims of one pod may be on different nodes before all are taken back.
 const SPLIT: Duration = Duration::from_secs(2);
+
+/// Pauses before the scheduler is asked again for one claim.
+const RESELECT: Backoff = Backoff {
+    first: Duration::from_secs(1),
+    longest: Duration::from_secs(60),
+};
 
 impl Reconciler {
     /// Decides about everything that is dirty and starts the writes.
@@ -246,7 +253,7 @@ impl Reconciler {
                 continue;
             }
             let (last, times) = self.requested.get(&name).copied().unwrap_or((now, 0));
-            let due = last + ask_pause(times);
+            let due = last + RESELECT.pause(times);
             if due > now {
                 self.queue.look_again(Item::Volume(name), due);
                 continue;
@@ -290,13 +297,4 @@ impl Reconciler {
 /// The item of a claim's volume.
 fn item_of(claim: &PersistentVolumeClaim) -> Item {
     Item::Volume(names::volume_name(claim::uid(claim)))
-}
-
-/// Pause before the scheduler is asked again for the n-th time: none, then one
-/// second, doubling to a minute.
-fn ask_pause(times: u32) -> Duration {
-    match times {
-        0 => Duration::ZERO,
-        n => Duration::from_secs(1u64 << (n - 1).min(6)).min(Duration::from_secs(60)),
-    }
 }

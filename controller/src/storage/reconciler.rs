@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use berth_api::pace::{Hurry, Pace};
+use berth_kube::{Urgency, WriteThrottle};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use tokio::{
     sync::Semaphore,
@@ -51,8 +51,8 @@ pub(super) struct Reconciler {
     pub(super) requested: BTreeMap<String, (Instant, u32)>,
     /// Since when a claim is on another node than its pod's other claims.
     pub(super) split: BTreeMap<String, Instant>,
-    /// The pace of each Pool's status and each capacity object.
-    pub(super) paces: BTreeMap<Item, Pace>,
+    /// The throttle of each Pool's status and each capacity object.
+    pub(super) throttles: BTreeMap<Item, WriteThrottle>,
     /// Capacity objects that a claim waits for: it is taken back from its node
     /// once the scheduler can know why.
     pub(super) pending: BTreeSet<String>,
@@ -74,7 +74,7 @@ impl Reconciler {
             waiting: BTreeSet::new(),
             requested: BTreeMap::new(),
             split: BTreeMap::new(),
-            paces: BTreeMap::new(),
+            throttles: BTreeMap::new(),
             pending: BTreeSet::new(),
             pools_due: true,
             capacities_due: true,
@@ -101,13 +101,18 @@ impl Reconciler {
 
     /// Whether a status that changed may be written now; if not, until when it is
     /// held.
-    pub(super) fn pace(&mut self, item: &Item, hurry: Hurry, now: Instant) -> Result<(), Instant> {
-        let pace = self.paces.entry(item.clone()).or_default();
-        let due = pace.due(hurry, now);
+    pub(super) fn throttle(
+        &mut self,
+        item: &Item,
+        urgency: Urgency,
+        now: Instant,
+    ) -> Result<(), Instant> {
+        let throttle = self.throttles.entry(item.clone()).or_default();
+        let due = throttle.due(urgency, now);
         if due > now {
             return Err(due);
         }
-        pace.wrote(now);
+        throttle.wrote(now);
         Ok(())
     }
 

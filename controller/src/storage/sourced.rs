@@ -6,7 +6,7 @@ use berth_plan::volumes::claim::{self, Source};
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use kube::ResourceExt;
 
-use super::cache::Key;
+use berth_kube::cache::Key;
 
 /// Claims that wait to be made as copies.
 #[derive(Default)]

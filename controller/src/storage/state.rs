@@ -6,6 +6,7 @@ use std::{
 };
 
 use berth_api::{NodeStorage, Pool, Volume, names};
+use berth_kube::cache::{Key, WholeCache};
 use berth_plan::{
     grants::{self, Grant},
     room::{self, Room},
@@ -18,7 +19,6 @@ use k8s_openapi::api::{
 use kube::{ResourceExt, core::PartialObjectMeta};
 
 use super::{
-    cache::{Cache, Key},
     pod::{self, Pod},
     queue::Item,
     snapshots::state::SnapshotState,
@@ -29,15 +29,15 @@ use super::{
 /// The loop's knowledge.
 #[derive(Default)]
 pub(super) struct ClusterState {
-    pub(super) claims: Cache<PersistentVolumeClaim>,
-    pub(super) pvs: Cache<PersistentVolume>,
-    pub(super) classes: Cache<StorageClass>,
-    pub(super) nodes: Cache<PartialObjectMeta<Node>>,
-    pub(super) pools: Cache<Pool>,
-    pub(super) volumes: Cache<Volume>,
-    pub(super) reports: Cache<NodeStorage>,
-    pub(super) pods: Cache<Pod>,
-    pub(super) capacities: Cache<CSIStorageCapacity>,
+    pub(super) claims: WholeCache<PersistentVolumeClaim>,
+    pub(super) pvs: WholeCache<PersistentVolume>,
+    pub(super) classes: WholeCache<StorageClass>,
+    pub(super) nodes: WholeCache<PartialObjectMeta<Node>>,
+    pub(super) pools: WholeCache<Pool>,
+    pub(super) volumes: WholeCache<Volume>,
+    pub(super) reports: WholeCache<NodeStorage>,
+    pub(super) pods: WholeCache<Pod>,
+    pub(super) capacities: WholeCache<CSIStorageCapacity>,
     pub(super) snapshots: SnapshotState,
     pub(super) sourced: Sourced,
 

@@ -6,7 +6,8 @@ use std::{
     time::Instant,
 };
 
-use berth_api::{Pool, PoolStatus, names, pace::Hurry};
+use berth_api::{Pool, PoolStatus, names};
+use berth_kube::Urgency;
 use berth_model::VolumeName;
 use berth_plan::{
     capacity::{self, Capacity},
@@ -57,12 +58,17 @@ impl Reconciler {
             if self.queue.is_busy(&item) || self.queue.is_pausing(&item) {
                 continue;
             }
-            if let pools::Write::Status { id, status, hurry } = &write {
-                if let Err(due) = self.pace(&item, *hurry, now) {
+            if let pools::Write::Status {
+                id,
+                status,
+                urgency,
+            } = &write
+            {
+                if let Err(due) = self.throttle(&item, *urgency, now) {
                     held = held.into_iter().chain([due]).min();
                     continue;
                 }
-                if *hurry == Hurry::Now {
+                if *urgency == Urgency::Now {
                     let node = status.node.as_deref().unwrap_or("-");
                     let reason = status.conditions.first().map(|c| c.reason.clone());
                     tracing::info!(pool = %id, node, epoch = status.epoch, ?reason, "pool");
@@ -73,10 +79,10 @@ impl Reconciler {
             self.start(item, Write::Pool { write, there });
         }
         let pools = &self.state.pools;
-        self.paces.retain(|item, pace| {
+        self.throttles.retain(|item, throttle| {
             let Item::Pool(id) = item else { return true };
             if !changed.contains(item) {
-                pace.settled();
+                throttle.settled();
             }
             pools.get("", id).is_some()
         });
@@ -114,22 +120,22 @@ impl Reconciler {
             let item = Item::Capacity(name.clone());
             if told == Some(figures) {
                 self.pending.remove(&name);
-                if let Some(pace) = self.paces.get_mut(&item) {
-                    pace.settled();
+                if let Some(throttle) = self.throttles.get_mut(&item) {
+                    throttle.settled();
                 }
                 continue;
             }
             if self.queue.is_busy(&item) || self.queue.is_pausing(&item) {
                 continue;
             }
-            let hurry = match self.pending.contains(&name) {
-                true => Hurry::Now,
+            let urgency = match self.pending.contains(&name) {
+                true => Urgency::Now,
                 false => {
                     let sizes = waiting.get(&class).into_iter().flatten().copied();
-                    capacity::hurry(told, figures, sizes)
+                    capacity::urgency(told, figures, sizes)
                 }
             };
-            if let Err(due) = self.pace(&item, hurry, now) {
+            if let Err(due) = self.throttle(&item, urgency, now) {
                 held = held.into_iter().chain([due]).min();
                 continue;
             }
@@ -153,7 +159,7 @@ impl Reconciler {
         for (name, object) in unneeded {
             let item = Item::Capacity(name.clone());
             self.pending.remove(&name);
-            self.paces.remove(&item);
+            self.throttles.remove(&item);
             if !self.queue.is_busy(&item) && !self.queue.is_pausing(&item) {
                 let target = Target::of(object.meta());
                 self.start(item, Write::DropCapacity(target));

@@ -1,20 +1,15 @@
 //! The watches that feed the loop.
 
+use berth_kube::watch::{self, config};
 use futures::{StreamExt, stream::BoxStream};
 use kube::{
     Api, Resource, ResourceExt,
-    runtime::{
-        WatchStreamExt,
-        watcher::{self, Event, watcher},
-    },
+    runtime::watcher::{self, Event},
 };
 use serde::de::DeserializeOwned;
 
 use super::{capacity::DRIVER_LABEL, pod, snapshots, update::Update};
 use crate::context::Ctx;
-
-/// Seconds after which the server ends a watch; a dead link is noticed then.
-const WATCH_SECONDS: u32 = 60;
 
 /// Every watch, as one stream. A watch that fails starts again by itself.
 pub(super) fn all(ctx: &Ctx) -> BoxStream<'static, Update> {
@@ -40,10 +35,6 @@ pub(super) fn all(ctx: &Ctx) -> BoxStream<'static, Update> {
     futures::stream::select_all(streams).boxed()
 }
 
-fn config() -> watcher::Config {
-    watcher::Config::default().timeout(WATCH_SECONDS)
-}
-
 fn one<K>(
     api: Api<K>,
     config: watcher::Config,
@@ -52,18 +43,7 @@ fn one<K>(
 where
     K: Resource + Clone + DeserializeOwned + std::fmt::Debug + Send + 'static,
 {
-    let kind = std::any::type_name::<K>();
-    watcher(api, config)
-        .default_backoff()
-        .filter_map(move |event| {
-            let update = match event {
-                Ok(event) => Some(wrap(event.modify(|o| o.managed_fields_mut().clear()))),
-                Err(error) => {
-                    tracing::warn!(kind, %error, "watch failed; it starts again");
-                    None
-                }
-            };
-            std::future::ready(update)
-        })
+    watch::events(api, config)
+        .map(move |event| wrap(event.modify(|object| object.managed_fields_mut().clear())))
         .boxed()
 }

@@ -1,6 +1,7 @@
 //! What there is to write, what a write answers, and how a write is made conditional.
 
 use berth_api::{Pool, Snapshot, Volume, VolumeSnapshotContent};
+use berth_kube::write;
 use berth_plan::{pools, snapshots, target::Target, volumes::Action};
 use k8s_openapi::api::{
     core::v1::{Node, PersistentVolume, PersistentVolumeClaim},
@@ -78,17 +79,11 @@ impl Failure {
 pub(super) type Done = Result<Vec<Observed>, Failure>;
 
 pub(super) fn post() -> PostParams {
-    PostParams {
-        field_manager: Some(FIELD_MANAGER.to_owned()),
-        ..PostParams::default()
-    }
+    write::post(FIELD_MANAGER)
 }
 
 pub(super) fn patch() -> PatchParams {
-    PatchParams {
-        field_manager: Some(FIELD_MANAGER.to_owned()),
-        ..PatchParams::default()
-    }
+    write::patch(FIELD_MANAGER)
 }
 
 /// A change that is refused where the object is not the one, or not as, that the

@@ -14,7 +14,6 @@ pub mod names;
 pub mod native;
 pub mod node_storage;
 pub mod ordinal_set;
-pub mod pace;
 pub mod pool;
 mod rules;
 mod schema;

@@ -7,6 +7,7 @@ use std::{
 };
 
 use berth_api::{Snapshot, SnapshotPhase};
+use berth_kube::{CallError, watch};
 use berth_provisioner::{PoolId, PoolReport, SnapshotReport, SnapshotSpec};
 use berth_telemetry::causes;
 use futures::{StreamExt, TryStreamExt};
@@ -28,9 +29,8 @@ use self::{
     report::Outcome,
 };
 use super::{
-    ApiError, WATCH_SECONDS,
     events::Events,
-    volumes::{AT_ONCE, LOOK_AGAIN, backoff},
+    volumes::{AT_ONCE, BACKOFF, LOOK_AGAIN},
     within,
 };
 use crate::{
@@ -45,8 +45,8 @@ pub mod report;
 enum Error {
     #[error(transparent)]
     Disk(#[from] Failure),
-    #[error("the status is not written: {0}")]
-    Api(#[from] ApiError),
+    #[error("the status is not written")]
+    Api(#[from] CallError),
 }
 
 struct Context {
@@ -62,9 +62,8 @@ impl Context {
     fn back_off(&self, name: &str) -> Action {
         let mut all = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
         let failures = all.entry(name.to_owned()).or_default();
-        let pause = backoff(*failures);
         *failures = failures.saturating_add(1);
-        Action::requeue(pause)
+        Action::requeue(BACKOFF.pause(*failures))
     }
 
     fn forget(&self, name: &str) {
@@ -77,9 +76,7 @@ impl Context {
 pub async fn run(client: Client, node: Node, token: CancellationToken) {
     let api: Api<Snapshot> = Api::all(client.clone());
     let selector = format!("spec.node={}", node.name);
-    let config = watcher::Config::default()
-        .fields(&selector)
-        .timeout(WATCH_SECONDS);
+    let config = watch::config().fields(&selector);
     let (store, writer) = reflector::store();
     let queue = watcher(api.clone(), config)
         .default_backoff()
@@ -219,7 +216,7 @@ async fn write(
     snapshot: &Snapshot,
     name: &str,
     outcome: &Outcome,
-) -> Result<(), ApiError> {
+) -> Result<(), CallError> {
     let new = report::status(snapshot, outcome, Timestamp::now());
     let old = snapshot.status.as_ref();
     if old == Some(&new) {
@@ -231,7 +228,7 @@ async fn write(
     };
     let parameters = PostParams::default();
     let request = context.api.replace_status(name, &parameters, &changed);
-    match within(request).await {
+    match within(format!("write status of Snapshot {name}"), request).await {
         Ok(_) => {}
         // Gone meanwhile; nothing on the disk depends on it.
         Err(error) if error.is_not_found() => return Ok(()),

@@ -3,7 +3,9 @@
 use berth_api::{Snapshot, VolumeSnapshot, VolumeSnapshotClass, VolumeSnapshotContent};
 use kube::{ResourceExt, runtime::watcher::Event};
 
-use crate::storage::{cache::Change, queue::Item, state::ClusterState};
+use berth_kube::cache::Change;
+
+use crate::storage::{queue::Item, state::ClusterState};
 
 impl ClusterState {
     pub(in crate::storage) fn take_snapshot(&mut self, event: Event<Snapshot>) {

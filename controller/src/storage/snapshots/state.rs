@@ -9,16 +9,16 @@ use berth_api::{Snapshot, VolumeSnapshot, VolumeSnapshotClass, VolumeSnapshotCon
 use berth_plan::snapshots as plan;
 use kube::ResourceExt;
 
-use crate::storage::cache::Cache;
+use berth_kube::WholeCache;
 
 /// What is known of snapshots.
 #[derive(Default)]
 pub(in crate::storage) struct SnapshotState {
-    pub(in crate::storage) snapshots: Cache<Snapshot>,
-    pub(in crate::storage) contents: Cache<VolumeSnapshotContent>,
-    pub(in crate::storage) requests: Cache<VolumeSnapshot>,
+    pub(in crate::storage) snapshots: WholeCache<Snapshot>,
+    pub(in crate::storage) contents: WholeCache<VolumeSnapshotContent>,
+    pub(in crate::storage) requests: WholeCache<VolumeSnapshot>,
     /// The classes.
-    pub(in crate::storage) classes: Cache<VolumeSnapshotClass>,
+    pub(in crate::storage) classes: WholeCache<VolumeSnapshotClass>,
     pub(in crate::storage) parameters: BTreeMap<String, BTreeMap<String, String>>,
     /// Names of contents, by the snapshot that they name.
     pub(in crate::storage) by_handle: BTreeMap<String, BTreeSet<String>>,

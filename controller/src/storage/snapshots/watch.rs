@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use berth_api::volume_snapshot::{GROUP, VERSION};
+use berth_kube::watch::log_failure;
 use futures::{
     StreamExt,
     stream::{self, BoxStream},
@@ -130,7 +131,6 @@ fn one<K>(
 where
     K: Resource + Clone + DeserializeOwned + std::fmt::Debug + Send + 'static,
 {
-    let kind = std::any::type_name::<K>();
     watcher(api, config)
         .default_backoff()
         .filter_map(move |event| {
@@ -138,7 +138,7 @@ where
                 Ok(event) => Some(Some(wrap(event.modify(|o| o.managed_fields_mut().clear())))),
                 Err(error) if is_gone(&error) => Some(None),
                 Err(error) => {
-                    tracing::warn!(kind, %error, "watch failed; it starts again");
+                    log_failure::<K>(&error);
                     None
                 }
             };

@@ -1,5 +1,8 @@
 //! Events on objects, coalesced: the same words about the same object are sent
 //! once in ten minutes, and nothing that decides ever waits for an event.
+//!
+//! kube's Recorder writes while its caller waits, and has no bound on what may wait:
+//! with an API server that does not answer, telling people would hold up the work.
 
 use std::{
     collections::BTreeMap,
@@ -11,14 +14,11 @@ use k8s_openapi::{
     api::{core::v1::ObjectReference, events::v1::Event},
     apimachinery::pkg::apis::meta::v1::MicroTime,
 };
-use kube::{
-    Api, Client,
-    api::{ObjectMeta, PostParams},
-};
+use kube::{Api, Client, api::ObjectMeta};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::context::{FIELD_MANAGER, bounded};
+use crate::{call::bounded, write::post};
 
 /// How long the same words about the same object are not repeated.
 const QUIET: Duration = Duration::from_secs(600);
@@ -42,16 +42,25 @@ pub enum Kind {
 impl Kind {
     /// What a notice is that does, or does not, need attention.
     pub fn of(warning: bool) -> Self {
-        match warning {
-            true => Self::Warning,
-            false => Self::Normal,
-        }
+        if warning { Self::Warning } else { Self::Normal }
     }
+}
+
+/// Who reports.
+#[derive(Clone, Debug)]
+pub struct Reporter {
+    /// `reportingController` of the events, `berth.dev/controller` for example.
+    pub controller: &'static str,
+    /// `reportingInstance`: which of its replicas.
+    pub instance: String,
+    /// Name that the API server records beside the fields.
+    pub manager: &'static str,
 }
 
 struct Entry {
     about: ObjectReference,
     kind: Kind,
+    action: &'static str,
     reason: String,
     note: String,
 }
@@ -63,12 +72,12 @@ pub struct Events {
 }
 
 impl Events {
-    /// A recorder that sends until `stop`, under the name of this replica.
-    pub fn new(client: Client, identity: String, stop: CancellationToken) -> Self {
+    /// Sends until `stop`.
+    pub fn new(client: Client, reporter: Reporter, stop: CancellationToken) -> Self {
         let (queue, entries) = mpsc::channel(QUEUE);
         tokio::spawn(async move {
             tokio::select! {
-                () = send_all(client, identity, entries) => {}
+                () = send_all(client, reporter, entries) => {}
                 () = stop.cancelled() => {}
             }
         });
@@ -78,9 +87,22 @@ impl Events {
     /// Tells people something about an object. `reason` is one CamelCase word,
     /// `note` a sentence.
     pub fn publish(&self, about: ObjectReference, kind: Kind, reason: &str, note: &str) {
+        self.publish_action(about, kind, "Reconcile", reason, note);
+    }
+
+    /// [`publish`](Self::publish) with another word for what was being done.
+    pub fn publish_action(
+        &self,
+        about: ObjectReference,
+        kind: Kind,
+        action: &'static str,
+        reason: &str,
+        note: &str,
+    ) {
         let entry = Entry {
             about,
             kind,
+            action,
             reason: reason.to_owned(),
             note: shortened(note),
         };
@@ -119,7 +141,7 @@ fn is_news(heard: &mut BTreeMap<Said, Instant>, key: Said, now: Instant) -> bool
     })
 }
 
-async fn send_all(client: Client, identity: String, mut entries: mpsc::Receiver<Entry>) {
+async fn send_all(client: Client, reporter: Reporter, mut entries: mpsc::Receiver<Entry>) {
     let mut heard = BTreeMap::new();
     while let Some(entry) = entries.recv().await {
         if !is_news(&mut heard, said(&entry), Instant::now()) {
@@ -127,18 +149,15 @@ async fn send_all(client: Client, identity: String, mut entries: mpsc::Receiver<
         }
         let namespace = entry.about.namespace.as_deref().unwrap_or("default");
         let api: Api<Event> = Api::namespaced(client.clone(), namespace);
-        let event = event(&entry, &identity, Timestamp::now());
-        let params = PostParams {
-            field_manager: Some(FIELD_MANAGER.to_owned()),
-            ..PostParams::default()
-        };
+        let event = event(&entry, &reporter, Timestamp::now());
+        let params = post(reporter.manager);
         if let Err(error) = bounded("create Event", api.create(&params, &event)).await {
             tracing::debug!(error = error.chain(), "event not recorded");
         }
     }
 }
 
-fn event(entry: &Entry, identity: &str, now: Timestamp) -> Event {
+fn event(entry: &Entry, reporter: &Reporter, now: Timestamp) -> Event {
     let name = entry.about.name.as_deref().unwrap_or("cluster");
     Event {
         metadata: ObjectMeta {
@@ -154,12 +173,12 @@ fn event(entry: &Entry, identity: &str, now: Timestamp) -> Event {
         },
         event_time: Some(MicroTime(now)),
         regarding: Some(entry.about.clone()),
-        action: Some("Reconcile".to_owned()),
+        action: Some(entry.action.to_owned()),
         reason: Some(entry.reason.clone()),
         note: Some(entry.note.clone()),
         type_: Some(format!("{:?}", entry.kind)),
-        reporting_controller: Some("berth.dev/controller".to_owned()),
-        reporting_instance: Some(identity.to_owned()),
+        reporting_controller: Some(reporter.controller.to_owned()),
+        reporting_instance: Some(reporter.instance.clone()),
         ..Event::default()
     }
 }

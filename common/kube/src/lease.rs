@@ -4,6 +4,9 @@
 //! leaders alive. The lease keeps them from doing the work twice. The expiry of
 //! another's lease is measured by this process's own clock since the record was
 //! last seen to change, so clocks need not agree.
+//!
+//! It is ours because the crates that exist take an expired lease without a check of
+//! its resourceVersion, or judge its expiry by the wall clock.
 
 use std::time::{Duration, Instant};
 
@@ -12,13 +15,10 @@ use k8s_openapi::{
     api::coordination::v1::{Lease, LeaseSpec},
     apimachinery::pkg::apis::meta::v1::MicroTime,
 };
-use kube::{
-    Api, Client,
-    api::{ObjectMeta, PostParams},
-};
+use kube::{Api, Client, api::ObjectMeta};
 use tokio_util::sync::CancellationToken;
 
-use crate::context::FIELD_MANAGER;
+use crate::write::post;
 
 /// The three times of an election, as client-go has them.
 #[derive(Clone, Copy, Debug)]
@@ -117,20 +117,29 @@ pub struct Election {
     api: Api<Lease>,
     name: String,
     me: String,
+    manager: &'static str,
     timing: Timing,
     seen: Option<(Lease, Instant)>,
 }
 
 impl Election {
-    /// A candidate named `me` for the lease `name`.
+    /// A candidate named `me` for the lease `name`, which it writes as `manager`.
     ///
     /// The client must not retry by itself: a write that lands minutes late would
     /// renew a lease that is no longer ours to renew.
-    pub fn new(client: Client, namespace: &str, name: &str, me: &str, timing: Timing) -> Self {
+    pub fn new(
+        client: Client,
+        namespace: &str,
+        name: &str,
+        me: &str,
+        manager: &'static str,
+        timing: Timing,
+    ) -> Self {
         Self {
             api: Api::namespaced(client, namespace),
             name: name.to_owned(),
             me: me.to_owned(),
+            manager,
             timing,
             seen: None,
         }
@@ -200,7 +209,7 @@ impl Election {
         spec.holder_identity = Some(String::new());
         spec.lease_duration_seconds = Some(1);
         spec.renew_time = Some(MicroTime(Timestamp::now()));
-        let params = params();
+        let params = post(self.manager);
         let write = self.api.replace(&self.name, &params, &lease);
         match tokio::time::timeout(self.timing.retry, write).await {
             Ok(Ok(_)) => tracing::info!(lease = %self.name, "lease released"),
@@ -229,7 +238,7 @@ impl Election {
                         Timestamp::now(),
                     )),
                 };
-                let made = self.api.create(&params(), &lease).await?;
+                let made = self.api.create(&post(self.manager), &lease).await?;
                 return Ok((made, Verdict::Acquire));
             };
             let observed = match &self.seen {
@@ -245,7 +254,10 @@ impl Election {
             let mut next = lease;
             next.spec = Some(held(&spec, &self.me, self.timing, Timestamp::now()));
             // The resourceVersion in `next` makes this a compare-and-swap.
-            let written = self.api.replace(&self.name, &params(), &next).await?;
+            let written = self
+                .api
+                .replace(&self.name, &post(self.manager), &next)
+                .await?;
             Ok((written, verdict))
         };
         match tokio::time::timeout(self.timing.renew_deadline / 2, round).await {
@@ -258,13 +270,6 @@ impl Election {
             Ok(Err(error)) => Err(kube::Error::to_string(&error)),
             Err(_) => Err("no answer from the API server".to_owned()),
         }
-    }
-}
-
-fn params() -> PostParams {
-    PostParams {
-        field_manager: Some(FIELD_MANAGER.to_owned()),
-        ..PostParams::default()
     }
 }
 
