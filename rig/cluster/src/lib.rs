@@ -34,6 +34,7 @@ mod make;
 mod names;
 mod node_build;
 mod node_image;
+mod node_recipe;
 mod nodes;
 mod options;
 mod paths;

@@ -9,7 +9,7 @@ use crate::builder;
 use crate::components::{self, Go, KUBERNETES, KUBERNETES_PROGRAMS};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
-use crate::node_image::{CONFIG, DOCKERFILES, NODE_DOCKERFILE, TEST_IMAGES, node_root, userland};
+use crate::node_recipe::{CONFIG, DOCKERFILES, NODE_DOCKERFILE, TEST_IMAGES, node_root, userland};
 use crate::paths::{make_dir, make_executable, write};
 use crate::progress;
 use crate::run::Run;

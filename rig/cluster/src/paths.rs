@@ -7,6 +7,9 @@ use crate::error::{Error, Result};
 use crate::names::Instance;
 pub use xtask::cache;
 
+/// The name by which this program knows that it is called as the runtime.
+pub(crate) const RUNTIME_SHIM: &str = "berth-runtime-shim";
+
 /// The directory that holds one directory per instance.
 ///
 /// `$BERTH_STATE`, else `/var/lib/berth-cluster`.
@@ -81,7 +84,7 @@ impl Layout {
 
     /// The program that stands in for the container runtime.
     pub(crate) fn runtime_shim(&self) -> PathBuf {
-        self.root.join("bin").join(crate::runtime_shim::NAME)
+        self.root.join("bin").join(RUNTIME_SHIM)
     }
 
     /// The backing file of a worker's disk.

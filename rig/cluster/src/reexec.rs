@@ -30,7 +30,7 @@ pub fn take_role() {
         .map(|a| a.to_string_lossy().into_owned())
         .collect();
     let name = args.first().map(Path::new).and_then(Path::file_name);
-    let result = if name.is_some_and(|n| n == runtime_shim::NAME) {
+    let result = if name.is_some_and(|n| n == crate::paths::RUNTIME_SHIM) {
         Err(runtime_shim::main(&args[1..]))
     } else if let [_, role, orders, rest @ ..] = args.as_slice()
         && role == ENGINE

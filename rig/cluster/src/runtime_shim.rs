@@ -12,9 +12,6 @@ use crate::error::{Error, Result};
 use crate::paths;
 use crate::run::Run;
 
-/// The name by which this program knows that it is called as the runtime.
-pub(crate) const NAME: &str = "berth-runtime-shim";
-
 const MISSING: &str = "CAP_SYS_RESOURCE";
 
 /// CAP_SYS_RESOURCE's bit (capability.h).

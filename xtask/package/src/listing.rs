@@ -11,9 +11,13 @@ use crate::image::Contents;
 const HEADER: &str = "# What is in Berth's image
 
 Written by `cargo image --doc docs/image.md`; CI fails when a file came or went.
-The programs are linked statically. There is no shell, and nothing that installs
-anything: `mkfs.ext4`, which the agent runs for image volumes, is all beside them.
+Berth's programs are linked statically; how large they are changes with each commit, and
+`cargo image` says it. There is no shell, and nothing that installs anything: `mkfs.ext4`,
+which the agent runs for image volumes, is all beside them.
 ";
+
+/// Where Berth's own programs are.
+const OWN: &str = "usr/local/bin/";
 
 /// The page.
 ///
@@ -25,10 +29,13 @@ pub fn page(arch: Arch, contents: &Contents) -> Result<String> {
     let mut files = 0;
     for (path, content) in contents.layers.iter().flatten() {
         let bytes = size(content)?;
-        total += bytes;
         files += 1;
         let what = match content {
-            Content::Copy(..) => format!("{} kB", bytes.div_ceil(1000)),
+            _ if path.starts_with(OWN) => "–".to_owned(),
+            Content::Copy(..) => {
+                total += bytes;
+                format!("{} kB", bytes.div_ceil(1000))
+            }
             Content::Link(to) => format!("-> {to}"),
         };
         writeln!(rows, "| `/{path}` | {what} |")?;
@@ -39,7 +46,7 @@ pub fn page(arch: Arch, contents: &Contents) -> Result<String> {
         .map(|package| format!("{} {}", package.name, package.version))
         .collect();
     Ok(format!(
-        "{HEADER}\n{:.1} MB in {files} files, on {arch}:\n\n| file | size |\n|---|---:|\n{rows}\n\
+        "{HEADER}\n{files} files, on {arch}, {:.1} MB without those programs:\n\n| file | size |\n|---|---:|\n{rows}\n\
          From Debian's packages: {}.\n",
         total as f64 / 1e6,
         packages.join(", ")
