@@ -32,7 +32,7 @@ mod tests {
             ("shared=", "not a size"),
             ("shared=lots", "not a size"),
             ("shared=-1", "not a size"),
-            ("shared=0", "more than nothing"),
+            ("shared=0", "greater than zero"),
             ("=20Gi", "must match"),
             ("../etc=20Gi", "must match"),
             ("a/b=20Gi", "must match"),
