@@ -69,7 +69,7 @@ impl Cluster {
     /// [`Error::AlreadyUp`] if it runs already, [`Error::Held`] if another process
     /// works on it, [`Error::Preflight`] if the machine lacks something.
     pub fn up(options: &Options) -> Result<Self> {
-        crate::reexec::check()?;
+        crate::role::check()?;
         let instance = instance(options.name.as_deref())?;
         let layout = Layout::of(&instance);
         preflight::require(&preflight::judge(&preflight::look()))?;
@@ -122,7 +122,7 @@ impl Cluster {
 
     /// Removes an instance with all that belongs to it; `None` is the checkout's own.
     pub fn down(name: Option<&str>) -> Result<()> {
-        crate::reexec::check()?;
+        crate::role::check()?;
         let instance = instance(name)?;
         let lock = hold(&instance)?;
         teardown::instance(&instance)?;
@@ -135,7 +135,7 @@ impl Cluster {
 
     /// Removes every cluster, and what runs left that were killed before they had one.
     pub fn down_all() -> Result<()> {
-        crate::reexec::check()?;
+        crate::role::check()?;
         for name in crate::instances()? {
             Self::down(Some(&name))?;
         }
@@ -295,7 +295,7 @@ impl Cluster {
 
 /// Builds everything that a cluster needs, so that [`Cluster::up`] is quick.
 pub fn build_all() -> Result<()> {
-    crate::reexec::check()?;
+    crate::role::check()?;
     let go = Go::here()?;
     Programs::get(&go)?;
     node_image::choose(engine::choose_here(), &go).map(drop)

@@ -169,7 +169,7 @@ pub(crate) fn start_private(
     pools: Vec<PoolMount>,
     link: Option<(&str, Subnet)>,
 ) -> Result<Engine> {
-    crate::reexec::check()?;
+    crate::role::check()?;
     make_dir(data_root)?;
     make_dir(&layout.docker_config())?;
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
@@ -219,11 +219,11 @@ fn spawn_init(layout: &Layout) -> Result<Child> {
     let log = layout.log("engine");
     write(&log, "")?;
     let file = std::fs::File::create(&log).map_err(Error::io("cannot create", &log))?;
-    let mut command = Run::new(crate::reexec::SELF)
-        .arg(crate::reexec::ENGINE)
+    let mut command = Run::new(crate::role::SELF)
+        .arg(crate::role::ENGINE)
         .arg(layout.engine_orders())
         .envs(&base_env())
-        .env(crate::reexec::MARK, "1")
+        .env(crate::role::MARK, "1")
         .into_command();
     command
         .stdin(Stdio::piped())
@@ -298,7 +298,7 @@ pub(crate) fn processes_of(layout: &Layout) -> Result<Vec<nix::unistd::Pid>> {
         };
         let words = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
         let mut words = words.split(|b| *b == 0).skip(1);
-        if words.next() == Some(crate::reexec::ENGINE.as_bytes())
+        if words.next() == Some(crate::role::ENGINE.as_bytes())
             && words.next() == Some(orders.as_os_str().as_encoded_bytes())
         {
             found.push(nix::unistd::Pid::from_raw(pid));
@@ -314,7 +314,7 @@ fn install_self(target: &Path) -> Result<()> {
     }
     // A new inode each time: the old one may be running.
     let _ = std::fs::remove_file(target);
-    std::fs::copy(crate::reexec::SELF, target)
+    std::fs::copy(crate::role::SELF, target)
         .map_err(Error::io("cannot copy this program to", target))?;
     crate::paths::make_executable(target)
 }

@@ -13,17 +13,17 @@ use crate::engine::{Orders, PoolMount};
 use crate::error::{Error, Result};
 use crate::paths::{make_dir, read};
 use crate::run::Run;
-use crate::{loopdev, reexec};
+use crate::{loopdev, role};
 
 /// The outer half: makes the namespaces, starts the inner half as their first
 /// process, prints its process id and ends.
 pub(crate) fn outer(orders: &Path) -> Result<()> {
     let namespaces = CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWPID;
     unshare(namespaces).map_err(|e| Error::sys("cannot make namespaces")(e))?;
-    let child = Command::new(reexec::SELF)
-        .arg(reexec::ENGINE)
+    let child = Command::new(role::SELF)
+        .arg(role::ENGINE)
         .arg(orders)
-        .arg(reexec::INNER)
+        .arg(role::INNER)
         .stdin(Stdio::inherit())
         .stdout(Stdio::null())
         .spawn()

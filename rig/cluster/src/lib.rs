@@ -43,6 +43,7 @@ pub mod programs;
 pub mod progress;
 mod reexec;
 pub mod residue;
+mod role;
 pub mod run;
 mod runtime_shim;
 mod sys;

@@ -6,21 +6,8 @@
 
 use std::path::Path;
 
-use crate::error::{Error, Result};
+use crate::role::{ENGINE, INNER};
 use crate::{engine_init, runtime_shim};
-
-/// This program's own file, also after a build has put another in its place.
-pub(crate) const SELF: &str = "/proc/self/exe";
-
-/// The argument that asks for the engine's first process.
-pub(crate) const ENGINE: &str = "__berth-engine";
-
-/// The argument that asks for its inner half.
-pub(crate) const INNER: &str = "inner";
-
-/// Set for a program that was started for another role: if it gets as far as
-/// starting an engine itself, its `main` lacks [`take_role`].
-pub(crate) const MARK: &str = "BERTH_CLUSTER_ROLE";
 
 /// Takes another role if this program was started for one, and then does not return.
 ///
@@ -50,15 +37,4 @@ pub fn take_role() {
         }
     };
     std::process::exit(code);
-}
-
-/// Refuses to start an engine in a program that should have taken a role.
-pub(crate) fn check() -> Result<()> {
-    if std::env::var_os(MARK).is_some() {
-        return Err(Error::Unexpected(
-            "this program makes clusters but does not call berth_cluster::take_role() first in main"
-                .to_owned(),
-        ));
-    }
-    Ok(())
 }

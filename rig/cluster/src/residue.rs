@@ -8,7 +8,7 @@ use berth_linux::mountinfo;
 use crate::error::{Error, Result};
 use crate::paths::state_root;
 use crate::run::Run;
-use crate::{engine, reexec};
+use crate::{engine, role};
 
 /// Everything of every instance, or of one: state, containers, networks, mounts,
 /// loop devices, links, routes, cgroups, processes.
@@ -157,7 +157,7 @@ fn processes() -> Result<Vec<String>> {
         let dir = Path::new("/proc").join(&pid);
         let cgroup = std::fs::read_to_string(dir.join("cgroup")).unwrap_or_default();
         let words = std::fs::read(dir.join("cmdline")).unwrap_or_default();
-        let engine = words.split(|b| *b == 0).nth(1) == Some(reexec::ENGINE.as_bytes());
+        let engine = words.split(|b| *b == 0).nth(1) == Some(role::ENGINE.as_bytes());
         if engine || cgroup.contains("/berth-") {
             let line = String::from_utf8_lossy(&words).replace('\0', " ");
             let short: String = line.trim().chars().take(100).collect();

@@ -209,7 +209,7 @@ mod tests {
     #[test]
     fn success_needs_both_rounds_and_leaves_nothing() {
         let good = Report {
-            specs: vec![crate::suite::Spec {
+            specs: vec![crate::spec::Spec {
                 name: "x".to_owned(),
                 state: "passed".to_owned(),
                 message: String::new(),

@@ -24,8 +24,10 @@ pub mod inside;
 pub mod outside;
 mod residue;
 mod skips;
+mod spec;
 mod suite;
 
 pub use inside::Verdict;
 pub use skips::Why;
-pub use suite::{Report, Spec};
+pub use spec::Spec;
+pub use suite::Report;

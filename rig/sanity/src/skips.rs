@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::suite::Spec;
+use crate::spec::Spec;
 
 /// Why a spec was skipped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

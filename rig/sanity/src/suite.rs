@@ -12,23 +12,13 @@ use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
 use crate::skips::{self, Why};
+use crate::spec::Spec;
 
 /// Bytes of the volumes that are made; upstream's 10 GiB would want larger disks.
 const SIZE: u64 = 64 << 20;
 
 /// Bytes to which volumes grow.
 const GROWN: u64 = 128 << 20;
-
-/// What became of one spec.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Spec {
-    /// Its whole name.
-    pub name: String,
-    /// `passed`, `failed`, `skipped`, `pending` or another state of ginkgo's.
-    pub state: String,
-    /// Why it failed or was skipped, in upstream's words.
-    pub message: String,
-}
 
 /// What became of all of them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -23,7 +23,7 @@ use berth_provisioner::{
 use crate::{daemon::Daemon, outside::Filesystem};
 use calls::{Client, Volume};
 use plain::Plain;
-use table::{Memory, Row};
+use table::{CLIENTS, MANY, Memory, Row};
 
 /// Bytes of each disk, which is sparse.
 const DISK: u64 = 32 << 30;
@@ -37,12 +37,6 @@ const KINDS: [(Backend, Filesystem); 3] = [
     (Backend::Image, Filesystem::Ext4),
     (Backend::Directory, Filesystem::Xfs),
 ];
-
-/// Volumes for the agent to know when its memory is looked at.
-const MANY: usize = 100;
-
-/// Clients that call at the same time for the memory under load.
-const CLIENTS: usize = 8;
 
 /// Rounds of each of them.
 const LOAD: usize = 10;

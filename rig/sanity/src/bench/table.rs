@@ -4,6 +4,12 @@ use std::{fmt, time::Duration};
 
 use berth_provisioner::Backend;
 
+/// Volumes for the agent to know when its memory is looked at.
+pub(super) const MANY: usize = 100;
+
+/// Clients that call at the same time for the memory under load.
+pub(super) const CLIENTS: usize = 8;
+
 /// A call beside a plain operation.
 pub(super) struct Row {
     call: &'static str,
@@ -46,9 +52,9 @@ impl fmt::Display for Memory {
             "agent's memory (MiB): {:.1} idle, {:.1} with {} volumes, {:.1} with {} clients",
             mib(self.idle),
             mib(self.volumes),
-            super::MANY,
+            MANY,
             mib(self.load),
-            super::CLIENTS
+            CLIENTS
         )
     }
 }
