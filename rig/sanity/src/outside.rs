@@ -68,7 +68,7 @@ impl Outside {
             (self.backend, self.filesystem) != (Backend::ProjectQuota, Filesystem::Btrfs),
             "btrfs has no project quotas: ask for --filesystem ext4 or xfs"
         );
-        let agent = programs::agent().context("cannot build the agent")?;
+        let agent = berth_package::programs::debug_agent().context("cannot build the agent")?;
         let csi_sanity = programs::csi_sanity().context("cannot build csi-sanity")?;
         let node = TestNode::new();
         let options = match self.backend {

@@ -37,7 +37,7 @@ fn passes(filesystem: Filesystem, backend: Backend) {
         .memory(2048)
         .limit(LIMIT)
         .copy(env!("CARGO_BIN_EXE_sanity"), sanity)
-        .copy(programs::agent().unwrap(), AGENT)
+        .copy(berth_package::programs::debug_agent().unwrap(), AGENT)
         .copy(programs::csi_sanity().unwrap(), CSI_SANITY);
     let mut output = Vec::new();
     let outcome = vm.run(&mut output).unwrap();

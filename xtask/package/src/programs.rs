@@ -1,4 +1,4 @@
-//! The two programs, built for release.
+//! The two programs, built for release, and the agent as tests build it.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -34,20 +34,8 @@ impl Programs {
 /// # Errors
 /// When they do not build, or not for `arch` on this machine.
 pub fn build(arch: Arch, quiet: bool) -> Result<Programs> {
-    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo
-        .args([
-            "build",
-            "--release",
-            "--bin",
-            "berth-agent",
-            "--bin",
-            "berth-controller",
-        ])
-        .arg("--message-format=json-render-diagnostics")
-        .current_dir(crate::checkout())
-        .stdin(Stdio::null())
-        .stderr(Stdio::inherit());
+    let mut cargo = cargo_build(&["berth-agent", "berth-controller"]);
+    cargo.arg("--release");
     if quiet {
         cargo.arg("--quiet");
     }
@@ -69,20 +57,42 @@ pub fn build(arch: Arch, quiet: bool) -> Result<Programs> {
             .env(format!("CC_{name}"), &compiler)
             .env(format!("CARGO_TARGET_{upper}_LINKER"), &compiler);
     }
-    let output = cargo.output().context("cannot start cargo")?;
-    ensure!(
-        output.status.success(),
-        "the programs do not build for {arch}"
-    );
-    let messages = String::from_utf8_lossy(&output.stdout);
-    let find = |name| {
-        executable(&messages, name)
-            .with_context(|| format!("cargo does not say where it put {name}"))
-    };
+    let messages = run(&mut cargo).with_context(|| format!("cannot build for {arch}"))?;
     Ok(Programs {
-        agent: find("berth-agent")?,
-        controller: find("berth-controller")?,
+        agent: executable(&messages, "berth-agent")?,
+        controller: executable(&messages, "berth-controller")?,
     })
+}
+
+/// Builds the agent as tests are built, quietly: what they compiled serves here too.
+///
+/// # Errors
+/// When it does not build.
+pub fn debug_agent() -> Result<PathBuf> {
+    let messages = run(cargo_build(&["berth-agent"]).arg("--quiet"))?;
+    executable(&messages, "berth-agent")
+}
+
+/// `cargo build` of these programs, which says where it puts them.
+fn cargo_build(programs: &[&str]) -> Command {
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.arg("build");
+    for program in programs {
+        cargo.args(["--bin", program]);
+    }
+    cargo
+        .arg("--message-format=json-render-diagnostics")
+        .current_dir(crate::checkout())
+        .stdin(Stdio::null())
+        .stderr(Stdio::inherit());
+    cargo
+}
+
+/// Runs cargo; returns its messages.
+fn run(cargo: &mut Command) -> Result<String> {
+    let output = cargo.output().context("cannot start cargo")?;
+    ensure!(output.status.success(), "cargo failed");
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 /// Whether programs can be built for a target.
@@ -96,12 +106,13 @@ fn has_target(target: &str) -> Result<bool> {
 }
 
 /// The program named `name` in cargo's messages.
-fn executable(messages: &str, name: &str) -> Option<PathBuf> {
+fn executable(messages: &str, name: &str) -> Result<PathBuf> {
     messages
         .lines()
         .filter_map(|line| serde_json::from_str::<Value>(line).ok())
         .filter(|m| m["reason"] == "compiler-artifact" && m["target"]["name"] == name)
         .find_map(|m| m["executable"].as_str().map(PathBuf::from))
+        .with_context(|| format!("cargo does not say where it put {name}"))
 }
 
 #[cfg(test)]
@@ -113,10 +124,8 @@ mod tests {
         let messages = r#"{"reason":"compiler-artifact","target":{"name":"dep"},"executable":null}
 {"reason":"compiler-artifact","target":{"name":"berth-agent"},"executable":"/t/debug/berth-agent"}
 {"reason":"build-finished","success":true}"#;
-        assert_eq!(
-            executable(messages, "berth-agent"),
-            Some("/t/debug/berth-agent".into())
-        );
-        assert_eq!(executable(messages, "berth-controller"), None);
+        let agent = executable(messages, "berth-agent").expect("it is there");
+        assert_eq!(agent, Path::new("/t/debug/berth-agent"));
+        assert!(executable(messages, "berth-controller").is_err());
     }
 }
