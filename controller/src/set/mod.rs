@@ -6,6 +6,7 @@
 //! reconcile leaves for the next (refusals, its own writes, backoff) is in [`state`];
 //! all of it can be lost at any time.
 
+mod answer;
 mod apply;
 mod cache;
 mod calls;
