@@ -96,19 +96,25 @@ fn a_set_that_starts_is_not_available_until_all_are() {
         world.kubelets();
     }
     assert!(world.view.pods.len() < 3);
-    check(&world, expect![[r#"
+    check(
+        &world,
+        expect![[r#"
         Available=False NotAllAvailable
         Progressing=True Working
         Ready=False NotReady
         Reconciling=True Working
-        Stalled=False NotStalled"#]]);
+        Stalled=False NotStalled"#]],
+    );
     world.settle();
-    check(&world, expect![[r#"
+    check(
+        &world,
+        expect![[r#"
         Available=True AllAvailable
         Progressing=True Complete
         Ready=True Complete
         Reconciling=False NotWorking
-        Stalled=False NotStalled"#]]);
+        Stalled=False NotStalled"#]],
+    );
     assert_eq!(
         world.view.set.status.conditions[0].observed_generation,
         Some(1)

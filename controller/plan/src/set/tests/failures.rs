@@ -4,12 +4,16 @@
 use std::sync::Arc;
 
 use jiff::SignedDuration;
+use proptest::prelude::*;
 use serde_json::json;
 
-use super::model::World;
+use super::{
+    model::{LANDED, World},
+    properties::{Event, event, fields, happen, mend},
+};
 use crate::set::{
     Action, Class, Kind, Outcome, PodPhase, Refusal, RefusalKind, Step, TemplateCheck, Verdict,
-    WaitReason, plan,
+    WaitReason, announcements, groups, plan,
 };
 
 fn refuse(class: Class) -> impl Fn(&Step) -> Outcome {
@@ -283,4 +287,77 @@ fn a_refused_template_is_tried_again_later() {
     assert_eq!(second.waits[0].reason, WaitReason::TemplateRefused);
     world.settle();
     assert_eq!(world.view.set.status.updated_replicas, 3);
+}
+
+#[test]
+fn creations_start_slowly() {
+    let mut world = World::new(json!({"replicas": 100, "podManagementPolicy": "Parallel"}));
+    world.step();
+    let groups = groups(plan(&world.view).steps);
+    let sizes: Vec<usize> = groups[0].batches.iter().map(Vec::len).collect();
+    assert_eq!(sizes, [1, 2, 4, 8, 16, 32, 32, 5]);
+}
+
+/// Many replicas that wait for the same reason are one event, and what is everyday is none.
+#[test]
+fn events_do_not_grow_with_the_set() {
+    let mut world = World::settled(json!({
+        "replicas": 200, "podManagementPolicy": "Parallel",
+        "updateStrategy": {"type": "OnDelete"},
+    }));
+    world.image("two");
+    world.step();
+    world.step();
+    let waits = plan(&world.view).waits;
+    assert_eq!(waits.len(), 200);
+    let events = announcements(waits.iter());
+    assert_eq!(events.len(), 1);
+    assert!(events[0].1.contains("and 199 more replicas"), "{events:?}");
+    for ordinal in 0..200 {
+        world.break_pod(ordinal);
+    }
+    let waits = plan(&world.view).waits;
+    let unready = waits.iter().filter(|w| w.reason == WaitReason::NotReady);
+    assert!(announcements(unready).is_empty());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
+
+    /// Calls fail, conflict, or land without an answer, in any order: what holds for every
+    /// plan holds, and once they succeed again the set becomes what it should be.
+    #[test]
+    fn failures_only_cost_time(
+        native in any::<bool>(),
+        fields in fields(),
+        events in prop::collection::vec((event(), 0..6_u8), 0..60),
+    ) {
+        let mut world = World::new(fields);
+        if native {
+            world.view.set.kind = Kind::StatefulSet;
+        }
+        for (event, answer) in &events {
+            if let Event::Round = event {
+                world.step_with(|_| match answer {
+                    0 => Outcome::Failed("no".into()),
+                    1 => Outcome::Failed(LANDED.into()),
+                    2 => Outcome::Conflict,
+                    _ => Outcome::Done,
+                });
+                world.pass(1);
+            } else {
+                happen(&mut world, event);
+            }
+        }
+        mend(&mut world);
+        world.settle();
+        let set = &world.view.set;
+        let mut found: Vec<i32> = (world.view.pods.iter())
+            .map(|p| set.ordinal(&p.name).unwrap())
+            .collect();
+        found.sort_unstable();
+        prop_assert_eq!(found, set.wanted().collect::<Vec<_>>());
+        prop_assert!(world.view.pods.iter().all(|p| p.available(&world.view)));
+        prop_assert!(plan(&world.view).steps.is_empty());
+    }
 }

@@ -13,6 +13,9 @@ use crate::set::{
     PodPhase, Revision, Set, Step, TemplateCheck, Verdict, View, explain, groups, plan,
 };
 
+/// A failure of which only the answer was lost: the write stands.
+pub(super) const LANDED: &str = "no answer";
+
 /// The world at one moment.
 pub(super) struct World {
     pub(super) view: View,
@@ -184,7 +187,8 @@ impl World {
             for batch in group.batches {
                 for step in batch {
                     let outcome = answer(&step);
-                    if outcome == Outcome::Done {
+                    let landed = Outcome::Failed(LANDED.into());
+                    if outcome == Outcome::Done || outcome == landed {
                         self.apply(step.action.clone());
                     }
                     self.calls += 1;
