@@ -1,19 +1,21 @@
 //! Executing one action of a plan, and reading the answer.
 
-use std::collections::BTreeMap;
-
 use berth_api::{NativeSet, OrdinalSet};
 use berth_plan::set::{
-    Action, ClaimOwners, Kind as SetKind, NormalForm, Object, Refusal, Set, TemplateCheck, Verdict,
+    Action, Candidate, ClaimOwners, Kind as SetKind, NormalForm, Object, Outcome, Refusal, Set,
+    TemplateCheck, Verdict,
 };
+use jiff::Timestamp;
 use k8s_openapi::api::{
     apps::v1::ControllerRevision,
     core::v1::{PersistentVolumeClaim, Pod},
 };
 use kube::{Api, Client, ResourceExt, api::Patch};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{
+    answer::{refusal, verdict},
+    cache::version,
     calls::{self, Condition},
     state::WriteWatermarks,
 };
@@ -42,6 +44,18 @@ pub(super) struct Done {
 }
 
 impl Done {
+    /// The outcome as the planner remembers it.
+    pub(super) fn outcome(&self) -> Outcome {
+        match &self.error {
+            _ if self.superseded => Outcome::Conflict,
+            None => Outcome::Done,
+            Some(error) => Outcome::Failed(match error.status() {
+                Some(status) => status.message.clone(),
+                None => error.chain(),
+            }),
+        }
+    }
+
     /// Somebody else's write came first, or nothing is wrong at all.
     fn fail(&mut self, error: CallError) {
         self.superseded = error.is_conflict() || error.is_already_exists();
@@ -61,8 +75,10 @@ impl Executor<'_> {
         let mut done = Done::default();
         match action {
             Action::CreatePod { claims, pod } => self.create_pod(claims, pod, &mut done).await,
-            Action::CreateClaims { claims } => {
-                self.create_claims(claims, "", &mut done).await;
+            Action::CreateClaims { pod, claims } => {
+                if self.create_claims(claims, &pod, &mut done).await {
+                    done.created = Some((pod, None));
+                }
             }
             Action::DeletePod {
                 name,
@@ -123,26 +139,44 @@ impl Executor<'_> {
                 revision,
                 resource_version,
                 template,
+                candidate,
             } => {
-                let answer = calls::complete(self.client, &self.set.namespace, template).await;
-                let template = match answer {
-                    Ok(template) => Some(template),
-                    // It would not be taken any more: certainly not the same.
-                    Err(error) if error.status().is_some_and(|s| s.code == 422) => None,
-                    Err(error) => {
-                        done.fail(error);
-                        return done;
+                let Some(template) = self.complete(template, &mut done).await else {
+                    return done;
+                };
+                let candidate = match candidate {
+                    None => None,
+                    Some(Candidate { data, template }) => {
+                        let template = template.unwrap_or_default();
+                        let Some(template) = self.complete(template, &mut done).await else {
+                            return done;
+                        };
+                        Some(Candidate { data, template })
                     }
                 };
                 done.normal_form = Some(NormalForm {
                     revision,
                     resource_version,
                     template,
+                    candidate,
                 });
             }
             revision => self.revision(revision, &mut done).await,
         }
         done
+    }
+
+    /// A template with every default of today; `Some(None)` when the API server would not
+    /// take it, `None` when it gave no answer.
+    async fn complete(&self, template: Value, done: &mut Done) -> Option<Option<Value>> {
+        match calls::complete(self.client, &self.set.namespace, template).await {
+            Ok(template) => Some(Some(template)),
+            Err(error) if error.status().is_some_and(|s| s.code == 422) => Some(None),
+            Err(error) => {
+                done.fail(error);
+                None
+            }
+        }
     }
 
     async fn revision(&self, action: Action, done: &mut Done) {
@@ -204,7 +238,7 @@ impl Executor<'_> {
         }
     }
 
-    async fn patch_pod(&self, name: &str, patch: Patch<serde_json::Value>, done: &mut Done) {
+    async fn patch_pod(&self, name: &str, patch: Patch<Value>, done: &mut Done) {
         let what = format!("Pod {name}");
         match calls::patch::<Pod>(self.client, &self.set.namespace, name, patch).await {
             Ok(version) => {
@@ -263,19 +297,22 @@ impl Executor<'_> {
             Err(error) if error.is_already_exists() => {
                 // Ours, made by an earlier reconcile whose answer was lost; or a
                 // foreign one, which the next view shows.
-                if let Err(error) = self.report_foreign_pod(&pod.name, done).await {
-                    done.fail(error);
+                match self.report_foreign_pod(&pod.name, done).await {
+                    // The next reconcile waits until the caches show it.
+                    Ok(version) => done.wrote.pods = version,
+                    Err(error) => done.fail(error),
                 }
                 done.superseded = true;
             }
             Err(error) => {
-                done.created = Some((pod.name, refusal(&error)));
+                done.created = Some((pod.name, Some(refusal(&error))));
                 self.failure("Create", &what, error, done);
             }
         }
     }
 
-    async fn report_foreign_pod(&self, name: &str, done: &mut Done) -> Result<(), CallError> {
+    /// An event, where the pod of a name is not the set's; the pod's version.
+    async fn report_foreign_pod(&self, name: &str, done: &mut Done) -> Result<u64, CallError> {
         let found = calls::pod(self.client, &self.set.namespace, name).await?;
         let ours = found
             .owner_references()
@@ -286,7 +323,7 @@ impl Executor<'_> {
             let reason = berth_api::names::reason::NAME_CONFLICT;
             done.events.push((Kind::Warning, reason, note));
         }
-        Ok(())
+        Ok(version(found.metadata.resource_version.as_deref()))
     }
 
     /// Whether all the claims exist and stay.
@@ -320,7 +357,7 @@ impl Executor<'_> {
                     }
                 }
                 Err(error) => {
-                    done.created = Some((pod.to_owned(), refusal(&error)));
+                    done.created = Some((pod.to_owned(), Some(refusal(&error))));
                     self.failure("Create", &format!("Claim {name}"), error, done);
                     return false;
                 }
@@ -362,10 +399,19 @@ impl Executor<'_> {
             Ok(()) => Verdict::Passed,
             Err(error) => match verdict(&error) {
                 Some(verdict) => verdict,
+                // The client tries again by itself what the API server is too busy for, so
+                // overload looks like silence. It stops no rollout.
+                None if matches!(error, CallError::Unknown { .. }) => {
+                    Verdict::Unknown(error.chain())
+                }
                 None => return done.fail(error),
             },
         };
-        done.check = Some(TemplateCheck { revision, verdict });
+        done.check = Some(TemplateCheck {
+            revision,
+            verdict,
+            at: Timestamp::now(),
+        });
     }
 
     /// Kind and name of the set, as events spell them.
@@ -396,87 +442,5 @@ impl Executor<'_> {
         let (title, why) = (self.title(), error.chain());
         let note = format!("{verb} {what} in {title} failed error: {why}");
         done.events.push((Kind::Warning, reason, note));
-    }
-}
-
-/// What a failed creation says about the template, if the API server refused it.
-/// What it could not answer for now (429, 5xx, silence) is no refusal.
-fn refusal(error: &CallError) -> Option<Refusal> {
-    let status = error.status()?;
-    let template = matches!(status.code, 400 | 422);
-    (template || status.code == 403).then(|| Refusal {
-        message: status.message.clone(),
-        template,
-    })
-}
-
-/// What a failed dry run says; `None` when the API server said nothing.
-fn verdict(error: &CallError) -> Option<Verdict> {
-    let status = error.status()?;
-    let message = status.message.clone();
-    // A name that is taken is looked at last: everything else has passed.
-    if error.is_already_exists() {
-        return Some(Verdict::Passed);
-    }
-    let quota = message.contains("exceeded quota");
-    let webhook = message.contains("does not support dry run");
-    Some(match status.code {
-        400 | 403 | 422 if !quota && !webhook => Verdict::Refused(message),
-        _ => Verdict::Unknown(message),
-    })
-}
-
-/// Remembers refusals: each answer replaces what was known.
-pub(super) fn note_refusals(known: &mut BTreeMap<String, Refusal>, done: &Done) {
-    if let Some((pod, refusal)) = &done.created {
-        match refusal {
-            Some(refusal) => known.insert(pod.clone(), refusal.clone()),
-            None => known.remove(pod),
-        };
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use kube::core::Status;
-
-    use super::*;
-
-    fn error(code: u16, reason: &str, message: &str) -> CallError {
-        CallError::Api {
-            call: "create".into(),
-            source: Box::new(kube::Error::Api(Box::new(
-                Status::failure(message, reason).with_code(code),
-            ))),
-        }
-    }
-
-    #[test]
-    fn dry_runs_are_read_as_the_rules_say() {
-        let read = |code, reason: &str, message: &str| verdict(&error(code, reason, message));
-        let refused = |text: &str| Some(Verdict::Refused(text.to_owned()));
-        let unknown = |text: &str| Some(Verdict::Unknown(text.to_owned()));
-        assert_eq!(read(409, "AlreadyExists", "there"), Some(Verdict::Passed));
-        assert_eq!(read(422, "Invalid", "bad"), refused("bad"));
-        assert_eq!(read(403, "Forbidden", "policy"), refused("policy"));
-        let quota = "exceeded quota: small";
-        assert_eq!(read(403, "Forbidden", quota), unknown(quota));
-        let webhook = "admission webhook \"x\" does not support dry run";
-        assert_eq!(read(400, "BadRequest", webhook), unknown(webhook));
-        assert_eq!(read(503, "ServiceUnavailable", "later"), unknown("later"));
-        let silence = CallError::Unknown {
-            call: "create".into(),
-            limit: std::time::Duration::from_secs(30),
-        };
-        assert_eq!(verdict(&silence), None);
-    }
-
-    #[test]
-    fn only_answers_are_refusals() {
-        let template = |code| refusal(&error(code, "", "text")).map(|r| r.template);
-        assert_eq!(template(422), Some(true));
-        assert_eq!(template(403), Some(false));
-        assert_eq!(template(500), None);
-        assert_eq!(template(429), None);
     }
 }

@@ -6,7 +6,7 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use berth_plan::set::{CompetingController, stands_down};
+use berth_plan::set::{CompetingController, Kind, stands_down};
 use jiff::Timestamp;
 
 /// What was seen of one set.
@@ -19,19 +19,27 @@ struct Seen {
 
 /// Competing controllers of all sets that have any.
 #[derive(Default)]
-pub(super) struct CompetingControllers(Mutex<BTreeMap<(String, String), Seen>>);
+pub(super) struct CompetingControllers(Mutex<BTreeMap<Key, Seen>>);
+
+/// Kind, namespace and name: a StatefulSet and an OrdinalSet may share the last two.
+type Key = (Kind, String, String);
 
 impl CompetingControllers {
     /// Notes who else the set says has written its status.
     pub(super) fn note(
         &self,
+        kind: Kind,
         namespace: &str,
         name: &str,
         uid: &str,
         other: Option<CompetingController>,
     ) {
+        // Nobody else runs an OrdinalSet.
+        if kind == Kind::OrdinalSet {
+            return;
+        }
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let key = (namespace.to_owned(), name.to_owned());
+        let key = (kind, namespace.to_owned(), name.to_owned());
         match all.get_mut(&key).filter(|seen| seen.uid == uid) {
             Some(seen) => seen.latest = other,
             None => {
@@ -48,19 +56,43 @@ impl CompetingControllers {
     /// Who runs the set instead, and until when it is left to it.
     pub(super) fn of(
         &self,
+        kind: Kind,
         namespace: &str,
         name: &str,
         now: Timestamp,
     ) -> Option<(CompetingController, Timestamp)> {
         let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let seen = all.get(&(namespace.to_owned(), name.to_owned()))?;
+        let seen = all.get(&(kind, namespace.to_owned(), name.to_owned()))?;
         let until = stands_down(seen.first, seen.latest.as_ref(), now)?;
         Some((seen.latest.clone()?, until))
     }
 
     /// The set is gone.
-    pub(super) fn forget(&self, namespace: &str, name: &str) {
+    pub(super) fn forget(&self, kind: Kind, namespace: &str, name: &str) {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        all.remove(&(namespace.to_owned(), name.to_owned()));
+        all.remove(&(kind, namespace.to_owned(), name.to_owned()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kinds_of_one_name_are_kept_apart() {
+        let now = Timestamp::UNIX_EPOCH;
+        let all = CompetingControllers::default();
+        let other = |second| CompetingController {
+            manager: "kube-controller-manager".into(),
+            at: Timestamp::from_second(second).unwrap(),
+        };
+        all.note(Kind::StatefulSet, "ns", "web", "s", Some(other(-60)));
+        all.note(Kind::OrdinalSet, "ns", "web", "o", None);
+        all.note(Kind::StatefulSet, "ns", "web", "s", Some(other(-1)));
+        all.note(Kind::OrdinalSet, "ns", "web", "o", None);
+        assert!(all.of(Kind::StatefulSet, "ns", "web", now).is_some());
+        assert!(all.of(Kind::OrdinalSet, "ns", "web", now).is_none());
+        all.forget(Kind::OrdinalSet, "ns", "web");
+        assert!(all.of(Kind::StatefulSet, "ns", "web", now).is_some());
     }
 }

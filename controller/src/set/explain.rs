@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt::Write as _, sync::Arc};
 use anyhow::Context as _;
 use berth_api::{NativeSet, OrdinalSet, Volume, VolumePhase};
 use berth_plan::{
-    set::{Claim, Kind, Pod, Revision, View, explain as describe, plan},
+    set::{Claim, Kind, Memory, Pod, Revision, View, explain as describe, plan},
     volumes::ClaimWait,
 };
 use jiff::Timestamp;
@@ -74,6 +74,7 @@ async fn of_kind<K: SetObject>(
         refusals: BTreeMap::new(),
         template_check: None,
         normal_form: None,
+        memory: Memory::default(),
         now: Timestamp::now(),
         set,
     };

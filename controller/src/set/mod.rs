@@ -6,6 +6,7 @@
 //! reconcile leaves for the next (refusals, its own writes, backoff) is in [`state`];
 //! all of it can be lost at any time.
 
+mod answer;
 mod apply;
 mod cache;
 mod calls;
@@ -148,4 +149,23 @@ async fn ready<K: SetObject>(context: &Context, sets: &Store<K>) {
     // An error means that the writer is gone: the process is stopping.
     let _ = sets.wait_until_ready().await;
     context.caches.ready().await;
+}
+
+#[cfg(test)]
+mod tests {
+    /// What OwnerReferencesPermissionEnforcement asks of who changes owners: without it no
+    /// retention policy could be carried out where that plugin is on.
+    #[test]
+    fn the_role_may_change_the_owners_of_claims() {
+        let roles = include_str!("../../../deploy/base/rbac-controller.yaml");
+        let verbs = |resource: &str| {
+            let line = format!("resources: [{resource}]\n");
+            let (_, rest) = roles.split_once(&line).expect(resource);
+            rest.lines().next().unwrap_or_default().to_owned()
+        };
+        assert!(verbs("persistentvolumeclaims").contains("delete"));
+        assert!(verbs("pods/finalizers").contains("update"));
+        assert!(verbs("ordinalsets/finalizers").contains("update"));
+        assert!(verbs("podtemplates").contains("create"));
+    }
 }

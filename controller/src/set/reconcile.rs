@@ -3,14 +3,18 @@
 use std::time::{Duration, Instant};
 
 use berth_api::names::reason;
-use berth_plan::set::{Action as Planned, Plan, Step, View, plan};
+use berth_plan::set::{
+    Attempt, Outcome as StepOutcome, Plan, Step, View, announcements, groups, plan,
+};
 use futures::{StreamExt, stream};
+use jiff::Timestamp;
 use kube::{api::Patch, runtime::controller::Action};
 use serde_json::{Value, json};
 
 use super::{
     Context,
-    apply::{Done, Executor, note_refusals},
+    answer::note_refusals,
+    apply::{Done, Executor},
     cache::version,
     calls::patch_part,
     object::SetObject,
@@ -18,7 +22,6 @@ use super::{
     view,
 };
 use crate::{
-    context::CallError,
     events::Kind,
     metrics::{Loop, Outcome},
 };
@@ -29,8 +32,13 @@ pub(super) const RESYNC: Duration = Duration::from_secs(600);
 /// How soon a reconcile looks again for its own writes in the caches.
 const CATCH_UP: Duration = Duration::from_millis(50);
 
-/// Creations in flight begin with one and double up to this, so that a refused template
-/// costs one call, not a hundred.
+/// How soon a set is looked at again whose status was written by another meanwhile.
+const CONFLICT: Duration = Duration::from_millis(200);
+
+/// How soon a status is written again after a failure.
+const STATUS_RETRY: Duration = Duration::from_secs(1);
+
+/// Calls of one batch at once.
 const MAX_CONCURRENT: usize = 32;
 
 /// Reconciles a set; when to do it next although nothing changes.
@@ -78,38 +86,28 @@ impl<K: SetObject> Reconcile<'_, K> {
         self.publish_waits(&plan);
         let mut next = RESYNC;
         if let Some(ms) = plan.requeue_after_ms {
-            next = next.min(Duration::from_millis(ms));
+            next = next.min(Duration::from_millis(ms).max(CATCH_UP));
         }
-        if let Some(due) = self.state.recheck(Instant::now()) {
-            next = next.min(due.max(CATCH_UP));
-        }
-        let status = self.object.status_patch(&plan.status, self.view.now);
-        if plan.status_first {
-            // Nothing is done before this stands: the next reconcile reads it.
-            if let Some(status) = status
-                && !self.write_status(status).await
-            {
-                return next.min(Duration::from_millis(200));
+        let mut status = self.object.status_patch(&plan.status, self.view.now);
+        if plan.status_first
+            && let Some(status) = status.take()
+        {
+            match self.write_status(status).await {
+                StatusWrite::Stands => next = next.min(CATCH_UP),
+                // The view was old.
+                StatusWrite::Conflict => return next.min(CONFLICT),
+                StatusWrite::Failed => next = next.min(STATUS_RETRY),
             }
-            return next.min(CATCH_UP);
         }
-        let busy = self.execute(plan.steps).await;
-        if busy {
+        if self.execute(plan.steps).await {
             next = next.min(CATCH_UP);
-        }
-        if let Some(hold) = self.state.hold(Instant::now()) {
-            next = next.min(
-                hold.until
-                    .saturating_duration_since(Instant::now())
-                    .max(CATCH_UP),
-            );
         }
         if let Some(status) = status {
             let due = self.state.status_due(Instant::now());
             if !due.is_zero() {
                 next = next.min(due);
-            } else if !self.write_status(status).await {
-                next = next.min(Duration::from_secs(1));
+            } else if self.write_status(status).await != StatusWrite::Stands {
+                next = next.min(STATUS_RETRY);
             }
         }
         next
@@ -119,7 +117,7 @@ impl<K: SetObject> Reconcile<'_, K> {
     fn stand_down(&mut self) -> Option<Duration> {
         let set = &self.view.set;
         let competing = &self.context.competing;
-        let found = competing.of(&set.namespace, &set.name, self.view.now);
+        let found = competing.of(set.kind, &set.namespace, &set.name, self.view.now);
         let Some((other, until)) = found else {
             self.state.stands_down = false;
             return None;
@@ -135,56 +133,35 @@ impl<K: SetObject> Reconcile<'_, K> {
         Some(Duration::try_from(left).unwrap_or_default() + CATCH_UP)
     }
 
-    /// Executes the steps that are not on hold. Whether to look again soon.
+    /// Executes the steps of a plan, class by class. Whether any succeeded: then the
+    /// caches will soon show something else.
     async fn execute(&mut self, steps: Vec<Step>) -> bool {
-        let hold = self.state.hold(Instant::now());
-        let free = |step: &Step| match hold {
-            None => true,
-            Some(hold) => hold.creations && !is_creation(&step.action),
-        };
-        let steps: Vec<Step> = steps.into_iter().filter(free).collect();
-        if steps.is_empty() {
-            return false;
-        }
-        let (set, ordinals): (Vec<Step>, Vec<Step>) =
-            steps.into_iter().partition(|s| s.ordinal.is_none());
-        let (creations, rest): (Vec<Step>, Vec<Step>) =
-            ordinals.into_iter().partition(|s| is_creation(&s.action));
-        let mut failed = None;
-        for step in set {
-            let done = self.batch(vec![step]).await;
-            failed = failed.or(done);
-        }
-        if failed.is_none() {
-            for chunk in chunks(rest, |_| MAX_CONCURRENT) {
-                failed = failed.or(self.batch(chunk).await);
-            }
-            for chunk in chunks(creations, |index| 1 << index.min(5)) {
-                if failed.is_some() {
+        let mut busy = false;
+        for group in groups(steps) {
+            let mut outcomes = Vec::new();
+            for batch in group.batches {
+                outcomes.extend(self.batch(batch).await);
+                if (outcomes.iter()).any(|(_, o)| matches!(o, StepOutcome::Failed(_))) {
                     break;
                 }
-                failed = self.batch(chunk).await;
             }
+            busy |= (outcomes.iter()).any(|(_, o)| *o == StepOutcome::Done);
+            let now = Timestamp::now();
+            self.state.memory.record(group.class, &outcomes, now);
         }
-        match failed {
-            Some(creations) => self.state.failed(creations, Instant::now()),
-            None => self.state.succeeded(),
-        }
-        true
+        busy
     }
 
-    /// Executes steps side by side. `Some` when one failed; whether only
-    /// creations did.
-    async fn batch(&mut self, steps: Vec<Step>) -> Option<bool> {
+    /// Executes steps side by side.
+    async fn batch(&mut self, steps: Vec<Step>) -> Vec<(Attempt, StepOutcome)> {
         let executor = Executor {
             client: &self.context.ctx.client,
             set: &self.view.set,
         };
-        let done: Vec<(bool, Done)> = stream::iter(steps)
+        let done: Vec<(Step, Done)> = stream::iter(steps)
             .map(|step| {
                 let executor = &executor;
                 async move {
-                    let creation = is_creation(&step.action);
                     tracing::info!(
                         namespace = executor.set.namespace,
                         set = executor.set.name,
@@ -192,20 +169,19 @@ impl<K: SetObject> Reconcile<'_, K> {
                         reason = step.reason,
                         "acting"
                     );
-                    (creation, executor.execute(step.action).await)
+                    let done = executor.execute(step.action.clone()).await;
+                    (step, done)
                 }
             })
             .buffer_unordered(MAX_CONCURRENT)
             .collect()
             .await;
-        let mut failed = None;
-        for (creation, done) in done {
+        let mut outcomes = Vec::new();
+        for (step, done) in done {
             self.note(&done);
-            if done.error.is_some() && !done.superseded {
-                failed = Some(failed.unwrap_or(true) && creation);
-            }
+            outcomes.push((step.attempt(), done.outcome()));
         }
-        failed
+        outcomes
     }
 
     /// Remembers the outcome of an action and publishes its events.
@@ -216,12 +192,12 @@ impl<K: SetObject> Reconcile<'_, K> {
         wrote.claims = wrote.claims.max(done.wrote.claims);
         wrote.revisions = wrote.revisions.max(done.wrote.revisions);
         wrote.touch(now);
-        note_refusals(&mut self.state.refusals, done);
+        note_refusals(&mut self.state.refusals, done.created.as_ref());
         if done.normal_form.is_some() {
             self.state.normal_form.clone_from(&done.normal_form);
         }
-        if let Some(check) = &done.check {
-            self.state.checked(check.clone(), now);
+        if done.check.is_some() {
+            self.state.check.clone_from(&done.check);
         }
         let outcome = match (&done.error, done.superseded) {
             (_, true) => Outcome::Conflict,
@@ -248,17 +224,18 @@ impl<K: SetObject> Reconcile<'_, K> {
         self.context.ctx.events.publish(about, kind, reason, note);
     }
 
-    /// One event for each wait that is new.
+    /// Events for what is new: one for each wait, or one for many of a kind.
     fn publish_waits(&mut self, plan: &Plan) {
-        let waits: Vec<_> = plan.waits.iter().map(|w| (w.ordinal, w.reason)).collect();
-        for wait in &plan.waits {
-            if !self.state.published.contains(&(wait.ordinal, wait.reason)) {
-                let warning = wait.reason.is_warning();
-                let kind = Kind::of(warning);
-                self.publish(kind, wait.reason.as_str(), &wait.message);
-            }
+        let known = &self.state.published;
+        let news = plan
+            .waits
+            .iter()
+            .filter(|w| !known.contains(&(w.ordinal, w.reason)));
+        for (reason, message) in announcements(news) {
+            let kind = Kind::of(reason.is_warning());
+            self.publish(kind, reason.as_str(), &message);
         }
-        self.state.published = waits;
+        self.state.published = plan.waits.iter().map(|w| (w.ordinal, w.reason)).collect();
         for notice in &plan.notices {
             if !self.state.noticed.contains(&notice.message) {
                 self.publish(Kind::Warning, notice.reason, &notice.message);
@@ -268,8 +245,8 @@ impl<K: SetObject> Reconcile<'_, K> {
     }
 
     /// Writes the status onto the version of the set that was seen, so that a
-    /// planner with an older view cannot overwrite it. Whether it stands.
-    async fn write_status(&mut self, status: Value) -> bool {
+    /// planner with an older view cannot overwrite it.
+    async fn write_status(&mut self, status: Value) -> StatusWrite {
         let set = &self.view.set;
         let patch = json!({
             "metadata": {"uid": set.uid, "resourceVersion": set.resource_version},
@@ -280,56 +257,32 @@ impl<K: SetObject> Reconcile<'_, K> {
         let written = patch_part::<K>(client, namespace, &set.name, Some("status"), patch).await;
         let now = Instant::now();
         self.state.status_was_written(now);
-        let outcome = match &written {
+        // An unknown write may have landed: the next reconcile sees by the version.
+        let (outcome, stands) = match &written {
             Ok(version) => {
                 self.state.wrote.set = *version;
                 self.state.wrote.touch(now);
-                Outcome::Done
+                (Outcome::Done, StatusWrite::Stands)
             }
-            Err(error) if error.is_conflict() || error.is_not_found() => Outcome::Conflict,
+            Err(error) if error.is_conflict() || error.is_not_found() => {
+                (Outcome::Conflict, StatusWrite::Conflict)
+            }
             Err(error) => {
                 tracing::warn!(error = error.chain(), "status not written");
-                Outcome::Failed
+                (Outcome::Failed, StatusWrite::Failed)
             }
         };
         self.context.ctx.metrics.wrote(Loop::Set, outcome);
-        // An unknown write may have landed: the next reconcile sees by the version.
-        !matches!(
-            written,
-            Err(CallError::Api { .. } | CallError::Unknown { .. })
-        )
+        stands
     }
 }
 
-fn is_creation(action: &Planned) -> bool {
-    matches!(
-        action,
-        Planned::CreatePod { .. } | Planned::CreateClaims { .. }
-    )
-}
-
-/// `items` in pieces; `size` is the length of each.
-fn chunks<T>(items: Vec<T>, size: impl Fn(u32) -> usize) -> Vec<Vec<T>> {
-    let mut rest = items.into_iter().peekable();
-    let mut out = Vec::new();
-    let mut index = 0;
-    while rest.peek().is_some() {
-        out.push(rest.by_ref().take(size(index)).collect());
-        index += 1;
-    }
-    out
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn creations_start_slowly() {
-        let sizes: Vec<usize> = chunks((0..100).collect::<Vec<i32>>(), |r| 1 << r.min(5))
-            .iter()
-            .map(Vec::len)
-            .collect();
-        assert_eq!(sizes, [1, 2, 4, 8, 16, 32, 32, 5]);
-    }
+/// What a status write came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum StatusWrite {
+    Stands,
+    /// The set was not the one that was seen.
+    Conflict,
+    /// Refused, or without an answer.
+    Failed,
 }

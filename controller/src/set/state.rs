@@ -2,24 +2,18 @@
 //! writes and events, and safety does not rest on it.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
-use berth_plan::set::{Kind, NormalForm, Refusal, TemplateCheck, Verdict, WaitReason};
+use berth_plan::set::{Kind, Memory, NormalForm, Refusal, TemplateCheck, WaitReason};
 
 use super::cache::Caches;
 
 /// How long a reconcile waits for its caches to show the last one's writes. After
 /// that something else happened to the objects, and the caches are believed.
 const CATCH_UP_LIMIT: Duration = Duration::from_secs(15);
-
-/// First and longest pause after failed writes.
-const BACKOFF: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(60));
-
-/// A refused template is tried again after this: the policy may have changed.
-const REFUSAL_AGE: Duration = Duration::from_secs(60);
 
 /// First and longest pause between status writes of one set while it is busy.
 const STATUS_PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
@@ -36,28 +30,20 @@ pub(super) struct SetState {
     pub(super) wrote: WriteWatermarks,
     /// Refused creations, by pod name.
     pub(super) refusals: BTreeMap<String, Refusal>,
-    check: Option<(TemplateCheck, Instant)>,
+    /// The last dry run.
+    pub(super) check: Option<TemplateCheck>,
+    /// What calls came to.
+    pub(super) memory: Memory,
     /// The newest revision with the API server's defaults of today.
     pub(super) normal_form: Option<NormalForm>,
-    failures: u32,
-    /// No creations (or nothing at all) before this moment.
-    hold: Option<Hold>,
     status_written: Option<Instant>,
     status_pause: Duration,
     /// Waits that were published as events.
-    pub(super) published: Vec<(Option<i32>, WaitReason)>,
+    pub(super) published: BTreeSet<(Option<i32>, WaitReason)>,
     /// Notices that were published as events.
-    pub(super) noticed: Vec<String>,
+    pub(super) noticed: BTreeSet<String>,
     /// The set is left to another controller, and people know it.
     pub(super) stands_down: bool,
-}
-
-/// A pause after failed writes.
-#[derive(Clone, Copy)]
-pub(super) struct Hold {
-    pub(super) until: Instant,
-    /// Only creations pause.
-    pub(super) creations: bool,
 }
 
 /// Highest versions of own writes, by kind.
@@ -101,50 +87,8 @@ impl SetState {
         if self.generation != generation {
             self.generation = generation;
             self.refusals.clear();
-            self.hold = None;
-            self.failures = 0;
+            self.memory = Memory::default();
         }
-    }
-
-    /// The last dry run, unless it is time for another.
-    pub(super) fn check(&self, now: Instant) -> Option<TemplateCheck> {
-        let (check, at) = self.check.as_ref()?;
-        let refused = matches!(check.verdict, Verdict::Refused(_));
-        let old = refused && now.duration_since(*at) > REFUSAL_AGE;
-        (!old).then(|| check.clone())
-    }
-
-    /// Remembers a dry run.
-    pub(super) fn checked(&mut self, check: TemplateCheck, now: Instant) {
-        self.check = Some((check, now));
-    }
-
-    /// When a refused template is due for another try.
-    pub(super) fn recheck(&self, now: Instant) -> Option<Duration> {
-        let (check, at) = self.check.as_ref()?;
-        let refused = matches!(check.verdict, Verdict::Refused(_));
-        refused.then(|| (*at + REFUSAL_AGE).saturating_duration_since(now))
-    }
-
-    /// The writes of a reconcile failed: pause, longer each time.
-    pub(super) fn failed(&mut self, creations: bool, now: Instant) {
-        let pause = BACKOFF.0.saturating_mul(1 << self.failures.min(16));
-        self.failures += 1;
-        self.hold = Some(Hold {
-            until: now + pause.min(BACKOFF.1),
-            creations,
-        });
-    }
-
-    /// The writes of a reconcile succeeded.
-    pub(super) fn succeeded(&mut self) {
-        self.failures = 0;
-        self.hold = None;
-    }
-
-    /// The pause that still runs.
-    pub(super) fn hold(&self, now: Instant) -> Option<Hold> {
-        self.hold.filter(|hold| hold.until > now)
     }
 
     /// How long a status write should still wait, so that a burst of changes
@@ -199,25 +143,26 @@ impl SetStates {
 
 #[cfg(test)]
 mod tests {
+    use berth_plan::set::{Attempt, Class, Outcome};
+    use jiff::Timestamp;
+
     use super::*;
 
     #[test]
-    fn pauses_grow_and_a_new_spec_ends_them() {
-        let now = Instant::now();
+    fn a_new_spec_ends_pauses() {
+        let now = Timestamp::UNIX_EPOCH;
         let mut state = SetState::default();
         state.reset_if_changed("a", 1);
-        let mut last = Duration::ZERO;
-        for _ in 0..20 {
-            state.failed(true, now);
-            let pause = state.hold(now).unwrap().until - now;
-            assert!(pause >= last && pause <= BACKOFF.1);
-            last = pause;
-        }
-        assert_eq!(last, BACKOFF.1);
+        let step = Attempt {
+            ordinal: None,
+            target: None,
+        };
+        let failed = [(step, Outcome::Failed("no".into()))];
+        state.memory.record(Class::Creation, &failed, now);
+        state.reset_if_changed("a", 1);
+        assert_ne!(state.memory, Memory::default());
         state.reset_if_changed("a", 2);
-        assert!(state.hold(now).is_none());
-        state.failed(true, now);
-        assert_eq!(state.hold(now).unwrap().until - now, BACKOFF.0);
+        assert_eq!(state.memory, Memory::default());
     }
 
     #[test]
@@ -253,20 +198,5 @@ mod tests {
         wrote.set = 9;
         assert!(!wrote.is_seen(&caches, 8, now));
         assert!(wrote.is_seen(&caches, 9, now));
-    }
-
-    #[test]
-    fn a_refused_template_is_tried_again_later() {
-        let now = Instant::now();
-        let mut state = SetState::default();
-        let check = |verdict| TemplateCheck {
-            revision: "web-1".into(),
-            verdict,
-        };
-        state.checked(check(Verdict::Refused("no".into())), now);
-        assert!(state.check(now).is_some());
-        assert!(state.check(now + REFUSAL_AGE * 2).is_none());
-        state.checked(check(Verdict::Passed), now);
-        assert!(state.check(now + REFUSAL_AGE * 2).is_some());
     }
 }

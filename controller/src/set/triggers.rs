@@ -131,7 +131,7 @@ pub(super) async fn watch_sets<K: SetObject>(
             let uid = set.uid().unwrap_or_default();
             shell
                 .competing
-                .note(&namespace, &set.name_any(), &uid, set.competing());
+                .note(K::KIND, &namespace, &set.name_any(), &uid, set.competing());
             // Not read beyond this, and as large as the rest of the object.
             set.managed_fields_mut().clear();
         }
@@ -187,7 +187,7 @@ fn ask<K: SetObject>(requests: &UnboundedSender<ObjectRef<K>>, set: &K) {
 fn forget<K: SetObject>(shell: &Shell, set: &K) {
     let namespace = set.namespace().unwrap_or_default();
     shell.states.forget(K::KIND, &namespace, &set.name_any());
-    shell.competing.forget(&namespace, &set.name_any());
+    shell.competing.forget(K::KIND, &namespace, &set.name_any());
 }
 
 /// The storage loop says why claims wait.

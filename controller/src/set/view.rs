@@ -1,9 +1,6 @@
 //! From what the watches have seen to what the planner sees.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::Instant,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 use berth_plan::set::{Set, View};
 use jiff::Timestamp;
@@ -40,14 +37,25 @@ pub(super) fn build(context: &Context, set: Set, state: &SetState) -> View {
             }
         }
     }
+    // Claims of ordinals without a pod: the policy may free them from the set.
+    for template in &set.spec.volume_claim_templates {
+        let template = template["metadata"]["name"].as_str().unwrap_or_default();
+        let prefix = format!("{template}-{prefix}");
+        for claim in context.caches.claims.with_prefix(&namespace, &prefix) {
+            if set.ordinal_of_claim(&claim.name).is_some() {
+                claims.entry(claim.name.clone()).or_insert(claim);
+            }
+        }
+    }
     View {
         pods,
         claims,
         claim_waits,
         revisions: context.caches.revisions.with_prefix(&namespace, &prefix),
         refusals: state.refusals.clone(),
-        template_check: state.check(Instant::now()),
+        template_check: state.check.clone(),
         normal_form: state.normal_form.clone(),
+        memory: state.memory.clone(),
         now: Timestamp::now(),
         set,
     }

@@ -145,7 +145,10 @@ impl Reconciler {
             self.warn(claim, reason::PROVISIONING_FAILED, error.clone());
             return Some(error.into());
         }
-        let class = self.state.class_of(claim).cloned()?;
+        let Some(class) = self.state.class_of(claim).cloned() else {
+            let classes = &self.state.classes;
+            return claim::missing_class(claim, |name| classes.get("", name).is_some());
+        };
         let namespace = claim.namespace().unwrap_or_default();
         let used = !self.state.pods_of(&namespace, &claim.name_any()).is_empty();
         if class.immediate || !used || claim::refusal(claim).is_some() {

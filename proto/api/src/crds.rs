@@ -32,6 +32,7 @@ fn ordinal_set() -> CustomResourceDefinition {
     for (field, minimum, default) in [
         ("replicas", Some(0), Some(1)),
         ("minReadySeconds", Some(0), None),
+        ("progressDeadlineSeconds", Some(1), None),
         // A negative limit keeps all, as upstream.
         ("revisionHistoryLimit", None, Some(10)),
     ] {

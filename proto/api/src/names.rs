@@ -116,14 +116,20 @@ pub mod content {
 
 /// Condition types.
 pub mod condition {
-    /// Pool, Volume: usable now.
+    /// Pool, Volume: usable now. Set: as its spec says, as far as nobody holds it back.
     pub const READY: &str = "Ready";
     /// Pool: no other place reports the same pool.
     pub const UNIQUE: &str = "Unique";
-    /// Set: every replica exists, is available and of the newest revision.
+    /// Set: every replica is available, but for those that a rollout replaces within its
+    /// budget; of whatever revision.
     pub const AVAILABLE: &str = "Available";
-    /// Set: work is under way and nothing blocks it.
+    /// Set: work is under way or done, and nothing blocks it.
     pub const PROGRESSING: &str = "Progressing";
+    /// Set: work is under way (kstatus).
+    pub const RECONCILING: &str = "Reconciling";
+    /// Set: nothing goes on without a person, or nothing went on for
+    /// progressDeadlineSeconds (kstatus).
+    pub const STALLED: &str = "Stalled";
     /// Set: something waits; the message names the object, what it waits for and
     /// what to do.
     pub const WAITING: &str = "Waiting";

@@ -116,6 +116,11 @@ pub struct OrdinalSetSpec {
     /// moment in the future counts when it has come. apps/v1 has no such field.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restarted_at: Option<Time>,
+    /// Seconds without progress after which the set counts as stalled: the conditions
+    /// Progressing and Stalled say so, and nothing is undone. 600 when absent. apps/v1
+    /// has no such field for sets; it is a Deployment's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub progress_deadline_seconds: Option<i32>,
 }
 
 /// One replica after the other, or all at once.
@@ -149,6 +154,11 @@ pub enum UpdateStrategyType {
     RollingUpdate,
     /// A replica takes the new template when a person deletes its pod.
     OnDelete,
+    /// One of a newer Kubernetes, on a native set. It must not keep the others from being
+    /// read; its pods are updated as with OnDelete.
+    #[serde(other)]
+    #[schemars(skip)]
+    Unknown,
 }
 
 /// Bounds of a rolling update.
@@ -243,7 +253,12 @@ pub struct OrdinalSetStatus {
     /// cannot spend one budget twice.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub disrupting: Vec<Disruption>,
-    /// Available, Progressing, Waiting, TemplateRefused.
+    /// When the set last came closer to what it should be; progressDeadlineSeconds count
+    /// from here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_progress_time: Option<Time>,
+    /// Available, Progressing, Ready, Reconciling, Stalled, Waiting, TemplateRefused,
+    /// RolledBack.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::conditions")]
     pub conditions: Vec<Condition>,

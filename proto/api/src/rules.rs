@@ -23,7 +23,7 @@ const CLAIMS_STAY: &str = "\
     (!has(c.metadata.annotations) || c.metadata.annotations == oldSelf.volumeClaimTemplates[i].metadata.annotations)))";
 
 /// Fields of the spec that may change after creation.
-const MUTABLE: &str = "replicas, ordinals, template, updateStrategy, revisionHistoryLimit, persistentVolumeClaimRetentionPolicy, minReadySeconds, rollbackTo and restartedAt";
+const MUTABLE: &str = "replicas, ordinals, template, updateStrategy, revisionHistoryLimit, persistentVolumeClaimRetentionPolicy, minReadySeconds, progressDeadlineSeconds, rollbackTo and restartedAt";
 
 fn rules(rules: &[(&str, &str)]) -> Value {
     let rule = |(rule, message): &(&str, &str)| json!({"rule": rule, "message": message});

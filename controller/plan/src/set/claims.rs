@@ -2,6 +2,8 @@
 //! never deletes a claim; it says to whom the claim belongs, and the garbage
 //! collector does the rest.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 
 use super::{
@@ -21,10 +23,11 @@ fn is_pod(owner: &OwnerReference, pod: &str) -> bool {
 }
 
 /// The claim belongs to an earlier pod of the name, so the garbage collector is
-/// about to delete it. A pod that mounted it now would lose it.
+/// about to delete it, whatever the policy says by now. A pod that mounted it now would
+/// lose it.
 pub(super) fn belongs_to_old_pod(set: &Set, claim: &Claim, ordinal: i32) -> bool {
     let name = set.pod_name(ordinal);
-    set.delete_when_scaled() && claim.owners.iter().any(|o| is_pod(o, &name))
+    claim.owners.iter().any(|o| is_pod(o, &name))
 }
 
 /// The owners that `claim` should have while `pod` exists; `None` when it has
@@ -81,6 +84,33 @@ pub(super) fn updates(view: &View, ordinal: i32, pod: &Pod, condemned: bool) -> 
             })
         })
         .collect()
+}
+
+/// The claims of ordinals without a pod that have this set as an owner, and the owners
+/// that they keep without it.
+pub(super) fn without_pod(
+    view: &View,
+    has_pod: impl Fn(i32) -> bool,
+) -> BTreeMap<i32, Vec<ClaimOwners>> {
+    let set = &view.set;
+    let mut found: BTreeMap<i32, Vec<ClaimOwners>> = BTreeMap::new();
+    for (name, claim) in &view.claims {
+        let Some(ordinal) = set.ordinal_of_claim(name).filter(|o| !has_pod(*o)) else {
+            continue;
+        };
+        let ours = |o: &&OwnerReference| is_set(o, set) && o.uid == set.uid;
+        if claim.deleting || !claim.owners.iter().any(|o| ours(&o)) {
+            continue;
+        }
+        let kept = claim.owners.iter().filter(|o| !ours(o)).cloned();
+        found.entry(ordinal).or_default().push(ClaimOwners {
+            name: name.clone(),
+            uid: claim.uid.clone(),
+            resource_version: claim.resource_version.clone(),
+            owners: kept.collect(),
+        });
+    }
+    found
 }
 
 /// A foreign controller owns a claim, so the retention policy cannot be carried

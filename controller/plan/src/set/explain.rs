@@ -120,7 +120,7 @@ pub(super) fn action(action: &Action) -> String {
                 )
             }
         }
-        Action::CreateClaims { claims } => format!("create claim {}", names(claims)),
+        Action::CreateClaims { claims, .. } => format!("create claim {}", names(claims)),
         Action::DeletePod {
             name,
             uid,

@@ -17,14 +17,19 @@
 //! Semantics are those of Kubernetes' StatefulSet controller. It differs on
 //! purpose in these points, each of which only removes a dead end:
 //!
-//! * a pod of an old revision that is not ready is replaced at once during a
-//!   rolling update, so a bad template can be reverted or fixed by editing it (an
-//!   ordered native set does so only where no pod of that revision is available:
-//!   a good revision's pod may recover, and upstream waits for it);
+//! * a pod of an old revision that is not ready, and of which none is available, is
+//!   replaced at once during a rolling update, so a bad template can be reverted or
+//!   fixed by editing it (where others of the revision are available, the pod may
+//!   recover: a native set waits for it, as upstream does, an OrdinalSet for a minute);
 //! * a rollout finishes when its pods are available, not merely ready, and
 //!   OnDelete rollouts finish too;
 //! * `maxUnavailable` is honoured under both pod management policies;
-//! * pods that ended do not halt an ordered scale-down;
+//! * pods that ended do not halt an ordered scale-down, and are replaced after pauses
+//!   that grow where they end again and again;
+//! * while the API server is known to refuse a template, lost pods return at the
+//!   revision before;
+//! * claims of ordinals without a pod are freed from the set when whenDeleted becomes
+//!   Retain, and a claim that the garbage collector is about to take is never mounted;
 //! * a claim that is being kept by scaling up again loses its owner reference
 //!   even while the old pod still terminates, so its data survives;
 //! * what a rollout waits for is a condition and an event, on native sets too.
@@ -41,6 +46,7 @@ mod explain;
 mod go_json;
 mod manifest;
 mod members;
+mod memory;
 mod native;
 mod plan;
 mod planner;
@@ -48,6 +54,7 @@ mod revisions;
 mod rollout;
 mod selector;
 mod status;
+mod verdict;
 mod view;
 mod waits;
 
@@ -55,12 +62,13 @@ mod waits;
 mod tests;
 
 pub use explain::explain;
+pub use memory::{Attempt, Class, Memory, Outcome, Setback};
 pub use native::{CompetingController, competing_controller, native_status, stands_down};
-pub use plan::{Action, ClaimOwners, Notice, Object, Plan, Step};
+pub use plan::{Action, ClaimOwners, Group, Notice, Object, Plan, Step, groups};
 pub use planner::plan;
 pub use revisions::{encode_template, hash as revision_hash};
 pub use view::{
-    Claim, Controller, Kind, NormalForm, Pod, PodPhase, Refusal, Revision, Set, TemplateCheck,
-    Verdict, View,
+    Candidate, Claim, Controller, Kind, NormalForm, Pod, PodPhase, Refusal, RefusalKind, Revision,
+    Set, TemplateCheck, Verdict, View,
 };
-pub use waits::{Wait, WaitReason};
+pub use waits::{Wait, WaitReason, announcements};

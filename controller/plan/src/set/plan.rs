@@ -7,7 +7,11 @@ use berth_api::OrdinalSetStatus;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use serde_json::Value;
 
-use super::waits::Wait;
+use super::{
+    memory::{Attempt, Class},
+    view::Candidate,
+    waits::Wait,
+};
 
 /// An object to create under a deterministic name.
 #[derive(Clone, Debug, PartialEq)]
@@ -45,6 +49,8 @@ pub enum Action {
     },
     /// POST claims that a pending pod misses.
     CreateClaims {
+        /// Name of the pod.
+        pod: String,
         /// The claims.
         claims: Vec<Object>,
     },
@@ -144,6 +150,8 @@ pub enum Action {
         resource_version: String,
         /// Its template.
         template: Value,
+        /// The template to compare with, where the API server has not completed it yet.
+        candidate: Option<Candidate>,
     },
     /// Ask the API server, by a dry run, whether it would take pods of a
     /// revision, before any pod goes down for it.
@@ -155,6 +163,89 @@ pub enum Action {
     },
 }
 
+impl Action {
+    /// What it is an attempt at.
+    pub fn class(&self) -> Class {
+        match self {
+            Action::AdoptPod { .. } | Action::ReleasePod { .. } | Action::AdoptRevision { .. } => {
+                Class::Membership
+            }
+            Action::CreateRevision { .. }
+            | Action::RenumberRevision { .. }
+            | Action::NormalizeRevision { .. } => Class::Revision,
+            Action::RepairPod { .. } | Action::UpdateClaimOwners { .. } => Class::Update,
+            Action::DeletePod { .. } => Class::Deletion,
+            Action::CreatePod { .. } | Action::CreateClaims { .. } => Class::Creation,
+            Action::CheckTemplate { .. } => Class::Check,
+            Action::DeleteRevision { .. } => Class::History,
+        }
+    }
+
+    /// Name and version of the object that it must meet, where it demands a version.
+    pub(super) fn target(&self) -> Option<(&str, &str)> {
+        match self {
+            Action::DeletePod {
+                name,
+                resource_version,
+                ..
+            }
+            | Action::RepairPod {
+                name,
+                resource_version,
+                ..
+            }
+            | Action::RenumberRevision {
+                name,
+                resource_version,
+                ..
+            }
+            | Action::DeleteRevision {
+                name,
+                resource_version,
+                ..
+            } => Some((name, resource_version)),
+            Action::UpdateClaimOwners { claims } => {
+                let first = claims.first()?;
+                Some((&first.name, &first.resource_version))
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Most calls of one class at once.
+const MAX_CONCURRENT: usize = 32;
+
+/// Steps of one class in batches: those of a batch run side by side, and a batch with a
+/// failure is the last one. They begin with one step and double, so that what the API
+/// server refuses costs one call and not a hundred.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Group {
+    /// The class.
+    pub class: Class,
+    /// Its steps.
+    pub batches: Vec<Vec<Step>>,
+}
+
+/// `steps` in the order of their execution.
+pub fn groups(steps: Vec<Step>) -> Vec<Group> {
+    let mut classes: BTreeMap<Class, Vec<Step>> = BTreeMap::new();
+    for step in steps {
+        classes.entry(step.action.class()).or_default().push(step);
+    }
+    let group = |(class, steps): (Class, Vec<Step>)| {
+        let mut rest = steps.into_iter().peekable();
+        let mut batches = Vec::new();
+        let mut size = 1;
+        while rest.peek().is_some() {
+            batches.push(rest.by_ref().take(size).collect());
+            size = (size * 2).min(MAX_CONCURRENT);
+        }
+        Group { class, batches }
+    };
+    classes.into_iter().map(group).collect()
+}
+
 /// One action, and why.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Step {
@@ -164,6 +255,19 @@ pub struct Step {
     pub action: Action,
     /// Why, for people.
     pub reason: String,
+    /// It replaces a pod that ended by itself; such ends are counted.
+    pub replaces_ended: bool,
+}
+
+impl Step {
+    /// What is remembered of it once it was executed.
+    pub fn attempt(&self) -> Attempt {
+        let target = self.action.target();
+        Attempt {
+            ordinal: self.ordinal.filter(|_| self.replaces_ended),
+            target: target.map(|(name, version)| (name.to_owned(), version.to_owned())),
+        }
+    }
 }
 
 /// Something that people should know.
@@ -178,12 +282,14 @@ pub struct Notice {
 /// What to do next for a set.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan {
-    /// Actions, in order. Those on different ordinals do not depend on one another.
+    /// Actions that do not depend on one another, nor on the status of this plan.
+    /// [`groups`] says in which order they are executed.
     pub steps: Vec<Step>,
     /// The status to publish, if it differs.
     pub status: OrdinalSetStatus,
-    /// The status must be written now, with the set's resourceVersion: it claims
-    /// victims, or later rounds depend on it.
+    /// The status must be written before anything else, with the set's resourceVersion:
+    /// it claims victims, or later plans depend on it. Where that conflicts, the view was
+    /// old, and no step of this plan is executed.
     pub status_first: bool,
     /// What the set waits for, the most telling first.
     pub waits: Vec<Wait>,

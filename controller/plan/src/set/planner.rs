@@ -2,7 +2,7 @@
 //! descending order, then the rollout. Each part runs only when the parts before
 //! it did not stop (`updateStatefulSet` upstream).
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::sync::Arc;
 
 use super::{
     claims,
@@ -21,18 +21,19 @@ const CREATE_LIMIT: usize = 500;
 
 /// What to do next for the set of `view`.
 pub fn plan(view: &View) -> Plan {
-    let mut draft = Draft {
-        view,
-        steps: Vec::new(),
-        waits: Vec::new(),
-        notices: Vec::new(),
-        acted: BTreeSet::new(),
-        status_first: false,
-        check_asked: false,
-        created: 0,
-    };
+    let mut draft = Draft::new(view);
     let members = members::classify_pods(&mut draft);
     let revisions = revisions::resolve(&mut draft, &members);
+    if view.set.unknown_strategy() {
+        let short = format!(
+            "{}: updateStrategy.type is not known to Berth",
+            view.set.name
+        );
+        let what_to_do =
+            "pods are updated when a person deletes them; use RollingUpdate or OnDelete";
+        let wait = Wait::of_set(WaitReason::StrategyUnknown, short, what_to_do);
+        draft.waits.push(wait);
+    }
     let mut disrupting = view.set.status.disrupting.clone();
     if !view.set.deleting && members.settled && revisions.settled {
         if replicas(&mut draft, &members, &revisions) && condemned(&mut draft, &members) {
@@ -40,8 +41,10 @@ pub fn plan(view: &View) -> Plan {
         } else {
             disrupting.retain(|d| rollout::still_there(&members, d));
         }
+        release_claims(&mut draft, &members);
         revisions::truncate(&mut draft, &revisions, &members);
     }
+    draft.hold_back();
     status::finish(draft, &members, &revisions, disrupting)
 }
 
@@ -102,21 +105,7 @@ fn missing(draft: &mut Draft<'_>, members: &Members, revisions: &Revisions<'_>, 
         }
     }
     if let Some(refusal) = view.refusals.get(&name) {
-        let (reason, what_to_do) = if refusal.template {
-            (
-                WaitReason::TemplateRefused,
-                "correct spec.template or volumeClaimTemplates",
-            )
-        } else {
-            (WaitReason::CreateRefused, "it is tried again")
-        };
-        let short = format!(
-            "{name}: refused (API server: {})",
-            waits::essence(&refusal.message)
-        );
-        draft
-            .waits
-            .push(Wait::of_ordinal(ordinal, reason, short, what_to_do));
+        draft.waits.push(waits::refused(ordinal, &name, refusal));
     }
     let (revision, template) = revisions.target(view, ordinal);
     let action = Action::CreatePod {
@@ -156,18 +145,26 @@ fn replica(
             Some(PodPhase::Succeeded) => "succeeded",
             _ => "failed",
         };
-        let short = format!("{}: {how}, it is being replaced", pod.name);
-        draft
-            .waits
-            .push(Wait::of_ordinal(ordinal, WaitReason::PodEnded, short, ""));
-        draft.delete(ordinal, pod, format!("{} has {how}", pod.name));
+        let until = view.memory.ended_until(ordinal, view.now);
+        let until = until.filter(|until| *until > view.now);
+        draft.waits.push(waits::ended(ordinal, pod, how, until));
+        match until {
+            Some(until) => draft.look_again(until),
+            None => draft.replace_ended(ordinal, pod, format!("{} has {how}", pod.name)),
+        }
         return false;
     }
     if !matches!(pod.phase, Some(PodPhase::Running)) {
         let claims = missing_claims(view, ordinal);
         if !claims.is_empty() {
+            if let Some(refusal) = view.refusals.get(&pod.name) {
+                draft
+                    .waits
+                    .push(waits::refused(ordinal, &pod.name, refusal));
+            }
             let reason = format!("{} is pending, and its claim is missing", pod.name);
-            draft.act(ordinal, Action::CreateClaims { claims }, reason);
+            let pod = pod.name.clone();
+            draft.act(ordinal, Action::CreateClaims { pod, claims }, reason);
         }
     }
     let wanted = manifest::identity_labels(&pod.name, ordinal);
@@ -190,11 +187,13 @@ fn replica(
     if pod.available(view) {
         return true;
     }
-    if rollout::is_hopeless(view, members, revisions, ordinal, pod)
+    // In order, the lowest pod that is not available stops everything: where it cannot
+    // recover, nothing else may stand in the way of its replacement.
+    if view.set.ordered()
+        && rollout::is_hopeless(draft, members, revisions, ordinal, pod)
         && rollout::may_update(draft, revisions, ordinal)
     {
-        let reason = format!("{} is not ready and {}", pod.name, revisions.age(view, pod));
-        draft.delete(ordinal, pod, reason);
+        rollout::replace_hopeless(draft, revisions, ordinal, pod);
     }
     draft.waits.push(waits::unavailable(view, ordinal, pod));
     false
@@ -253,6 +252,26 @@ fn keep_claims(draft: &mut Draft<'_>, ordinal: i32, pod: &Pod, condemned: bool) 
         draft.act(ordinal, Action::UpdateClaimOwners { claims }, reason);
     }
     right
+}
+
+/// Frees the claims of ordinals without a pod from the set, once the policy says that
+/// they outlive it: no pod's turn would ever come to it, and the garbage collector would
+/// take them with the set. (Upstream leaves them to it.)
+fn release_claims(draft: &mut Draft<'_>, members: &Members) {
+    let view = draft.view;
+    let set = &view.set;
+    if set.delete_when_deleted() {
+        return;
+    }
+    for (ordinal, claims) in
+        claims::without_pod(view, |ordinal| members.pods.contains_key(&ordinal))
+    {
+        let reason = format!(
+            "whenDeleted is Retain, and claims of {} belong to the set still",
+            set.pod_name(ordinal)
+        );
+        draft.act(ordinal, Action::UpdateClaimOwners { claims }, reason);
+    }
 }
 
 /// Deletes the pods outside the wanted range, from the top. `false` ends the pass.

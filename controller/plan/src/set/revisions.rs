@@ -15,7 +15,7 @@ use super::{
     members::Members,
     plan::Action,
     selector,
-    view::{Kind, Pod, Revision, View},
+    view::{Candidate, Kind, Pod, RefusalKind, Revision, Verdict, View},
     waits::{Wait, WaitReason},
 };
 
@@ -69,6 +69,8 @@ pub(super) struct Revisions<'a> {
     pub(super) update_template: Cow<'a, Value>,
     /// Pods of `current` that exist and stay; bounds an update without bounds.
     current_pods: i32,
+    /// The API server has refused pods of `update`.
+    refused: bool,
     /// Raised when a name was taken by other data.
     pub(super) collisions: Option<i32>,
     /// Both revisions exist, and nothing is to be done before they are used.
@@ -101,6 +103,7 @@ pub(super) fn resolve<'a>(draft: &mut Draft<'a>, members: &Members) -> Revisions
         current_template: Cow::Borrowed(&set.spec.template),
         update_template: Cow::Borrowed(&set.spec.template),
         current_pods: 0,
+        refused: false,
         collisions: set.status.collision_count,
         settled: false,
         ours: ours(view),
@@ -139,7 +142,8 @@ pub(super) fn resolve<'a>(draft: &mut Draft<'a>, members: &Members) -> Revisions
         None => match newest.map(|newest| (semantically_equal(view, &newest, &data), newest)) {
             Some((Some(true), newest)) => found.update = Some(newest.name.clone()),
             Some((None, newest)) => {
-                normalize(draft, &newest);
+                let template = found.update_template.clone().into_owned();
+                normalize(draft, &newest, data, template);
                 return found;
             }
             _ => {
@@ -163,6 +167,13 @@ pub(super) fn resolve<'a>(draft: &mut Draft<'a>, members: &Members) -> Revisions
     let stays = |p: &&Arc<Pod>| !p.terminating() && Some(p.revision()) == found.current.as_deref();
     let pods = members.pods.values().filter(stays).count();
     found.current_pods = i32::try_from(pods).unwrap_or(i32::MAX);
+    let check = view.template_check.as_ref();
+    let check = check.filter(|c| Some(&c.revision) == found.update.as_ref());
+    found.refused = match check.map(|c| &c.verdict) {
+        Some(Verdict::Refused(_)) => true,
+        Some(Verdict::Passed) => false,
+        _ => (view.refusals.values()).any(|r| r.kind == RefusalKind::Template),
+    };
     found.settled = true;
     found
 }
@@ -211,27 +222,37 @@ fn wanted_template(draft: &mut Draft<'_>, found: &mut Revisions<'_>) -> bool {
 
 /// Whether `newest` says what `data` says, once the API server has completed it
 /// with the defaults of today: fields that an upgrade of Kubernetes added or
-/// dropped change the bytes of a template and not its meaning, and restart
+/// dropped, a default that a chart's new version writes down, or another spelling of
+/// a quantity change the bytes of a template and not its meaning, and restart
 /// nothing (semantic revision comparison upstream). `None`: to be asked.
 ///
-/// The template of an OrdinalSet has no defaults that the API server could add.
+/// The API server has completed the template of a native set already; that of an
+/// OrdinalSet stands as it was written, so both are completed.
 fn semantically_equal(view: &View, newest: &Revision, data: &str) -> Option<bool> {
-    if view.set.kind != Kind::StatefulSet {
-        return Some(false);
-    }
     let known = view
         .normal_form
         .as_ref()
         .filter(|n| n.revision == newest.name && n.resource_version == newest.resource_version)?;
-    let template = known.template.as_ref();
-    Some(template.is_some_and(|t| encode_template(t) == data))
+    let stored = known.template.as_ref().map(encode_template);
+    let wanted = if view.set.kind == Kind::StatefulSet {
+        Some(data.to_owned())
+    } else {
+        let candidate = known.candidate.as_ref().filter(|c| c.data == data)?;
+        candidate.template.as_ref().map(encode_template)
+    };
+    Some(stored.is_some() && stored == wanted)
 }
 
-fn normalize(draft: &mut Draft<'_>, newest: &Revision) {
+fn normalize(draft: &mut Draft<'_>, newest: &Revision, data: String, template: Value) {
+    let own = draft.view.set.kind == Kind::OrdinalSet;
     let action = Action::NormalizeRevision {
         revision: newest.name.clone(),
         resource_version: newest.resource_version.clone(),
         template: template_of(newest),
+        candidate: own.then_some(Candidate {
+            data,
+            template: Some(template),
+        }),
     };
     let reason = format!(
         "the template differs from revision {}; perhaps only in defaults",
@@ -296,6 +317,9 @@ impl Revisions<'_> {
         if set.kind == Kind::StatefulSet && set.rolling_without_bounds() {
             held = ordinal < set.start().saturating_add(self.current_pods);
         }
+        // Nothing is created from a template that is known to be refused while the one
+        // before it still serves.
+        held |= self.refused && self.current != self.update;
         match &self.current {
             Some(current) if held => (current, &self.current_template),
             _ => (

@@ -1,9 +1,10 @@
 //! Rolling update: from the highest ordinal down, within a budget of
 //! unavailable pods, and only for victims that the set's status has claimed.
 
-use std::sync::Arc;
+use std::{ops::Range, sync::Arc};
 
 use berth_api::Disruption;
+use jiff::SignedDuration;
 
 use super::{
     draft::Draft,
@@ -11,9 +12,12 @@ use super::{
     members::Members,
     plan::Action,
     revisions::Revisions,
-    view::{Kind, Pod, TemplateCheck, Verdict, View},
+    view::{Kind, Pod, Verdict, View},
     waits::{self, Wait, WaitReason},
 };
+
+/// A refused template is tried again after this: the policy may have changed.
+const REFUSAL_AGE: SignedDuration = SignedDuration::from_secs(60);
 
 /// The victim still exists and is not on its way out.
 pub(super) fn still_there(members: &Members, victim: &Disruption) -> bool {
@@ -21,28 +25,91 @@ pub(super) fn still_there(members: &Members, victim: &Disruption) -> bool {
     pods.any(|p| p.uid == victim.uid && !p.terminating())
 }
 
-/// An outdated pod that is not ready, for which waiting might never end: it is
-/// replaced at once, outside the budget, since it serves nobody. Without this a
+/// How long an outdated pod of a revision that works may be unready before it is
+/// replaced out of turn: a node or a probe that was silent for a moment costs no pod.
+const PATIENCE: SignedDuration = SignedDuration::from_secs(60);
+
+/// An outdated pod that is not ready and will hardly become so. Without its replacement a
 /// bad template could never be corrected.
 ///
-/// An ordered native set waits for it where other pods of the same revision are
-/// available, as upstream does: the revision is good, and the pod may recover.
+/// That is one of a revision of which no pod is available. Where others of it are, the
+/// revision is good and the pod may recover: a native set waits for it, as upstream does,
+/// and an OrdinalSet for a while. A pod on a silent node may run and serve, and stays.
 pub(super) fn is_hopeless(
-    view: &View,
+    draft: &mut Draft<'_>,
     members: &Members,
     revisions: &Revisions<'_>,
     ordinal: i32,
     pod: &Pod,
 ) -> bool {
+    let view = draft.view;
     let set = &view.set;
     let due = set.rolling() && ordinal >= set.first_updated() && revisions.outdated(view, pod);
-    if !due || pod.is_ready() || pod.terminating() {
+    if !due || pod.is_ready() || pod.terminating() || pod.ended() || pod.node_silent {
         return false;
     }
-    let waits_as_upstream = set.kind == Kind::StatefulSet && set.ordered();
-    !waits_as_upstream
-        || !(members.pods.values())
-            .any(|other| other.revision() == pod.revision() && other.available(view))
+    let works = (members.pods.values())
+        .any(|other| other.revision() == pod.revision() && other.available(view));
+    if !works {
+        return true;
+    }
+    let patience = pod.unready.and_then(|at| at.checked_add(PATIENCE).ok());
+    match patience.filter(|_| set.kind == Kind::OrdinalSet) {
+        Some(end) if end <= view.now => true,
+        Some(end) => {
+            draft.look_again(end);
+            false
+        }
+        None => false,
+    }
+}
+
+/// Deletes a hopeless pod.
+pub(super) fn replace_hopeless(
+    draft: &mut Draft<'_>,
+    revisions: &Revisions<'_>,
+    ordinal: i32,
+    pod: &Pod,
+) {
+    let reason = format!(
+        "{} is not ready and {}",
+        pod.name,
+        revisions.age(draft.view, pod)
+    );
+    draft.delete(ordinal, pod, reason);
+}
+
+/// The ordinals of a range that have no pod for which `test` holds. (A range may be huge.)
+fn count_but(members: &Members, ordinals: Range<i32>, test: impl Fn(&Pod) -> bool) -> i64 {
+    if ordinals.is_empty() {
+        return 0;
+    }
+    let all = i64::from(ordinals.end) - i64::from(ordinals.start);
+    let pods = members.pods.range(ordinals).filter(|(_, pod)| test(pod));
+    all - i64::try_from(pods.count()).unwrap_or(i64::MAX)
+}
+
+/// Replaces hopeless pods of a Parallel set from the top down, while no more than
+/// maxUnavailable replacements are on their way.
+fn heal(draft: &mut Draft<'_>, members: &Members, revisions: &Revisions<'_>) {
+    let view = draft.view;
+    let set = &view.set;
+    let stays =
+        |pod: &Pod| !pod.terminating() && (revisions.outdated(view, pod) || pod.available(view));
+    let mut replacing = count_but(members, set.first_updated()..set.wanted().end, stays);
+    let budget = i64::from(set.max_unavailable());
+    for (ordinal, pod) in members.pods.range(set.wanted()).rev() {
+        if replacing >= budget {
+            return;
+        }
+        if !draft.has_acted(*ordinal)
+            && is_hopeless(draft, members, revisions, *ordinal, pod)
+            && may_update(draft, revisions, *ordinal)
+        {
+            replace_hopeless(draft, revisions, *ordinal, pod);
+            replacing += 1;
+        }
+    }
 }
 
 /// Whether pods may go down for the update revision: only after a dry run
@@ -50,36 +117,45 @@ pub(super) fn is_hopeless(
 pub(super) fn may_update(draft: &mut Draft<'_>, revisions: &Revisions<'_>, ordinal: i32) -> bool {
     let view = draft.view;
     let update = revisions.update.as_deref().unwrap_or_default();
-    match view
-        .template_check
-        .as_ref()
+    let check = view.template_check.as_ref();
+    match check
         .filter(|c| c.revision == update)
+        .map(|c| (&c.verdict, c.at))
     {
-        Some(TemplateCheck { verdict, .. }) => match verdict {
-            Verdict::Passed | Verdict::Unknown(_) => true,
-            Verdict::Refused(message) => {
-                if !draft.waits.iter().any(|w| w.ordinal.is_none()) {
-                    draft.waits.push(template_refused(view, message));
-                }
-                false
+        Some((Verdict::Passed | Verdict::Unknown(_), _)) => true,
+        Some((Verdict::Refused(message), at)) => {
+            if !(draft.waits.iter()).any(|w| w.reason == WaitReason::TemplateRefused) {
+                draft.waits.push(template_refused(view, message));
             }
-        },
-        None => {
-            if !draft.check_asked {
-                draft.check_asked = true;
-                let pod = manifest::pod(&view.set, ordinal, update, &revisions.update_template);
-                let action = Action::CheckTemplate {
-                    revision: update.to_owned(),
-                    pod,
-                };
-                let reason = format!(
-                    "no pod goes down for {update} before the API server has said that it would take its pods"
-                );
-                draft.act_on_set(action, reason);
+            // The policy that refused it may have changed.
+            match at.checked_add(REFUSAL_AGE) {
+                Ok(end) if end > view.now => draft.look_again(end),
+                _ => check_template(draft, revisions, ordinal),
             }
             false
         }
+        None => {
+            check_template(draft, revisions, ordinal);
+            false
+        }
     }
+}
+
+/// Asks for a dry run, once in a plan.
+fn check_template(draft: &mut Draft<'_>, revisions: &Revisions<'_>, ordinal: i32) {
+    if std::mem::replace(&mut draft.check_asked, true) {
+        return;
+    }
+    let update = revisions.update.as_deref().unwrap_or_default();
+    let set = &draft.view.set;
+    let action = Action::CheckTemplate {
+        revision: update.to_owned(),
+        pod: manifest::pod(set, ordinal, update, &revisions.update_template),
+    };
+    let reason = format!(
+        "no pod goes down for {update} before the API server has said that it would take its pods"
+    );
+    draft.act_on_set(action, reason);
 }
 
 fn template_refused(view: &View, message: &str) -> Wait {
@@ -92,6 +168,28 @@ fn template_refused(view: &View, message: &str) -> Wait {
         ),
         "no pod was taken down for it; correct spec.template",
     )
+}
+
+/// Replicas that are down for a rollout, if their number is within its budget.
+pub(super) fn down_by_rollout(view: &View, members: &Members, revisions: &Revisions<'_>) -> i32 {
+    let set = &view.set;
+    let rolls = set.rolling()
+        && revisions.settled
+        && (revisions.current != revisions.update
+            || members.pods.values().any(|p| revisions.outdated(view, p)));
+    if !rolls {
+        return 0;
+    }
+    let down = count_but(members, set.first_updated()..set.wanted().end, |p| {
+        p.available(view)
+    });
+    i32::try_from(down).map_or(0, |down| {
+        if down <= set.max_unavailable() {
+            down
+        } else {
+            0
+        }
+    })
 }
 
 /// Replace pods of old revisions. Returns the victims to publish.
@@ -121,6 +219,9 @@ pub(super) fn run(
         }
         return Vec::new();
     }
+    if !set.ordered() {
+        heal(draft, members, revisions);
+    }
     let due =
         |(ordinal, pod): &&(i32, &Arc<Pod>)| *ordinal >= set.first_updated() && pod.available(view);
     let due: Vec<(i32, &Arc<Pod>)> = outdated.iter().filter(due).copied().collect();
@@ -131,9 +232,16 @@ pub(super) fn run(
         return Vec::new();
     }
     let claimed = |pod: &Pod| set.status.disrupting.iter().any(|d| d.uid == pod.uid);
-    let up = (members.pods.range(wanted.clone()))
+    // A native Parallel set does not look below its partition, as upstream does not.
+    let counted = if set.kind == Kind::StatefulSet && !set.ordered() {
+        set.first_updated().clamp(wanted.start, wanted.end)..wanted.end
+    } else {
+        wanted.clone()
+    };
+    let up = (members.pods.range(counted.clone()))
         .filter(|(ordinal, pod)| pod.available(view) && !draft.has_acted(**ordinal));
-    let down = i64::from(set.replicas()) - i64::try_from(up.count()).unwrap_or(i64::MAX);
+    let up = i64::try_from(up.count()).unwrap_or(i64::MAX);
+    let down = i64::from(counted.end) - i64::from(counted.start) - up;
     let mut budget = i64::from(set.max_unavailable()) - down;
     let mut victims = Vec::new();
     // Claimed victims first; one that no longer fits (a pod failed meanwhile, the

@@ -1,6 +1,8 @@
 //! Tables: a view as text in, the plan as text out. Properties: a model of the
 //! API server and of kubelet that carries plans out.
 
+mod conditions;
+mod failures;
 mod matrix;
 mod model;
 mod native;
@@ -11,3 +13,4 @@ mod revision;
 mod rolling;
 mod scenarios;
 mod two_planners;
+mod unready;

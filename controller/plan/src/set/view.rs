@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::{apis::meta::v1::OwnerReference, util::intstr::IntOrString};
 use serde_json::Value;
 
+use super::memory::Memory;
 use crate::volumes::ClaimWait;
 
 /// Kinds of set. Both share every field that the planner reads.
@@ -98,6 +99,13 @@ pub struct Pod {
     pub trouble: Option<String>,
     /// The scheduler says that no node fits.
     pub unschedulable: bool,
+    /// Gates that hold it back from the scheduler.
+    pub scheduling_gates: Vec<String>,
+    /// Since when it is not ready, where kubelet or the node controller says so.
+    pub unready: Option<Timestamp>,
+    /// Its containers were ready when its node was last heard of, and the node
+    /// controller has marked the pod unready since: it may well run.
+    pub node_silent: bool,
 }
 
 /// Who controls an object.
@@ -168,13 +176,24 @@ pub struct Revision {
     pub data: Value,
 }
 
-/// Why a creation was refused, as the shell remembers it.
+/// Why a creation failed, as the loop remembers it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
-    /// What the API server said.
+    /// What the API server said, or that it said nothing.
     pub message: String,
-    /// It refused what the template says (422), not the circumstances.
-    pub template: bool,
+    /// What it objects to.
+    pub kind: RefusalKind,
+}
+
+/// What the API server objects to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RefusalKind {
+    /// What the template says (400, 422).
+    Template,
+    /// The circumstances: a quota, a policy, a permission (403).
+    Circumstances,
+    /// Nothing: it could not do it, or gave no answer.
+    Unavailable,
 }
 
 /// What a dry run said about a revision's pods.
@@ -184,6 +203,8 @@ pub struct TemplateCheck {
     pub revision: String,
     /// The answer.
     pub verdict: Verdict,
+    /// When it was given.
+    pub at: Timestamp,
 }
 
 /// Answer of a dry run.
@@ -208,6 +229,18 @@ pub struct NormalForm {
     /// The template with every default; `None` when the API server would not
     /// take it any more.
     pub template: Option<Value>,
+    /// The set's template with every default, where it was asked about too.
+    pub candidate: Option<Candidate>,
+}
+
+/// A template that is compared with a revision.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Candidate {
+    /// Its data as a revision would have it, which says which template it is.
+    pub data: String,
+    /// The template: as it stands in the set in a question, with every default in the
+    /// answer; `None` when the API server would not take it.
+    pub template: Option<Value>,
 }
 
 /// What the planner sees.
@@ -230,6 +263,8 @@ pub struct View {
     pub template_check: Option<TemplateCheck>,
     /// The newest revision with today's defaults, if they were asked for.
     pub normal_form: Option<NormalForm>,
+    /// What earlier reconciles came to.
+    pub memory: Memory,
     /// Now.
     pub now: Timestamp,
 }
@@ -262,6 +297,12 @@ impl Set {
         strategy.and_then(|s| s.kind).unwrap_or_default() == UpdateStrategyType::RollingUpdate
     }
 
+    /// The update strategy is none that Berth knows.
+    pub fn unknown_strategy(&self) -> bool {
+        let strategy = self.spec.update_strategy.as_ref();
+        strategy.and_then(|s| s.kind) == Some(UpdateStrategyType::Unknown)
+    }
+
     /// The lowest ordinal that a rolling update replaces.
     pub fn first_updated(&self) -> i32 {
         let rolling = (self.spec.update_strategy.as_ref()).and_then(|s| s.rolling_update.as_ref());
@@ -292,6 +333,14 @@ impl Set {
         value.max(1)
     }
 
+    /// How long a rollout may make no progress before it counts as stalled. apps/v1 has no
+    /// such field, so a native set has no limit.
+    pub fn progress_deadline(&self) -> Option<jiff::SignedDuration> {
+        let seconds = self.spec.progress_deadline_seconds.unwrap_or(600).max(1);
+        let deadline = jiff::SignedDuration::from_secs(i64::from(seconds));
+        (self.kind == Kind::OrdinalSet).then_some(deadline)
+    }
+
     /// Seconds that a pod must be ready before it counts.
     pub fn min_ready_seconds(&self) -> i64 {
         i64::from(self.spec.min_ready_seconds.unwrap_or(0).max(0))
@@ -320,6 +369,13 @@ impl Set {
             let template = claim["metadata"]["name"].as_str().unwrap_or_default();
             (template, format!("{template}-{}-{ordinal}", self.name))
         })
+    }
+
+    /// The ordinal in a claim's name, where one of the claim templates gives it.
+    pub fn ordinal_of_claim(&self, claim: &str) -> Option<i32> {
+        let templates = self.spec.volume_claim_templates.iter();
+        let mut names = templates.filter_map(|t| t["metadata"]["name"].as_str());
+        names.find_map(|name| self.ordinal(claim.strip_prefix(name)?.strip_prefix('-')?))
     }
 
     /// The ordinal in a pod's name, if it has exactly the form that this set

@@ -1,9 +1,11 @@
 //! Why a set is not done: each wait names the object, what it waits for, and what
 //! a person can do.
 
+use std::collections::BTreeMap;
+
 use jiff::{Timestamp, tz::TimeZone};
 
-use super::view::{Pod, View};
+use super::view::{Pod, Refusal, RefusalKind, View};
 use crate::volumes::ClaimWaitKind;
 
 /// Kinds of wait; the name is the reason of the Waiting condition and of its event.
@@ -13,6 +15,12 @@ pub enum WaitReason {
     TemplateRefused,
     /// The API server refuses the pod or claim for now (quota, policy, namespace).
     CreateRefused,
+    /// The API server could not create the pod or claim, or gave no answer.
+    CreateFailed,
+    /// Other calls to the API server fail.
+    CallFailed,
+    /// `updateStrategy.type` is none that Berth knows.
+    StrategyUnknown,
     /// `rollbackTo` names no revision of the set.
     RevisionUnknown,
     /// A foreign object has the name that an ordinal needs.
@@ -47,6 +55,9 @@ impl WaitReason {
         match self {
             WaitReason::TemplateRefused => "TemplateRefused",
             WaitReason::CreateRefused => "CreateRefused",
+            WaitReason::CreateFailed => "CreateFailed",
+            WaitReason::CallFailed => "CallFailed",
+            WaitReason::StrategyUnknown => "StrategyUnknown",
             WaitReason::RevisionUnknown => "RevisionUnknown",
             WaitReason::NameConflict => berth_api::names::reason::NAME_CONFLICT,
             WaitReason::WrongClaim => "WrongClaim",
@@ -66,6 +77,17 @@ impl WaitReason {
     /// It will not end without a person, or without something changing elsewhere.
     pub fn blocks(self) -> bool {
         self < WaitReason::ClaimDeleting || self == WaitReason::OnDelete
+    }
+
+    /// Nothing but a change of the set or of the object in the way ends it.
+    pub(super) fn is_dead_end(self) -> bool {
+        matches!(
+            self,
+            WaitReason::TemplateRefused
+                | WaitReason::RevisionUnknown
+                | WaitReason::NameConflict
+                | WaitReason::WrongClaim
+        )
     }
 
     /// Warnings are for waits that somebody should look at.
@@ -126,6 +148,32 @@ impl Wait {
     }
 }
 
+/// Waits of one reason from which on they share one event.
+const ONE_EACH: usize = 3;
+
+/// The events that new waits are worth. A replica that merely starts or goes is everyday
+/// and gets none; where many replicas wait for the same reason, one event speaks for all,
+/// since an event each would be many times the work itself.
+pub fn announcements<'a>(news: impl Iterator<Item = &'a Wait>) -> Vec<(WaitReason, String)> {
+    let mut all: BTreeMap<WaitReason, Vec<&Wait>> = BTreeMap::new();
+    for wait in news {
+        if wait.reason.is_warning() || wait.reason == WaitReason::OnDelete {
+            all.entry(wait.reason).or_default().push(wait);
+        }
+    }
+    let mut events = Vec::new();
+    for (reason, waits) in all {
+        if waits.len() <= ONE_EACH {
+            events.extend(waits.iter().map(|w| (reason, w.message.clone())));
+        } else {
+            let first = &waits[0].message;
+            let message = format!("{first} (and {} more replicas)", waits.len() - 1);
+            events.push((reason, message));
+        }
+    }
+    events
+}
+
 /// What the API server objects to, without the object's name, which stands
 /// before it already: `Pod "web-0" is invalid: spec…` is `spec…`.
 pub(super) fn essence(message: &str) -> &str {
@@ -168,6 +216,57 @@ fn clock(time: Timestamp) -> String {
     time.strftime("%H:%M:%SZ").to_string()
 }
 
+/// A pod that is not created, with the API server's words.
+pub(super) fn refused(ordinal: i32, name: &str, refusal: &Refusal) -> Wait {
+    let why = essence(&refusal.message);
+    let (reason, short, what_to_do) = match refusal.kind {
+        RefusalKind::Template => (
+            WaitReason::TemplateRefused,
+            format!("{name}: refused (API server: {why})"),
+            "correct spec.template or volumeClaimTemplates",
+        ),
+        RefusalKind::Circumstances => (
+            WaitReason::CreateRefused,
+            format!("{name}: refused (API server: {why})"),
+            "it is tried again",
+        ),
+        RefusalKind::Unavailable => (
+            WaitReason::CreateFailed,
+            format!("{name}: not created ({why})"),
+            "it is tried again",
+        ),
+    };
+    Wait::of_ordinal(ordinal, reason, short, what_to_do)
+}
+
+/// A pod that ended by itself, `until` when it stays if it is not the first in a row.
+pub(super) fn ended(ordinal: i32, pod: &Pod, how: &str, until: Option<Timestamp>) -> Wait {
+    let why = pod.trouble.as_deref();
+    let why = why.map_or(String::new(), |why| format!(" ({why})"));
+    let name = &pod.name;
+    let short = match until {
+        None => format!("{name}: {how}{why}, it is being replaced"),
+        Some(until) => format!("{name}: {how} again{why}, replaced at {}", clock(until)),
+    };
+    Wait::of_ordinal(ordinal, WaitReason::PodEnded, short, "")
+}
+
+/// A pod that somebody holds back from the scheduler.
+fn gated(ordinal: i32, pod: &Pod) -> Option<Wait> {
+    if pod.scheduling_gates.is_empty() {
+        return None;
+    }
+    let gates = pod.scheduling_gates.join(", ");
+    let short = format!("{}: held by scheduling gate {gates}", pod.name);
+    let what_to_do = "whoever owns the gate removes it from the pod";
+    Some(Wait::of_ordinal(
+        ordinal,
+        WaitReason::Unschedulable,
+        short,
+        what_to_do,
+    ))
+}
+
 /// A pod that is there and not available.
 pub(super) fn unavailable(view: &View, ordinal: i32, pod: &Pod) -> Wait {
     for (_, claim) in view.set.claim_names(ordinal) {
@@ -192,6 +291,9 @@ pub(super) fn unavailable(view: &View, ordinal: i32, pod: &Pod) -> Wait {
         }
     }
     let name = &pod.name;
+    if let Some(wait) = gated(ordinal, pod) {
+        return wait;
+    }
     if pod.unschedulable {
         let why = pod.trouble.as_deref().unwrap_or("no reason given");
         return Wait::of_ordinal(
@@ -207,6 +309,12 @@ pub(super) fn unavailable(view: &View, ordinal: i32, pod: &Pod) -> Wait {
             .map_or_else(String::new, |at| format!(" until {}", clock(at)));
         let short = format!("{name}: ready, minReadySeconds runs{until}");
         return Wait::of_ordinal(ordinal, WaitReason::MinReadySeconds, short, "");
+    }
+    if pod.node_silent {
+        let node = pod.node.as_deref().unwrap_or_default();
+        let short = format!("{name}: node {node} does not answer");
+        let what_to_do = "the pod may well run there; it is left alone until the node answers";
+        return Wait::of_ordinal(ordinal, WaitReason::NotReady, short, what_to_do);
     }
     let phase = match pod.phase {
         None => "not seen by a node yet".to_owned(),

@@ -4,7 +4,7 @@ use berth_api::{Bytes, DRIVER, SetRef, VolumeMode, names, volume_snapshot};
 use berth_model::claim::{ordinal_of, parse_ordinal};
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 
-use super::class::Class;
+use super::{class::Class, wait::ClaimWait};
 
 /// What is known of a pod that uses claims.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -27,6 +27,19 @@ pub fn uid(claim: &PersistentVolumeClaim) -> &str {
 /// The class that the claim names.
 pub fn class_name(claim: &PersistentVolumeClaim) -> Option<&str> {
     claim.spec.as_ref()?.storage_class_name.as_deref()
+}
+
+/// Why nobody will provision a claim that has no volume yet: the class that it names does
+/// not `exist`, or it names none. (An empty name is a wish for a volume that people make.)
+pub fn missing_class(
+    claim: &PersistentVolumeClaim,
+    exists: impl Fn(&str) -> bool,
+) -> Option<ClaimWait> {
+    match class_name(claim) {
+        Some(name) if name.is_empty() || exists(name) => None,
+        Some(name) => Some(format!("StorageClass {name} does not exist; make it").into()),
+        None => Some("no StorageClass, and the cluster has no default; make a default one".into()),
+    }
 }
 
 /// The PV that the claim is bound to, or will be.
@@ -339,6 +352,26 @@ mod tests {
             "volumeAttributesClassName",
             json!("gold"),
             expect!["volumeAttributesClassName is not supported; remove it"],
+        );
+    }
+
+    #[test]
+    fn a_class_that_is_not_there_is_named() {
+        let wait = |spec: serde_json::Value| {
+            let claim = serde_json::from_value(serde_json::json!({"spec": spec})).unwrap();
+            missing_class(&claim, |name| name == "berth").map(|w| (w.kind, w.text))
+        };
+        let named = |name: &str| wait(serde_json::json!({"storageClassName": name}));
+        assert_eq!(named("berth"), None);
+        assert_eq!(named(""), None);
+        let (kind, text) = named("berht").unwrap();
+        assert_eq!(kind, crate::volumes::ClaimWaitKind::NeedsAction);
+        assert_eq!(text, "StorageClass berht does not exist; make it");
+        assert!(
+            wait(serde_json::json!({}))
+                .unwrap()
+                .1
+                .contains("no default")
         );
     }
 }

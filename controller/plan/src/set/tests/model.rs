@@ -9,9 +9,12 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use serde_json::{Value, json};
 
 use crate::set::{
-    Action, Claim, Controller, Kind, NormalForm, Object, Plan, Pod, PodPhase, Revision, Set,
-    TemplateCheck, Verdict, View, explain, plan,
+    Action, Candidate, Claim, Controller, Kind, Memory, NormalForm, Object, Outcome, Plan, Pod,
+    PodPhase, Revision, Set, Step, TemplateCheck, Verdict, View, explain, groups, plan,
 };
+
+/// A failure of which only the answer was lost: the write stands.
+pub(super) const LANDED: &str = "no answer";
 
 /// The world at one moment.
 pub(super) struct World {
@@ -19,6 +22,8 @@ pub(super) struct World {
     next: u64,
     /// Everything that happened, for the assertions about order.
     pub(super) log: Vec<String>,
+    /// Calls to the API server, for what was planned.
+    pub(super) calls: usize,
 }
 
 pub(super) fn spec(text: Value) -> OrdinalSetSpec {
@@ -62,10 +67,12 @@ impl World {
                 refusals: BTreeMap::new(),
                 template_check: None,
                 normal_form: None,
+                memory: Memory::default(),
                 now: "2026-01-01T00:00:00Z".parse().unwrap(),
             },
             next: 1,
             log: Vec::new(),
+            calls: 0,
         }
     }
 
@@ -148,12 +155,51 @@ impl World {
         self.view.now += SignedDuration::from_secs(seconds);
     }
 
-    /// Plan and carry it out; the plan.
+    /// Plan and execute; the plan.
     pub(super) fn step(&mut self) -> Plan {
-        let plan = plan(&self.view);
+        self.step_with(|_| Outcome::Done)
+    }
+
+    /// Plan and execute as the loop does, with an API server that answers each step as
+    /// `answer` says.
+    pub(super) fn step_with(&mut self, answer: impl Fn(&Step) -> Outcome) -> Plan {
+        let mut plan = plan(&self.view);
+        // Whether a template means the same as the one before is answered at once.
+        if let [
+            Step {
+                action: ask @ Action::NormalizeRevision { .. },
+                ..
+            },
+        ] = &plan.steps[..]
+            && self.view.set.kind == Kind::OrdinalSet
+            && answer(&plan.steps[0]) == Outcome::Done
+        {
+            self.apply(ask.clone());
+            self.log.pop();
+            plan = crate::set::plan(&self.view);
+        }
         self.check(&plan);
-        for step in plan.steps.clone() {
-            self.apply(step.action);
+        if plan.status_first {
+            self.view.set.status = plan.status.clone();
+        }
+        for group in groups(plan.steps.clone()) {
+            let mut outcomes = Vec::new();
+            for batch in group.batches {
+                for step in batch {
+                    let outcome = answer(&step);
+                    let landed = Outcome::Failed(LANDED.into());
+                    if outcome == Outcome::Done || outcome == landed {
+                        self.apply(step.action.clone());
+                    }
+                    self.calls += 1;
+                    outcomes.push((step.attempt(), outcome));
+                }
+                if (outcomes.iter()).any(|(_, o)| matches!(o, Outcome::Failed(_))) {
+                    break;
+                }
+            }
+            let now = self.view.now;
+            self.view.memory.record(group.class, &outcomes, now);
         }
         self.view.set.status = plan.status.clone();
         plan
@@ -204,7 +250,7 @@ impl World {
                 claims.into_iter().for_each(|c| self.create_claim(c));
                 self.create_pod(pod);
             }
-            Action::CreateClaims { claims } => {
+            Action::CreateClaims { claims, .. } => {
                 claims.into_iter().for_each(|c| self.create_claim(c))
             }
             Action::DeletePod {
@@ -279,15 +325,23 @@ impl World {
             Action::NormalizeRevision {
                 revision,
                 resource_version,
-                mut template,
+                template,
+                candidate,
             } => {
                 // Today's default of the API server of this world.
-                let spec = template["spec"].as_object_mut();
-                spec.unwrap().entry("today").or_insert(json!(1));
+                let complete = |mut template: Value| {
+                    let spec = template["spec"].as_object_mut();
+                    spec.unwrap().entry("today").or_insert(json!(1));
+                    template
+                };
                 self.view.normal_form = Some(NormalForm {
                     revision,
                     resource_version,
-                    template: Some(template),
+                    template: Some(complete(template)),
+                    candidate: candidate.map(|c| Candidate {
+                        template: c.template.map(complete),
+                        ..c
+                    }),
                 });
             }
             Action::CheckTemplate { revision, pod } => {
@@ -297,7 +351,11 @@ impl World {
                 } else {
                     Verdict::Passed
                 };
-                self.view.template_check = Some(TemplateCheck { revision, verdict });
+                self.view.template_check = Some(TemplateCheck {
+                    revision,
+                    verdict,
+                    at: self.view.now,
+                });
             }
         }
     }
@@ -375,16 +433,24 @@ impl World {
         moved
     }
 
-    /// Rounds until nothing moves any more.
+    /// Rounds until nothing moves any more, also not by the passing of time.
     pub(super) fn settle(&mut self) {
+        let mut quiet = 0;
         for _ in 0..400 {
             let before = self.view.set.status.clone();
             let plan = self.step();
             let moved = self.kubelets();
-            if let Some(ms) = plan.requeue_after_ms {
-                self.pass(i64::try_from(ms / 1000).unwrap() + 1);
-            } else if plan.steps.is_empty() && !moved && before == plan.status {
-                return;
+            let tries = |s: &Step| matches!(s.action, Action::CheckTemplate { .. });
+            let still = plan.steps.iter().all(tries) && !moved && before == plan.status;
+            quiet = if still { quiet + 1 } else { 0 };
+            match plan.requeue_after_ms {
+                None if still && plan.steps.is_empty() => return,
+                Some(_) if quiet > 4 => return,
+                // While pods move, deadlines of minutes do not pass.
+                Some(ms) if still || ms < 60_000 => {
+                    self.pass(i64::try_from(ms / 1000).unwrap() + 1)
+                }
+                _ => {}
             }
         }
         panic!("the set does not settle:\n{}", self.log.join("\n"));

@@ -94,6 +94,31 @@ fn a_template_that_differs_only_in_defaults_is_the_same() {
     assert_eq!(world.view.set.status.updated_replicas, 3);
 }
 
+/// The same for an OrdinalSet, whose template nobody completes: a chart that writes a
+/// default down, or leaves it out again, restarts nothing.
+#[test]
+fn an_ordinal_set_restarts_nothing_for_a_default() {
+    let mut world = World::settled(json!({}));
+    let before = world.view.pods.clone();
+    let bare = world.view.set.spec.template.clone();
+    let mut full = bare.clone();
+    full["spec"]["today"] = json!(1);
+    for template in [full.clone(), bare, full] {
+        world.change(json!({"template": template}));
+        world.settle();
+        assert_eq!(world.view.pods, before);
+        assert_eq!(world.view.revisions.len(), 1);
+        let status = &world.view.set.status;
+        assert_eq!(status.observed_generation, Some(world.view.set.generation));
+        assert_eq!(status.updated_replicas, 3);
+    }
+    world.image("two");
+    world.settle();
+    assert_eq!(world.view.revisions.len(), 2);
+    assert_eq!(world.view.set.status.updated_replicas, 3);
+    assert_ne!(world.view.pods, before);
+}
+
 /// Who waits for a generation to be observed reads its revisions next.
 #[test]
 fn a_generation_is_observed_with_its_revision() {
@@ -261,4 +286,25 @@ fn a_native_pod_is_upstreams() {
     };
     expect![[r#"{"apiVersion":"v1","kind":"Pod","metadata":{"generateName":"web-","labels":{"app":"web","apps.kubernetes.io/pod-index":"0","controller-revision-hash":"web-d5895cc76","statefulset.kubernetes.io/pod-name":"web-0"},"name":"web-0","namespace":"ns","ownerReferences":[{"apiVersion":"apps/v1","blockOwnerDeletion":true,"controller":true,"kind":"StatefulSet","name":"web","uid":"set"}]},"spec":{"containers":[],"hostname":"web-0","subdomain":"web","terminationGracePeriodSeconds":0,"volumes":[{"name":"data","persistentVolumeClaim":{"claimName":"data-web-0"}}]}}"#]]
     .assert_eq(&pod.manifest.to_string());
+}
+
+/// A strategy of a newer Kubernetes stops no list of sets, and is said to be unknown.
+#[test]
+fn an_unknown_strategy_is_read_and_told() {
+    let object: NativeSet = serde_json::from_value(json!({
+        "metadata": {"name": "web", "namespace": "ns", "uid": "set"},
+        "spec": {
+            "selector": {"matchLabels": {"app": "web"}}, "template": {},
+            "updateStrategy": {"type": "Recreate"},
+        },
+    }))
+    .unwrap();
+    assert!(Set::from(&object).unknown_strategy());
+    let mut world = native(json!({}));
+    world.change(json!({"updateStrategy": {"type": "Recreate"}}));
+    world.image("two");
+    world.settle();
+    assert_eq!(world.view.set.status.updated_replicas, 0);
+    let wait = &plan(&world.view).waits[0];
+    assert_eq!(wait.reason.as_str(), "StrategyUnknown");
 }

@@ -11,7 +11,7 @@ use crate::set::{Action, Kind, PodPhase, plan};
 
 /// Something that happens to a set.
 #[derive(Clone, Debug)]
-enum Event {
+pub(super) enum Event {
     Round,
     Kubelets,
     Scale(i32),
@@ -30,7 +30,7 @@ enum Event {
     Restart,
 }
 
-fn event() -> impl Strategy<Value = Event> {
+pub(super) fn event() -> impl Strategy<Value = Event> {
     let ordinal = 0..5_i32;
     prop_oneof![
         8 => Just(Event::Round),
@@ -51,7 +51,7 @@ fn event() -> impl Strategy<Value = Event> {
     ]
 }
 
-fn fields() -> impl Strategy<Value = Value> {
+pub(super) fn fields() -> impl Strategy<Value = Value> {
     let policy = prop_oneof![Just("OrderedReady"), Just("Parallel")];
     let retention = || prop_oneof![Just("Retain"), Just("Delete")];
     (policy, retention(), retention(), 1..3_i32, 0..20_i32, 0..3_i32).prop_map(
@@ -67,7 +67,7 @@ fn fields() -> impl Strategy<Value = Value> {
     )
 }
 
-fn happen(world: &mut World, event: &Event) {
+pub(super) fn happen(world: &mut World, event: &Event) {
     let there = |world: &World, o: i32| world.pod(o).is_some();
     match *event {
         Event::Round => {
@@ -120,7 +120,7 @@ fn happen(world: &mut World, event: &Event) {
 }
 
 /// People and kubelets mend what is broken: only then can a set settle.
-fn mend(world: &mut World) {
+pub(super) fn mend(world: &mut World) {
     for ordinal in 0..10 {
         let broken = |p: &Arc<crate::set::Pod>| {
             !p.terminating() && !p.ended() && p.phase == Some(PodPhase::Running) && !p.is_ready()

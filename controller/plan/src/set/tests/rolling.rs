@@ -176,6 +176,7 @@ fn a_set_that_never_became_ready_can_be_corrected() {
         do: delete pod web-0 (uid pod-4, version 5, its own grace)
             because web-0 is not ready and is of the old revision web-76b697b479
         wait: web-0: not ready (container app: CrashLoopBackOff); see kubectl -n ns describe pod web-0 (NotReady)
+        look again after 600001 ms
     "#]].assert_eq(&world.explain());
     world.settle();
     assert_eq!(world.view.set.status.updated_replicas, 3);
@@ -193,6 +194,7 @@ fn no_pod_goes_down_for_a_template_that_would_be_refused() {
         policy: OrderedReady; RollingUpdate from the top down to ordinal 0, at most 1 unavailable; claims are kept on scale-down, kept with the set
         nothing to do
         wait: web: template refused (API server: spec.containers[0].image: not allowed); no pod was taken down for it; correct spec.template (TemplateRefused)
+        look again after 60001 ms
     "#]].assert_eq(&world.explain());
     world.image("three");
     world.settle();

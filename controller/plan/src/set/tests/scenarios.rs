@@ -6,7 +6,7 @@ use expect_test::expect;
 use serde_json::json;
 
 use super::model::{World, orphan};
-use crate::set::{Controller, PodPhase, Refusal, WaitReason, plan};
+use crate::set::{Controller, PodPhase, Refusal, RefusalKind, WaitReason, plan};
 use crate::volumes::ClaimWait;
 
 #[test]
@@ -43,6 +43,7 @@ fn a_replica_waits_for_the_one_below() {
         policy: OrderedReady; RollingUpdate from the top down to ordinal 0, at most 1 unavailable; claims are kept on scale-down, kept with the set
         nothing to do
         wait: web-1: not ready (Pending); see kubectl -n ns describe pod web-1 (NotReady)
+        look again after 600001 ms
     "#]].assert_eq(&world.explain());
     world.run(1);
     world.break_pod(0);
@@ -51,6 +52,7 @@ fn a_replica_waits_for_the_one_below() {
         policy: OrderedReady; RollingUpdate from the top down to ordinal 0, at most 1 unavailable; claims are kept on scale-down, kept with the set
         nothing to do
         wait: web-0: not ready (container app: CrashLoopBackOff); see kubectl -n ns describe pod web-0 (NotReady)
+        look again after 600001 ms
     "#]].assert_eq(&world.explain());
 }
 
@@ -67,6 +69,7 @@ fn a_parallel_set_waits_for_nobody() {
             because web-1 is wanted and does not exist
         do: create claim data-web-2, then pod web-2 at web-76b697b479
             because web-2 is wanted and does not exist
+        look again after 600001 ms
     "#]].assert_eq(&world.explain());
 }
 
@@ -98,6 +101,7 @@ fn scaling_down_halts_while_two_are_sick() {
         policy: OrderedReady; RollingUpdate from the top down to ordinal 0, at most 1 unavailable; claims are kept on scale-down, kept with the set
         nothing to do
         wait: web-2: not deleted while web-0 is unavailable too; an ordered set does not scale down while more than one of its pods is unavailable; repair or delete web-0 (ScaleDownHalted)
+        look again after 600001 ms
     "#]].assert_eq(&world.explain());
     world.run(0);
     world.run(1);
@@ -147,6 +151,7 @@ fn a_terminating_pod_holds_its_name() {
         policy: OrderedReady; RollingUpdate from the top down to ordinal 0, at most 1 unavailable; claims are kept on scale-down, kept with the set
         nothing to do
         wait: web-1: terminating since 00:00:00Z on node kind-worker2; its successor is made when it is gone; if node kind-worker2 is gone for good, delete the Node, or taint it node.kubernetes.io/out-of-service (Terminating)
+        look again after 600001 ms
     "#]].assert_eq(&world.explain());
 }
 
@@ -167,6 +172,7 @@ fn a_stranger_on_a_name_is_a_conflict() {
         policy: OrderedReady; RollingUpdate from the top down to ordinal 0, at most 1 unavailable; claims are kept on scale-down, kept with the set
         nothing to do
         wait: web-0: a foreign pod has this name (NameConflict); it belongs to StatefulSet web; delete or rename pod web-0 of namespace ns, or give it the set's labels and no other owner (NameConflict)
+        look again after 600001 ms
     "#]].assert_eq(&world.explain());
     world.change(json!({"podManagementPolicy": "Parallel"}));
     assert_eq!(plan(&world.view).steps.len(), 2, "the other ordinals go on");
@@ -234,6 +240,7 @@ fn a_claim_that_is_being_deleted_is_waited_for() {
         policy: OrderedReady; RollingUpdate from the top down to ordinal 0, at most 1 unavailable; claims are kept on scale-down, kept with the set
         nothing to do
         wait: data-web-0: being deleted; pod web-0 and a new claim are made when it is gone (ClaimDeleting)
+        look again after 600001 ms
     "#]].assert_eq(&world.explain());
 }
 
@@ -259,6 +266,9 @@ fn a_claim_without_room_tells_what_the_storage_part_said() {
     expect![[r#"
         Available=False NotAllAvailable: 0 of 3 replicas are available, 1 of the newest revision
         Progressing=False ClaimPending: data-web-0: largest free pool 7.2Gi < 10Gi; the pod starts when the claim has a volume: free some room, add a pool, or ask for less
+        Ready=False NotReady: 0 of 3 replicas are available, 1 of the newest revision
+        Reconciling=True Working: 0 of 3 replicas are available, 1 of the newest revision
+        Stalled=False NotStalled: 0 of 3 replicas are available, 1 of the newest revision
         Waiting=True ClaimPending: data-web-0: largest free pool 7.2Gi < 10Gi; the pod starts when the claim has a volume: free some room, add a pool, or ask for less"#]].assert_eq(&conditions.join("\n"));
 }
 
@@ -292,7 +302,7 @@ fn a_refused_pod_quotes_the_api_server() {
     world.step();
     let refusal = Refusal {
         message: "Pod \"web-0\" is invalid: spec.containers[0].image: Required value".into(),
-        template: true,
+        kind: RefusalKind::Template,
     };
     world.view.refusals.insert("web-0".into(), refusal);
     expect![[r#"
@@ -301,6 +311,7 @@ fn a_refused_pod_quotes_the_api_server() {
         do: create claim data-web-0, then pod web-0 at web-76b697b479
             because web-0 is wanted and does not exist
         wait: web-0: refused (API server: spec.containers[0].image: Required value); correct spec.template or volumeClaimTemplates (TemplateRefused)
+        look again after 600001 ms
     "#]].assert_eq(&world.explain());
     let status = plan(&world.view).status;
     let refused = status
