@@ -1,6 +1,6 @@
 //! Executing one action of a plan, and reading the answer.
 
-use berth_api::{NativeSet, OrdinalSet};
+use berth_api::{NativeSet, OrdinalSet, names};
 use berth_plan::set::{
     Action, Candidate, ClaimOwners, Kind as SetKind, NormalForm, Object, Outcome, Refusal, Set,
     TemplateCheck, Verdict,
@@ -110,6 +110,17 @@ impl Executor<'_> {
             } => {
                 let patch = json!({"metadata": {
                     "uid": uid, "resourceVersion": resource_version, "labels": labels,
+                }});
+                self.patch_pod(&name, Patch::Merge(patch), &mut done).await;
+            }
+            Action::KeepPod {
+                name,
+                uid,
+                resource_version,
+            } => {
+                let patch = json!({"metadata": {
+                    "uid": uid, "resourceVersion": resource_version,
+                    "annotations": {names::pod::KEPT: resource_version},
                 }});
                 self.patch_pod(&name, Patch::Merge(patch), &mut done).await;
             }

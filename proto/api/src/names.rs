@@ -82,6 +82,9 @@ pub mod pod {
     pub const POD_NAME: &str = "statefulset.kubernetes.io/pod-name";
     /// The ordinal.
     pub const POD_INDEX: &str = "apps.kubernetes.io/pod-index";
+    /// Annotation that voids an earlier permission to take the pod down for a rollout:
+    /// the resourceVersion that the permission was for.
+    pub const KEPT: &str = "berth.dev/kept";
     /// Name of the ControllerRevision that the pod was made from.
     pub const REVISION: &str = "controller-revision-hash";
     /// Hash label of a ControllerRevision.

@@ -272,4 +272,9 @@ pub struct Disruption {
     pub pod: String,
     /// UID of the pod: its successor is not meant.
     pub uid: String,
+    /// resourceVersion of the pod: the permission ends when the pod changes. A deletion
+    /// is conditional on it, so one that lands late, after the permission was taken back
+    /// by a change of the pod, does nothing. Empty as older versions wrote it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub resource_version: String,
 }

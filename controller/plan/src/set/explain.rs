@@ -134,6 +134,7 @@ pub(super) fn action(action: &Action) -> String {
             format!("delete pod {name} (uid {uid}, version {resource_version}, {grace})")
         }
         Action::RepairPod { name, .. } => format!("set the identity labels of pod {name}"),
+        Action::KeepPod { name, .. } => format!("mark pod {name} as staying after all"),
         Action::AdoptPod { name, .. } => format!("adopt pod {name}"),
         Action::ReleasePod { name, .. } => format!("release pod {name}"),
         Action::UpdateClaimOwners { claims } => {

@@ -106,18 +106,24 @@ pub fn native_status(set: &NativeSet, status: &OrdinalSetStatus, now: Timestamp)
     Some(Value::Object(wanted))
 }
 
-/// Victims as the condition's message names them: `web-2=<uid> web-1=<uid>`.
+/// Victims as the condition's message names them: `web-2=<uid>@<resourceVersion> ...`.
 fn victims_text(victims: &[Disruption]) -> String {
-    let each = victims.iter().map(|v| format!("{}={}", v.pod, v.uid));
+    let each = victims
+        .iter()
+        .map(|v| format!("{}={}@{}", v.pod, v.uid, v.resource_version));
     each.collect::<Vec<_>>().join(" ")
 }
 
 fn victims(text: &str) -> Vec<Disruption> {
     text.split(' ')
         .filter_map(|each| each.split_once('='))
-        .map(|(pod, uid)| Disruption {
-            pod: pod.to_owned(),
-            uid: uid.to_owned(),
+        .map(|(pod, id)| {
+            let (uid, version) = id.split_once('@').unwrap_or((id, ""));
+            Disruption {
+                pod: pod.to_owned(),
+                uid: uid.to_owned(),
+                resource_version: version.to_owned(),
+            }
         })
         .collect()
 }

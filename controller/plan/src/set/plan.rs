@@ -76,6 +76,16 @@ pub enum Action {
         /// The labels to set.
         labels: BTreeMap<String, String>,
     },
+    /// Change a pod that a rollout was permitted to take down and that is to stay, so that
+    /// a deletion that another controller decided on before finds another version.
+    KeepPod {
+        /// Name of the pod.
+        name: String,
+        /// UID that it must have.
+        uid: String,
+        /// Version that it must have.
+        resource_version: String,
+    },
     /// Become the controlling owner of an orphan.
     AdoptPod {
         /// Name of the pod.
@@ -173,7 +183,9 @@ impl Action {
             Action::CreateRevision { .. }
             | Action::RenumberRevision { .. }
             | Action::NormalizeRevision { .. } => Class::Revision,
-            Action::RepairPod { .. } | Action::UpdateClaimOwners { .. } => Class::Update,
+            Action::RepairPod { .. }
+            | Action::KeepPod { .. }
+            | Action::UpdateClaimOwners { .. } => Class::Update,
             Action::DeletePod { .. } => Class::Deletion,
             Action::CreatePod { .. } | Action::CreateClaims { .. } => Class::Creation,
             Action::CheckTemplate { .. } => Class::Check,
@@ -190,6 +202,11 @@ impl Action {
                 ..
             }
             | Action::RepairPod {
+                name,
+                resource_version,
+                ..
+            }
+            | Action::KeepPod {
                 name,
                 resource_version,
                 ..

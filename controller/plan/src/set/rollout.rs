@@ -192,8 +192,54 @@ pub(super) fn down_by_rollout(view: &View, members: &Members, revisions: &Revisi
     })
 }
 
+/// Whether the set's status permits this pod, as it is, to be taken down.
+fn is_claimed(view: &View, pod: &Pod) -> bool {
+    let claims = &view.set.status.disrupting;
+    claims.iter().any(|claim| {
+        claim.uid == pod.uid
+            && [pod.resource_version.as_str(), ""].contains(&claim.resource_version.as_str())
+    })
+}
+
 /// Replace pods of old revisions. Returns the victims to publish.
+///
+/// A permission that was published stays until its pod is gone or changed: another
+/// controller, which has read it, may act on it late. A pod that is to stay after all is
+/// changed first, and counts as down until then.
 pub(super) fn run(
+    draft: &mut Draft<'_>,
+    members: &Members,
+    revisions: &Revisions<'_>,
+) -> Vec<Disruption> {
+    let view = draft.view;
+    let mut victims = replace_outdated(draft, members, revisions);
+    for (ordinal, pod) in &members.pods {
+        if pod.terminating() || !is_claimed(view, pod) || victims.iter().any(|v| v.uid == pod.uid) {
+            continue;
+        }
+        victims.push(victim(pod));
+        let action = Action::KeepPod {
+            name: pod.name.clone(),
+            uid: pod.uid.clone(),
+            resource_version: pod.resource_version.clone(),
+        };
+        let reason = format!("{} was to be replaced and stays after all", pod.name);
+        draft.act(*ordinal, action, reason);
+    }
+    victims
+}
+
+fn victim(pod: &Pod) -> Disruption {
+    Disruption {
+        pod: pod.name.clone(),
+        uid: pod.uid.clone(),
+        resource_version: pod.resource_version.clone(),
+    }
+}
+
+/// Replaces what is due of the pods of old revisions, as far as the budget goes. Returns
+/// the pods that may be taken down.
+fn replace_outdated(
     draft: &mut Draft<'_>,
     members: &Members,
     revisions: &Revisions<'_>,
@@ -231,7 +277,7 @@ pub(super) fn run(
     if !may_update(draft, revisions, *top) {
         return Vec::new();
     }
-    let claimed = |pod: &Pod| set.status.disrupting.iter().any(|d| d.uid == pod.uid);
+    let claimed = |pod: &Pod| is_claimed(view, pod);
     // A native Parallel set does not look below its partition, as upstream does not.
     let counted = if set.kind == Kind::StatefulSet && !set.ordered() {
         set.first_updated().clamp(wanted.start, wanted.end)..wanted.end
@@ -242,7 +288,15 @@ pub(super) fn run(
         .filter(|(ordinal, pod)| pod.available(view) && !draft.has_acted(**ordinal));
     let up = i64::try_from(up.count()).unwrap_or(i64::MAX);
     let down = i64::from(counted.end) - i64::from(counted.start) - up;
-    let mut budget = i64::from(set.max_unavailable()) - down;
+    // Pods that are up and that another controller may still take down.
+    let threatened = (members.pods.range(counted)).filter(|(ordinal, pod)| {
+        pod.available(view)
+            && !draft.has_acted(**ordinal)
+            && claimed(pod)
+            && !due.iter().any(|(other, _)| other == *ordinal)
+    });
+    let threatened = i64::try_from(threatened.count()).unwrap_or(i64::MAX);
+    let mut budget = i64::from(set.max_unavailable()) - down - threatened;
     let mut victims = Vec::new();
     // Claimed victims first; one that no longer fits (a pod failed meanwhile, the
     // set grew) is given back.
@@ -252,10 +306,7 @@ pub(super) fn run(
             continue;
         }
         budget -= 1;
-        victims.push(Disruption {
-            pod: pod.name.clone(),
-            uid: pod.uid.clone(),
-        });
+        victims.push(victim(pod));
         if claimed(pod) {
             let reason = format!(
                 "{} {}, and at most {} may be unavailable",

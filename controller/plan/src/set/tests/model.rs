@@ -270,6 +270,18 @@ impl World {
                     pod.deleted = Some(now);
                 }
             }
+            Action::KeepPod {
+                uid,
+                resource_version,
+                ..
+            } => {
+                let version = self.version();
+                let found = (self.view.pods.iter_mut())
+                    .find(|p| p.uid == uid && p.resource_version == resource_version);
+                if let Some(pod) = found {
+                    Arc::make_mut(pod).resource_version = version;
+                }
+            }
             Action::RepairPod { name, labels, .. } => {
                 let ordinal = self.view.set.ordinal(&name).unwrap();
                 self.edit(ordinal, |pod| pod.labels.extend(labels));

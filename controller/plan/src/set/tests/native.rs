@@ -47,11 +47,12 @@ fn the_status_keeps_what_others_put_there() {
         disrupting: vec![Disruption {
             pod: "web-2".into(),
             uid: "u2".into(),
+            resource_version: "7".into(),
         }],
         ..OrdinalSetStatus::default()
     };
     let written = native_status(&before, &status, now()).unwrap();
-    expect![[r#"{"availableReplicas":0,"conditions":[{"lastTransitionTime":null,"status":"True","type":"Theirs"},{"lastTransitionTime":"2026-01-01T00:00:00Z","message":"all","reason":"AllAvailable","status":"True","type":"Available"},{"lastTransitionTime":"2026-01-01T00:00:00Z","message":"web-2=u2","reason":"RollingUpdate","status":"True","type":"BerthDisrupting"}],"currentReplicas":0,"readyReplicas":0,"replicas":2,"unknown":7,"updatedReplicas":0}"#]]
+    expect![[r#"{"availableReplicas":0,"conditions":[{"lastTransitionTime":null,"status":"True","type":"Theirs"},{"lastTransitionTime":"2026-01-01T00:00:00Z","message":"all","reason":"AllAvailable","status":"True","type":"Available"},{"lastTransitionTime":"2026-01-01T00:00:00Z","message":"web-2=u2@7","reason":"RollingUpdate","status":"True","type":"BerthDisrupting"}],"currentReplicas":0,"readyReplicas":0,"replicas":2,"unknown":7,"updatedReplicas":0}"#]]
     .assert_eq(&written.to_string());
     // Read back, it is what was written, and there is nothing to write.
     let mut after = set(written);
