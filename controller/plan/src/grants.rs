@@ -170,12 +170,13 @@ fn grant_one(pool: Option<&Pool>, places: &[(&str, &NodePool)]) -> Grant {
         .or_else(|| lost.iter().find(at_home));
     let here = node.unwrap_or("no node");
     let (standing, message) = if spec.lost {
-        let text = "declared lost for ever: claims on it can be deleted without erasing".to_owned();
+        let text =
+            "declared lost: claims on it can be deleted without erasing their data".to_owned();
         (Standing::DeclaredLost, text)
     } else if present.len() > 1 {
         let all: Vec<_> = present.iter().map(place).collect();
         let text = format!(
-            "reported by {}; unmount the copy, or, where the disk moved and its old node is gone, delete the old Node object",
+            "reported by {}; unmount the copy, or, if the disk moved and its old node is gone, delete the old Node object",
             all.join(" and ")
         );
         (Standing::Conflict, text)

@@ -252,7 +252,9 @@ fn why_not(want: &Want, near: &[(&String, &Room)]) -> Option<String> {
         .filter(|(id, room)| carries(room, want.backend, want.mode) && !want.avoid.contains(*id))
         .collect();
     if able.is_empty() && !want.avoid.is_empty() {
-        return Some("tried every pool here before; delete the claim and make it again".to_owned());
+        return Some(
+            "every pool here was tried before; delete the claim and create it again".to_owned(),
+        );
     }
     if able.is_empty() {
         return Some(match (want.mode, want.backend) {

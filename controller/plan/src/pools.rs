@@ -185,7 +185,7 @@ fn elsewhere(grant: &Grant) -> String {
     }
     let node = grant.node.as_deref().unwrap_or_default();
     format!(
-        "reported by {} too, which is refused: unmount the copy there, or, where the disk moved and {node} is gone, delete Node {node}",
+        "reported by {} too, which is refused: unmount the copy there, or, if the disk moved and {node} is gone, delete Node {node}",
         grant.refused.join(" and ")
     )
 }

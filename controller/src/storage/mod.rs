@@ -56,7 +56,7 @@ pub async fn run(ctx: Arc<Ctx>) -> anyhow::Result<()> {
             () = ctx.shutdown.cancelled() => break,
             update = updates.next() => match update {
                 Some(update) => reconciler.state.take(update),
-                None => anyhow::bail!("the watches of storage ended"),
+                None => anyhow::bail!("the storage watches ended"),
             },
             Some(answer) = reconciler.tasks.join_next() => reconciler.answered(answer)?,
             () = sleep_until(timer) => {}

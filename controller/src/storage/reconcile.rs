@@ -113,7 +113,7 @@ impl Reconciler {
         match &action {
             Action::Adopt { volume, .. } => {
                 let pool = &volume.spec.pool;
-                tracing::info!(volume = name, %pool, "Volume made again from its PersistentVolume");
+                tracing::info!(volume = name, %pool, "Volume recreated from its PersistentVolume");
             }
             Action::Expose { .. } => {
                 self.requested.remove(name);

@@ -98,7 +98,7 @@ impl ClusterState {
             match volume.or_else(|| self.assumed.get(&name)) {
                 Some(volume) if volume.spec.state == VolumeState::Deleted => {
                     return Err(ClaimWait::in_progress(format!(
-                        "waiting for the old volume of {} to go",
+                        "waiting for the old volume of {} to be removed",
                         peer.name_any()
                     )));
                 }

@@ -240,10 +240,10 @@ fn missing<'a>(view: &View<'a>, content: Content) -> Found<'a> {
 /// What is wrong with the class of a snapshot that is to be taken.
 fn class_refusal(view: &View, content: Content) -> Option<String> {
     let Some(name) = &content.0.spec.volume_snapshot_class_name else {
-        return Some("it has no VolumeSnapshotClass; make it anew with one".to_owned());
+        return Some("it has no VolumeSnapshotClass; create it again with one".to_owned());
     };
     let Some(parameters) = view.classes.get(name) else {
-        return Some(format!("there is no VolumeSnapshotClass {name}; make it"));
+        return Some(format!("there is no VolumeSnapshotClass {name}; create it"));
     };
     let foreign = |key: &&String| !key.starts_with(names::content::SIDECAR_PARAMETERS);
     let unknown = parameters.keys().find(foreign)?;

@@ -54,7 +54,7 @@ pub fn origin(
     let what = format!("its data source, VolumeSnapshot {name}");
     let Some(request) = chain.request else {
         return Err(format!(
-            "waiting for {what}: make it, where snapshots are installed in the cluster"
+            "waiting for {what}: create it, where snapshots are installed in the cluster"
         )
         .into());
     };
@@ -97,9 +97,10 @@ pub fn origin(
     // Nor is the snapshot that its status names, unless its spec leads there too.
     let handle = snapshot_of(content);
     if handle.is_some() && handle != super::content::handle(content).as_deref() {
-        return Err(
-            format!("{what}, has a content whose spec and status name two snapshots").into(),
-        );
+        return Err(format!(
+            "{what}, has a content whose spec and status name different snapshots"
+        )
+        .into());
     }
     let told = content.status.as_ref();
     if told.and_then(|s| s.ready_to_use) != Some(true) {
@@ -211,7 +212,7 @@ mod tests {
         check(
             |a| a[REQUEST] = Value::Null,
             expect![
-                "waiting for its data source, VolumeSnapshot monday: make it, where snapshots are installed in the cluster"
+                "waiting for its data source, VolumeSnapshot monday: create it, where snapshots are installed in the cluster"
             ],
         );
         check(
@@ -237,7 +238,7 @@ mod tests {
         check(
             |a| a[CONTENT]["status"]["snapshotHandle"] = json!("snap-2"),
             expect![
-                "its data source, VolumeSnapshot monday, has a content whose spec and status name two snapshots"
+                "its data source, VolumeSnapshot monday, has a content whose spec and status name different snapshots"
             ],
         );
         check(

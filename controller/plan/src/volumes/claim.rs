@@ -106,7 +106,10 @@ pub fn refusal(claim: &PersistentVolumeClaim) -> Option<String> {
         return Some(text);
     }
     if spec.selector.is_some() {
-        return Some("a selector is for volumes that exist; remove it".to_owned());
+        return Some(
+            "spec.selector selects existing volumes, and Berth makes new ones; remove it"
+                .to_owned(),
+        );
     }
     if spec
         .volume_attributes_class_name
@@ -116,8 +119,10 @@ pub fn refusal(claim: &PersistentVolumeClaim) -> Option<String> {
         return Some("volumeAttributesClassName is not supported; remove it".to_owned());
     }
     match size(claim) {
-        Some(0) => Some("a volume of no size cannot be made".to_owned()),
-        None => Some("the request for storage is no size in bytes".to_owned()),
+        Some(0) => Some("spec.resources.requests.storage is zero; ask for more".to_owned()),
+        None => Some(
+            "spec.resources.requests.storage is missing, or is not a number of bytes".to_owned(),
+        ),
         Some(_) => None,
     }
 }
@@ -336,17 +341,17 @@ mod tests {
         check(
             "selector",
             json!({}),
-            expect!["a selector is for volumes that exist; remove it"],
+            expect!["spec.selector selects existing volumes, and Berth makes new ones; remove it"],
         );
         check(
             "resources",
             json!({"requests": {"storage": "0"}}),
-            expect!["a volume of no size cannot be made"],
+            expect!["spec.resources.requests.storage is zero; ask for more"],
         );
         check(
             "resources",
             json!({}),
-            expect!["the request for storage is no size in bytes"],
+            expect!["spec.resources.requests.storage is missing, or is not a number of bytes"],
         );
         check(
             "volumeAttributesClassName",

@@ -36,7 +36,7 @@ pub fn origin(
 ) -> Result<Origin, ClaimWait> {
     let what = format!("its data source, claim {name}");
     let Some(source) = chain.claim else {
-        return Err(format!("waiting for {what}: make it").into());
+        return Err(format!("waiting for {what}: create it").into());
     };
     if source.metadata.namespace != claim.metadata.namespace {
         return Err(format!("{what}, is in another namespace; copy within one").into());
@@ -51,7 +51,7 @@ pub fn origin(
         )));
     };
     let Some(volume) = pv::handle(pv).and(chain.volume) else {
-        return Err(format!("its data source {name} is no volume of Berth's").into());
+        return Err(format!("its data source {name} is not a volume of Berth").into());
     };
     let spec = &volume.spec;
     if !is_of(source, &spec.claim) {
@@ -169,7 +169,7 @@ mod tests {
         check(|_| {}, expect!["pvc-u1 in p1 on n1"]);
         check(
             |a| a[SOURCE] = Value::Null,
-            expect!["waiting for its data source, claim data: make it"],
+            expect!["waiting for its data source, claim data: create it"],
         );
         check(
             |a| a[SOURCE]["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z"),
@@ -177,11 +177,11 @@ mod tests {
         );
         check(
             |a| a[PV]["spec"]["csi"]["driver"] = json!("other.example"),
-            expect!["its data source data is no volume of Berth's"],
+            expect!["its data source data is not a volume of Berth"],
         );
         check(
             |a| a[VOLUME] = Value::Null,
-            expect!["its data source data is no volume of Berth's"],
+            expect!["its data source data is not a volume of Berth"],
         );
         check(
             |a| a[VOLUME]["spec"]["state"] = json!("Deleted"),

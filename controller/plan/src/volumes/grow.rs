@@ -61,7 +61,7 @@ pub(super) fn decide(
     let more = wanted.saturating_sub(asked.max(enforced));
     if free < more {
         let text = format!(
-            "pool {} has {} free, {} more are wanted; ask for less or make room",
+            "pool {} has {} free, {} more are needed; ask for less, or free some space",
             volume.spec.pool,
             Bytes(free).human(),
             Bytes(more).human()

@@ -153,7 +153,7 @@ fn with_claim(view: &View, volume: &Volume, claim: &PersistentVolumeClaim) -> De
 
 fn expose(view: &View, volume: &Volume, claim: &PersistentVolumeClaim, exposed: bool) -> Decision {
     let Some(class) = view.class else {
-        return Decision::wait("its StorageClass is gone; make it again");
+        return Decision::wait("its StorageClass is gone; create it again");
     };
     if let Peers::Waiting(peer) = view.peers {
         return Decision::wait(ClaimWait::in_progress(format!(

@@ -135,7 +135,7 @@ impl Apis {
                 });
                 if !released {
                     let text =
-                        format!("the snapshot of VolumeSnapshotContent {name} is to stay now");
+                        format!("the snapshot of VolumeSnapshotContent {name} must be kept now");
                     return Err(Failure::Stale(text));
                 }
             }
