@@ -27,18 +27,18 @@ use crate::{
 /// matters for several claims on nearly full disks.
 const TRIES: u32 = 10_000;
 
-/// One claim that wants a volume.
+/// One claim that needs a volume.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Want {
     /// Name of the claim.
     pub claim: String,
-    /// Bytes.
+    /// Size in bytes.
     pub size: u64,
     /// Backend that the class demands.
     pub backend: Option<Backend>,
     /// Directory tree or block device.
     pub mode: VolumeMode,
-    /// The pool that holds what it is to be a copy of.
+    /// Pool of the data source, if there is one: the copy is made there.
     pub source: Option<String>,
     /// Pools that hold a tombstone of the claim from an earlier attempt: it
     /// cannot be made there again.
@@ -48,26 +48,26 @@ pub struct Want {
 /// The claims of one pod that are placed together.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Request {
-    /// The node, where the scheduler chose one.
+    /// The node that the scheduler chose, if it did.
     pub node: Option<String>,
-    /// Nodes to choose from where it did not; all when absent.
+    /// Nodes to choose from otherwise; all when absent.
     pub nodes: Option<BTreeSet<String>>,
     /// The set that the pod belongs to.
     pub set: Option<SetKey>,
     /// The pod's ordinal in the set.
     pub ordinal: Option<i32>,
-    /// The claims.
+    /// The claims to place, all on one node.
     pub wants: Vec<Want>,
 }
 
-/// The answer.
+/// Where the claims go, or why they cannot go anywhere.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Placement {
     /// Pool of each claim, in the order of the request; all on one node.
     Placed {
-        /// The node.
+        /// The node that holds all the pools.
         node: String,
-        /// Ids of pools.
+        /// Id of each claim's pool.
         pools: Vec<String>,
     },
     /// There is no room for all of them.

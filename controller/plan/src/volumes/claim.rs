@@ -58,7 +58,7 @@ fn annotation<'a>(claim: &'a PersistentVolumeClaim, key: &str) -> Option<&'a str
     all.get(key).map(String::as_str)
 }
 
-/// Bytes asked for; nothing where the request is missing or no quantity.
+/// Requested bytes; `None` where the request is missing or is not a quantity.
 pub fn size(claim: &PersistentVolumeClaim) -> Option<u64> {
     let requests = claim.spec.as_ref()?.resources.as_ref()?.requests.as_ref()?;
     let bytes: Bytes = requests.get("storage")?.0.parse().ok()?;
@@ -140,8 +140,8 @@ pub enum Source<'a> {
 /// `dataSourceRef`).
 ///
 /// # Errors
-/// A sentence, for whatever else it asks for: an empty volume in its place would be
-/// wrong.
+/// A sentence for the claim's event, for any other kind of source: an empty volume in
+/// its place would be wrong.
 pub fn source(claim: &PersistentVolumeClaim) -> Result<Option<Source<'_>>, String> {
     let Some(spec) = &claim.spec else {
         return Ok(None);
@@ -167,7 +167,8 @@ pub fn source(claim: &PersistentVolumeClaim) -> Result<Option<Source<'_>>, Strin
     }
 }
 
-/// Why a claim cannot be a copy of `what`, which is of that mode and size, if so.
+/// Why a claim cannot be a copy of `what`, which has that mode and size; `None` if it
+/// can.
 pub fn unlike(
     claim: &PersistentVolumeClaim,
     what: &str,
