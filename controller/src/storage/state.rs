@@ -47,14 +47,14 @@ pub(super) struct ClusterState {
 
     /// What is to be looked at.
     pub(super) dirty: BTreeSet<Item>,
-    /// Claims that are gone, so that nothing is told of them any more.
+    /// Claims that are gone: what was published about them is withdrawn.
     pub(super) gone: Vec<Key>,
-    /// Grants are to be computed anew.
+    /// Grants must be recomputed.
     pub(super) grants_dirty: bool,
-    /// Room is to be computed anew.
+    /// Room must be recomputed.
     pub(super) rooms_dirty: bool,
-    /// Room was taken since it was last computed, so computing it anew finds no
-    /// difference that it did not have already.
+    /// Room was taken since it was last computed; recomputing it finds no difference, and
+    /// yet it changed.
     rooms_taken: bool,
     /// A capacity object changed that we did not write.
     pub(super) capacities_dirty: bool,
@@ -72,10 +72,10 @@ pub(super) struct ClusterState {
     pub(super) excluded_pools: BTreeMap<String, BTreeSet<String>>,
 }
 
-/// What [`ClusterState::refresh`] computed anew.
+/// What [`ClusterState::refresh`] recomputed.
 #[derive(Default)]
 pub(super) struct Refreshed {
-    /// Pool objects and node labels are to be compared with the grants.
+    /// Pool objects and node labels must be compared with the grants.
     pub(super) pools: bool,
     /// Room is not what it was.
     pub(super) rooms: bool,
@@ -402,7 +402,7 @@ impl ClusterState {
         self.assumed.insert(volume.name_any(), volume);
     }
 
-    /// Computes grants and room anew where something changed.
+    /// Recomputes grants and room where something changed.
     pub(super) fn refresh(&mut self) -> Refreshed {
         let mut refreshed = Refreshed::default();
         if std::mem::take(&mut self.grants_dirty) {
@@ -451,7 +451,7 @@ impl ClusterState {
         self.touch_volumes(touched);
     }
 
-    /// What the planner of grants sees.
+    /// What the decision about grants sees.
     pub(super) fn pools_view(&self) -> grants::View {
         grants::View {
             pools: self

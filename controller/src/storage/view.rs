@@ -1,4 +1,4 @@
-//! What the planner is shown: of one volume, and of the claims that are placed together.
+//! Views for the planner: of one volume, and of the claims that are placed together.
 
 use std::sync::Arc;
 
@@ -14,11 +14,11 @@ use kube::ResourceExt;
 
 use super::{pod, state::ClusterState};
 
-/// The claims of one pod that are to be placed now, and how.
+/// The claims of one pod that are placed now, and the request for them.
 pub(super) struct Group {
     pub(super) members: Vec<Arc<PersistentVolumeClaim>>,
     pub(super) request: Request,
-    /// Node of what they are to be copies of.
+    /// Node of their data source, if they have one.
     pub(super) home: Option<String>,
 }
 

@@ -160,9 +160,9 @@ async fn expose(
     Ok(put)
 }
 
-/// The only place that lets data be erased. What the decision took from a cache
-/// is read again from the API server first, and the write is conditional on the
-/// Volume being as it was.
+/// The only place that orders a volume's data to be erased. What the decision took from a
+/// cache is read again from the API server first, and the write is conditional on the
+/// Volume being unchanged.
 async fn erase(
     ctx: &Ctx,
     volumes: &Api<Volume>,

@@ -1,4 +1,4 @@
-//! What there is to write, what a write answers, and how a write is made conditional.
+//! What can be written, what a write answers, and how a write is made conditional.
 
 use berth_api::{Pool, Snapshot, Volume, VolumeSnapshotContent};
 use berth_kube::write;
@@ -15,18 +15,18 @@ use serde_json::{Value, json};
 
 use crate::context::{CallError, FIELD_MANAGER};
 
-/// One thing to write. A decision says for which object, as it saw that.
+/// One thing to write. The decision names the object, as it saw it.
 pub(super) enum Write {
     /// Something about a volume.
     Volume(Action),
     /// Something about a snapshot.
     Snapshot(snapshots::Action),
-    /// A Pool object (as it is there), or a node's pool labels.
+    /// A Pool object (as it was seen), or a node's pool labels.
     Pool {
         write: pools::Write,
         there: Option<Target>,
     },
-    /// A capacity object: as wanted, and as it is there.
+    /// A capacity object as it should be, and whether it exists already.
     Capacity {
         wanted: Box<CSIStorageCapacity>,
         there: bool,
@@ -47,19 +47,19 @@ pub(super) enum Observed {
     Content(Box<VolumeSnapshotContent>),
 }
 
-/// Why something was not done.
+/// Why a write was not done.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Failure {
     /// The call failed.
     #[error(transparent)]
     Call(#[from] CallError),
-    /// The world is not as the decision saw it; decide anew.
+    /// The cluster is no longer as the decision saw it; decide again.
     #[error("{0}")]
     Stale(String),
 }
 
 impl Failure {
-    /// Nothing is wrong: somebody was faster.
+    /// Whether nothing is wrong, and another writer was faster.
     pub(super) fn is_conflict(&self) -> bool {
         match self {
             Self::Stale(_) => true,

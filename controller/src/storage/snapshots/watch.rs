@@ -1,5 +1,5 @@
-//! Watches of the kinds by which people ask for snapshots. Their definitions are the
-//! cluster's affair and may come and go: without them there are no such objects, and
+//! Watches of the kinds by which people ask for snapshots. Their definitions belong
+//! to the cluster and may come and go: without them there are no such objects, and
 //! that is nothing to complain about.
 
 use std::time::Duration;
