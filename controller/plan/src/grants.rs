@@ -1,8 +1,7 @@
 //! Which node may use which pool: one at a time.
 //!
-//! A pool is a disk with an identity, and disks move. What the agents report is
-//! turned into a grant: the pool's node, a count of grants, and whether new
-//! volumes may go there.
+//! A pool is a disk with an identity, and disks move. From what the agents report, each
+//! pool gets a grant: its node, a count of grants, and whether new volumes may go there.
 //!
 //! Two places may report one pool: two copies of a disk, a disk that moved while its
 //! old node cannot report that, or a node that reports falsely. The place that holds the
@@ -89,7 +88,7 @@ pub struct Grant {
 }
 
 impl Grant {
-    /// The one node that is known to have the pool's disk; nothing while no node, or more
+    /// The one node that is known to have the pool's disk; `None` while no node, or more
     /// than one, reports it.
     pub fn found_on(&self) -> Option<&str> {
         let lost = matches!(

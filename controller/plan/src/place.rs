@@ -134,9 +134,9 @@ fn owned(names: &[&str]) -> Vec<String> {
     names.iter().map(|n| (*n).to_owned()).collect()
 }
 
-/// Whether the pool can carry what the claim wants.
+/// Whether the pool has a backend for the claim.
 ///
-/// Without a demand a pool counts only with a backend that limits sizes.
+/// Where the class demands none, it must be one that limits sizes.
 pub fn carries(room: &Room, backend: Option<Backend>, mode: VolumeMode) -> bool {
     let backend = match mode {
         VolumeMode::Block => Some(Backend::Image),
@@ -236,7 +236,7 @@ fn no_room(request: &Request, order: &[usize], rooms: &BTreeMap<String, Room>) -
     }
 }
 
-/// Why no pool takes this claim by itself; nothing where one does.
+/// Why no pool can take this claim by itself; `None` where one can.
 fn why_not(want: &Want, near: &[(&String, &Room)]) -> Option<String> {
     if near.is_empty() {
         return Some("no pool here; make one with `berth-agent pools init`".to_owned());

@@ -45,7 +45,7 @@ pub(super) struct ClusterState {
     pvs_by_handle: BTreeMap<String, BTreeSet<String>>,
     pub(super) pods_by_claim: BTreeMap<Key, BTreeSet<String>>,
 
-    /// What is to be looked at.
+    /// Items that the next round looks at.
     pub(super) dirty: BTreeSet<Item>,
     /// Claims that are gone: what was published about them is withdrawn.
     pub(super) gone: Vec<Key>,
@@ -77,7 +77,7 @@ pub(super) struct ClusterState {
 pub(super) struct Refreshed {
     /// Pool objects and node labels must be compared with the grants.
     pub(super) pools: bool,
-    /// Room is not what it was.
+    /// Free space changed.
     pub(super) rooms: bool,
 }
 
@@ -140,7 +140,7 @@ impl ClusterState {
                     self.grants_dirty = true;
                     let status = new.as_ref().and_then(|r| r.status.as_ref());
                     for pool in status.into_iter().flat_map(|s| &s.pools) {
-                        // The agent's own figure is news; what it refused is old.
+                        // The agent's own figure replaces what it refused earlier.
                         self.ceilings.remove(pool.id.as_deref().unwrap_or_default());
                     }
                 }
@@ -329,7 +329,7 @@ impl ClusterState {
         }
     }
 
-    /// A volume is to be looked at.
+    /// Marks a volume to be looked at.
     fn touch_volume(&mut self, name: String) {
         self.dirty.insert(Item::Volume(name));
     }
@@ -338,7 +338,7 @@ impl ClusterState {
         self.dirty.extend(names.into_iter().map(Item::Volume));
     }
 
-    /// A claim that has no volume yet is to be looked at.
+    /// Marks a claim to be looked at, if it has no volume yet.
     pub(super) fn touch_claim(&mut self, namespace: &str, name: &str) {
         if let Some(claim) = self.claims.get(namespace, name)
             && claim::volume_name(claim).is_none()
@@ -348,15 +348,15 @@ impl ClusterState {
         }
     }
 
-    /// Claims that wait for a snapshot.
+    /// Marks the claims that wait for a snapshot.
     pub(super) fn touch_restores(&mut self) {
         for (namespace, name) in self.sourced.restores() {
             self.touch_claim(&namespace, &name);
         }
     }
 
-    /// Claims that wait to be copies of a claim of which something changed: the claim,
-    /// its PersistentVolume or its Volume.
+    /// Marks the claims that wait to be copies of a claim, because that claim, its
+    /// PersistentVolume or its Volume changed.
     fn touch_copies_of(&mut self, namespace: &str, name: &str) {
         let source = (namespace.to_owned(), name.to_owned());
         for (namespace, name) in self.sourced.copies_of(&source) {
@@ -370,7 +370,7 @@ impl ClusterState {
         self.claims.get(namespace, name)
     }
 
-    /// PVs with a volume handle; more than one is a person's mistake.
+    /// PVs with this volume handle; more than one is a person's mistake.
     pub(super) fn pvs_of(&self, handle: &str) -> Vec<Arc<PersistentVolume>> {
         let names = self.pvs_by_handle.get(handle).into_iter().flatten();
         names

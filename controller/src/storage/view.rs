@@ -30,7 +30,7 @@ impl ClusterState {
         let reference = pvs.first().map(|pv| pv::claim_ref(pv));
         let uid = match reference {
             Some(Some(reference)) => reference.uid,
-            // A PV that a person took the claim from.
+            // A person removed the claim from the PV.
             Some(None) => return None,
             None => name.parse::<VolumeName>().ok()?.claim_uid().to_owned(),
         };
@@ -74,7 +74,7 @@ impl ClusterState {
     }
 
     /// The open claims of the claim's pod, once all of them are due. The error
-    /// says what is waited for.
+    /// says what is awaited.
     pub(super) fn group(
         &self,
         first: &Arc<PersistentVolumeClaim>,

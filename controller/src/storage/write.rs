@@ -17,9 +17,9 @@ use crate::context::{CallError, FIELD_MANAGER};
 
 /// One thing to write. The decision names the object, as it saw it.
 pub(super) enum Write {
-    /// Something about a volume.
+    /// A write of a volume's life.
     Volume(Action),
-    /// Something about a snapshot.
+    /// A write of a snapshot's life.
     Snapshot(snapshots::Action),
     /// A Pool object (as it was seen), or a node's pool labels.
     Pool {
@@ -31,11 +31,11 @@ pub(super) enum Write {
         wanted: Box<CSIStorageCapacity>,
         there: bool,
     },
-    /// A capacity object that nobody needs.
+    /// Delete a capacity object that is no longer needed.
     DropCapacity(Target),
 }
 
-/// An object that a write answered with.
+/// An object that came back as the answer to a write.
 pub(super) enum Observed {
     Volume(Box<Volume>),
     Pv(Box<PersistentVolume>),
@@ -86,8 +86,8 @@ pub(super) fn patch() -> PatchParams {
     write::patch(FIELD_MANAGER)
 }
 
-/// A change that is refused where the object is not the one, or not as, that the
-/// decision saw.
+/// A merge patch that is refused unless the object is still the one that the decision
+/// saw, at the same version.
 pub(super) fn conditional(target: &Target, mut change: Value) -> Patch<Value> {
     change["metadata"]["uid"] = json!(target.uid);
     change["metadata"]["resourceVersion"] = json!(target.resource_version);

@@ -1,5 +1,6 @@
 //! Labels, annotations, finalizers, condition types and reasons: every name that
-//! appears in the cluster and is read by more than one program or by people. StorageClass parameters are in [`berth_model::class_parameters`].
+//! appears in the cluster and is read by more than one program or by people. StorageClass
+//! parameters are in [`berth_model::class_parameters`].
 
 use berth_model::{SnapshotName, VolumeName};
 
@@ -100,17 +101,17 @@ pub mod content {
     /// the content may go.
     pub const BEING_DELETED: &str = "snapshot.storage.kubernetes.io/volumesnapshot-being-deleted";
     /// Annotation by upstream's sidecar while it is not known whether a snapshot was
-    /// taken. Berth needs none, since the Snapshot object is there before that; one
-    /// that a sidecar left holds deletions up, and is removed when it is known.
+    /// taken. Berth does not need it, since the Snapshot object is there first. One that a
+    /// sidecar left blocks deletions, and is removed once the answer is known.
     pub const BEING_CREATED: &str = "snapshot.storage.kubernetes.io/volumesnapshot-being-created";
     /// Annotation on members of group snapshots.
     pub const GROUP_MEMBER: &str = "groupsnapshot.storage.k8s.io/volumeGroupSnapshotHandle";
-    /// What parameters of a class start with that are not for the driver.
+    /// Prefix of a class's parameters that are not for the driver.
     pub const SIDECAR_PARAMETERS: &str = "csi.storage.k8s.io/";
     /// Annotation by Berth: the pool that holds the snapshot, so that a Snapshot can
     /// be recreated from its content.
     pub const POOL: &str = "berth.dev/pool";
-    /// Annotation by Berth: the volume that the snapshot is of, for the same.
+    /// Annotation by Berth: the volume that the snapshot is of, for the same purpose.
     pub const VOLUME: &str = "berth.dev/volume";
 }
 

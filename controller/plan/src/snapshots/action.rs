@@ -54,7 +54,7 @@ pub enum Action {
         /// The node that has the pool now.
         node: String,
     },
-    /// Let the agent erase the data.
+    /// Order the agent to erase the data.
     Erase {
         /// The Snapshot whose `spec.state` becomes `Deleted`.
         snapshot: Target,

@@ -54,7 +54,7 @@ pub enum Action {
         /// The node to name; `None` removes the annotation.
         node: Option<String>,
     },
-    /// Mark the Volume as exposed, then make its PV.
+    /// Mark the Volume as exposed, then create its PV.
     Expose {
         /// The Volume that gets the mark.
         volume: Target,
@@ -63,7 +63,7 @@ pub enum Action {
         /// The PV to create.
         pv: Box<PersistentVolume>,
     },
-    /// Make the Volume object again, from its PV.
+    /// Recreate the Volume object from its PV.
     Adopt {
         /// The Volume to create, with `adopt` set.
         volume: Box<Volume>,
@@ -77,7 +77,7 @@ pub enum Action {
         /// The node that has the pool now.
         node: String,
     },
-    /// Let the agent erase the data.
+    /// Order the agent to erase the data.
     Erase {
         /// The Volume whose `spec.state` becomes `Deleted`.
         volume: Target,
