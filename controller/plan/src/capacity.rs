@@ -1,9 +1,8 @@
-//! What the scheduler is told about room: one CSIStorageCapacity per class and
-//! node.
+//! Free space as the scheduler sees it: one CSIStorageCapacity per class and node.
 //!
 //! The scheduler tests each claim alone against `maximumVolumeSize`, without a
-//! reservation. So the figures are those of the best single pool, and what could
-//! mislead the scheduler is told before what could not ([`urgency`]).
+//! reservation. So the figures are those of the best single pool, and changes that
+//! could mislead the scheduler are published before those that could not ([`urgency`]).
 
 use std::collections::BTreeMap;
 
@@ -45,11 +44,12 @@ pub fn capacities<'a>(
     all
 }
 
-/// A change of more than this part of the figure is news by itself.
+/// A change of more than 1/64 of the figure is published soon.
 const PART: u64 = 64;
 
-/// How soon the scheduler needs to know that `told` is `wanted` now. `waiting`
-/// are the sizes of claims of the class that have no node yet.
+/// How soon the scheduler needs to know that the figures are `wanted` and no longer the
+/// published ones, `told`. `waiting` are the sizes of the class's claims that have no
+/// node yet.
 ///
 /// Only `largest` is compared with claims. A claim whose size lies between the
 /// old figure and the new one would be judged wrongly: sent where there is no

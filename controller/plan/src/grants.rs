@@ -1,15 +1,14 @@
 //! Which node may use which pool: one at a time.
 //!
-//! A pool is a disk with an identity, and disks move. What the agents report is
-//! turned into a grant: the pool's node, a count of grants, and whether new
-//! volumes may go there.
+//! A pool is a disk with an identity, and disks move. From what the agents report, each
+//! pool gets a grant: its node, a count of grants, and whether new volumes may go there.
 //!
 //! Two places may report one pool: two copies of a disk, a disk that moved while its
-//! old node cannot say so, or a node that tells lies. The place that holds the grant
-//! keeps it, with all that comes of it, for as long as its own report stands: one
-//! node's word takes no other node's disks out of service. The newcomer is refused, and
-//! people are told. Only where no place holds the grant is the pool a *conflict*, and
-//! nobody's.
+//! old node cannot report that, or a node that reports falsely. The place that holds the
+//! grant keeps it for as long as its own report stands, so no node can take another
+//! node's disks out of service. The second place is refused, and the Pool's condition
+//! `Unique` names it. Only where neither place holds the grant is the pool in *conflict*,
+//! and granted to nobody.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -26,22 +25,22 @@ pub struct View {
     pub nodes: BTreeMap<String, BTreeMap<String, String>>,
 }
 
-/// Why a pool is as it is; the reason of its Ready condition.
+/// Whether a pool can be used, and if not, why: the reason of its Ready condition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Standing {
     /// Usable, and takes new volumes.
     Granted,
-    /// Usable; a person wants no new volumes there.
+    /// Usable, but cordoned by a person: takes no new volumes.
     Cordoned,
     /// Read-only, damaged or unsupported.
     Unhealthy,
-    /// The directory is not the mount that it was.
+    /// The pool's directory is there, but its disk is not mounted on it.
     LostMount,
     /// No node reports it.
     Missing,
     /// Two places report it, and neither holds the grant.
     Conflict,
-    /// A person declared the disk gone for ever.
+    /// A person declared the disk permanently lost (`spec.lost`).
     DeclaredLost,
 }
 
@@ -59,37 +58,37 @@ impl Standing {
         }
     }
 
-    /// Volumes that are there can be used.
+    /// Whether the volumes in the pool can be used.
     pub fn is_ready(self) -> bool {
         matches!(self, Self::Granted | Self::Cordoned)
     }
 
-    /// Pods may be steered to the node for this pool. A read-only pool keeps its
+    /// Whether pods may be steered to the node for this pool. A read-only pool keeps its
     /// label: its pods may well want to read, and the agent has the last word.
     pub(crate) fn is_labelled(self) -> bool {
         matches!(self, Self::Granted | Self::Cordoned | Self::Unhealthy)
     }
 }
 
-/// What became of one pool.
+/// The grant of one pool.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Grant {
     /// The one node that may use it.
     pub node: Option<String>,
-    /// Counts the grants.
+    /// Grows by one each time the pool is granted to another node.
     pub epoch: i64,
-    /// Why it is as it is.
+    /// Whether the pool can be used, and if not, why.
     pub standing: Standing,
-    /// For people: what is wrong and what to do.
+    /// Message of the Ready condition: what is wrong and what to do.
     pub message: String,
-    /// What the granted node's agent reports of it.
+    /// What the agent of the granted node reports about the pool.
     pub report: Option<NodePool>,
-    /// Where else it is reported (`node:path`), to no effect.
+    /// Other places that report the pool (`node:path`) and are refused.
     pub refused: Vec<String>,
 }
 
 impl Grant {
-    /// The one node that is known to have the pool's disk; nothing while no node, or more
+    /// The one node that is known to have the pool's disk; `None` while no node, or more
     /// than one, reports it.
     pub fn found_on(&self) -> Option<&str> {
         let lost = matches!(
@@ -109,7 +108,7 @@ impl Grant {
 pub fn grant(view: &View) -> BTreeMap<String, Grant> {
     let mut places: BTreeMap<&str, Vec<(&str, &NodePool)>> = BTreeMap::new();
     for (node, report) in &view.reports {
-        // The word of a node that was removed from the cluster no longer counts.
+        // The report of a node that was removed from the cluster no longer counts.
         if !view.nodes.contains_key(node) {
             continue;
         }
@@ -136,12 +135,12 @@ pub fn grant(view: &View) -> BTreeMap<String, Grant> {
 fn grant_one(pool: Option<&Pool>, places: &[(&str, &NodePool)]) -> Grant {
     let spec = pool.map(|p| p.spec.clone()).unwrap_or_default();
     let status = pool.and_then(|p| p.status.clone()).unwrap_or_default();
-    // A directory that lost its disk still tells which pool it expects.
+    // A directory that lost its disk still names the pool that it expects.
     let (lost, present): (Vec<_>, Vec<_>) = places
         .iter()
         .partition(|(_, pool)| pool.health == PoolHealth::LostMount);
     let holder = status.node.as_deref();
-    // One node may report a pool twice; the path tells which of the two was granted.
+    // One node may report a pool twice; the path shows which of the two was granted.
     let mut granted: Vec<_> = present
         .iter()
         .copied()
@@ -170,12 +169,13 @@ fn grant_one(pool: Option<&Pool>, places: &[(&str, &NodePool)]) -> Grant {
         .or_else(|| lost.iter().find(at_home));
     let here = node.unwrap_or("no node");
     let (standing, message) = if spec.lost {
-        let text = "declared lost for ever: claims on it can be deleted without erasing".to_owned();
+        let text =
+            "declared lost: claims on it can be deleted without erasing their data".to_owned();
         (Standing::DeclaredLost, text)
     } else if present.len() > 1 {
         let all: Vec<_> = present.iter().map(place).collect();
         let text = format!(
-            "reported by {}; unmount the copy, or, where the disk moved and its old node is gone, delete the old Node object",
+            "reported by {}; unmount the copy, or, if the disk moved and its old node is gone, delete the old Node object",
             all.join(" and ")
         );
         (Standing::Conflict, text)

@@ -27,18 +27,18 @@ use crate::{
 /// matters for several claims on nearly full disks.
 const TRIES: u32 = 10_000;
 
-/// One claim that wants a volume.
+/// One claim that needs a volume.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Want {
     /// Name of the claim.
     pub claim: String,
-    /// Bytes.
+    /// Size in bytes.
     pub size: u64,
     /// Backend that the class demands.
     pub backend: Option<Backend>,
     /// Directory tree or block device.
     pub mode: VolumeMode,
-    /// The pool that holds what it is to be a copy of.
+    /// Pool of the data source, if there is one: the copy is made there.
     pub source: Option<String>,
     /// Pools that hold a tombstone of the claim from an earlier attempt: it
     /// cannot be made there again.
@@ -48,26 +48,26 @@ pub struct Want {
 /// The claims of one pod that are placed together.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Request {
-    /// The node, where the scheduler chose one.
+    /// The node that the scheduler chose, if it did.
     pub node: Option<String>,
-    /// Nodes to choose from where it did not; all when absent.
+    /// Nodes to choose from otherwise; all when absent.
     pub nodes: Option<BTreeSet<String>>,
     /// The set that the pod belongs to.
     pub set: Option<SetKey>,
     /// The pod's ordinal in the set.
     pub ordinal: Option<i32>,
-    /// The claims.
+    /// The claims to place, all on one node.
     pub wants: Vec<Want>,
 }
 
-/// The answer.
+/// Where the claims go, or why they cannot go anywhere.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Placement {
     /// Pool of each claim, in the order of the request; all on one node.
     Placed {
-        /// The node.
+        /// The node that holds all the pools.
         node: String,
-        /// Ids of pools.
+        /// Id of each claim's pool.
         pools: Vec<String>,
     },
     /// There is no room for all of them.
@@ -134,9 +134,9 @@ fn owned(names: &[&str]) -> Vec<String> {
     names.iter().map(|n| (*n).to_owned()).collect()
 }
 
-/// Whether the pool can carry what the claim wants.
+/// Whether the pool has a backend for the claim.
 ///
-/// Without a demand a pool counts only with a backend that limits sizes.
+/// Where the class demands none, it must be one that limits sizes.
 pub fn carries(room: &Room, backend: Option<Backend>, mode: VolumeMode) -> bool {
     let backend = match mode {
         VolumeMode::Block => Some(Backend::Image),
@@ -236,7 +236,7 @@ fn no_room(request: &Request, order: &[usize], rooms: &BTreeMap<String, Room>) -
     }
 }
 
-/// Why no pool takes this claim by itself; nothing where one does.
+/// Why no pool can take this claim by itself; `None` where one can.
 fn why_not(want: &Want, near: &[(&String, &Room)]) -> Option<String> {
     if near.is_empty() {
         return Some("no pool here; make one with `berth-agent pools init`".to_owned());
@@ -252,7 +252,9 @@ fn why_not(want: &Want, near: &[(&String, &Room)]) -> Option<String> {
         .filter(|(id, room)| carries(room, want.backend, want.mode) && !want.avoid.contains(*id))
         .collect();
     if able.is_empty() && !want.avoid.is_empty() {
-        return Some("tried every pool here before; delete the claim and make it again".to_owned());
+        return Some(
+            "every pool here was tried before; delete the claim and create it again".to_owned(),
+        );
     }
     if able.is_empty() {
         return Some(match (want.mode, want.backend) {

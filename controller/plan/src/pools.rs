@@ -17,37 +17,37 @@ use crate::{
     room::Room,
 };
 
-/// Something for people to read, on the pool.
+/// An event on a Pool.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Notice {
-    /// It needs attention.
+    /// `true` makes the event a Warning: a person should look.
     pub warning: bool,
-    /// One CamelCase word.
+    /// The event's reason, one CamelCase word.
     pub reason: String,
-    /// A sentence.
+    /// The event's message: what is wrong and what to do.
     pub text: String,
 }
 
 /// One write that brings Pool objects and node labels in line with the grants.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Write {
-    /// A pool is reported that has no object yet.
+    /// Create the object of a pool that an agent reports for the first time.
     Create {
         /// The pool's id, which is the object's name.
         id: String,
     },
-    /// The object's status is not what it should be.
+    /// Write the object's status.
     Status {
         /// The pool's id.
         id: String,
         /// The whole status.
         status: Box<PoolStatus>,
-        /// How soon it must be known.
+        /// How soon it must be published.
         urgency: Urgency,
     },
     /// Pool labels of a node: those to set, and those to take away.
     Labels {
-        /// The node.
+        /// Name of the node.
         node: String,
         /// Label keys to set to [`names::POOL_LABEL_VALUE`].
         set: BTreeSet<String>,
@@ -56,8 +56,8 @@ pub enum Write {
     },
 }
 
-/// The writes that are due. A label follows the pool's *written* grant, never
-/// one that is still to be written: otherwise two leaders could label two nodes.
+/// The writes that are due. A label follows the grant in the pool's *written* status,
+/// never one that is still to be written: otherwise two leaders could label two nodes.
 pub fn writes(
     view: &View,
     grants: &BTreeMap<String, Grant>,
@@ -113,8 +113,8 @@ pub fn writes(
     writes
 }
 
-/// Grants, conditions and what a disk is are told at once; its figures are for
-/// people.
+/// Grants, conditions and the kind of disk are published at once. Its figures are only
+/// for people, and can wait.
 fn urgency(old: &PoolStatus, new: &PoolStatus) -> Urgency {
     let told = PoolStatus {
         reserved: new.reserved,
@@ -152,7 +152,7 @@ fn status(
         .to_owned(),
         message: elsewhere(grant),
     };
-    // Of a disk that is not there nothing is known but that.
+    // Nothing else is known about a disk that is absent.
     let known = healthy.map(health).into_iter().flatten();
     PoolStatus {
         node: grant.node.clone(),
@@ -178,19 +178,19 @@ fn status(
     }
 }
 
-/// What to do about a pool that is reported from elsewhere too, if it is.
+/// What to do about a pool that another place reports too; empty if none does.
 fn elsewhere(grant: &Grant) -> String {
     if grant.refused.is_empty() {
         return String::new();
     }
     let node = grant.node.as_deref().unwrap_or_default();
     format!(
-        "reported by {} too, which is refused: unmount the copy there, or, where the disk moved and {node} is gone, delete Node {node}",
+        "reported by {} too, which is refused: unmount the copy there, or, if the disk moved and {node} is gone, delete Node {node}",
         grant.refused.join(" and ")
     )
 }
 
-/// What the agent says of a disk that is there.
+/// Conditions about the health of a disk that is there, from the agent's report.
 fn health(report: &NodePool) -> Vec<Said> {
     let [healthy, full] = condition::of_problems(&report.troubles);
     match report.health {
@@ -204,7 +204,7 @@ fn health(report: &NodePool) -> Vec<Said> {
     }
 }
 
-/// What people are told of a pool when its status changes, beside the status.
+/// The events that accompany a change of a pool's status.
 pub fn notices(old: &PoolStatus, new: &PoolStatus) -> Vec<Notice> {
     let news = condition::news(&old.conditions, &new.conditions);
     // A full pool is no fault.
@@ -217,7 +217,7 @@ pub fn notices(old: &PoolStatus, new: &PoolStatus) -> Vec<Notice> {
             text: condition::note(it),
         })
         .collect();
-    // A pool that is not ready for its health says the same twice.
+    // A pool that is not ready because of its health would say the same twice.
     notices.dedup_by(|second, first| second.text == first.text);
     notices
 }

@@ -239,7 +239,7 @@ fn two_places_are_a_conflict_where_none_holds_the_grant() {
          report n1 p1
          report n1 p1",
         expect![[r#"
-            p1 n1 1 Conflict: reported by n1:/pools/0 and n1:/pools/1; unmount the copy, or, where the disk moved and its old node is gone, delete the old Node object
+            p1 n1 1 Conflict: reported by n1:/pools/0 and n1:/pools/1; unmount the copy, or, if the disk moved and its old node is gone, delete the old Node object
             status p1 False Now
             labels n1 +{} -{"pool.berth.dev/p1"}
         "#]],
@@ -263,7 +263,7 @@ fn two_places_are_a_conflict_where_none_holds_the_grant() {
          report n1 p1
          report n2 p1",
         expect![[r"
-            p1 - 0 Conflict: reported by n1:/pools/0 and n2:/pools/0; unmount the copy, or, where the disk moved and its old node is gone, delete the old Node object
+            p1 - 0 Conflict: reported by n1:/pools/0 and n2:/pools/0; unmount the copy, or, if the disk moved and its old node is gone, delete the old Node object
             status p1 False Now
         "]],
     );
@@ -277,7 +277,7 @@ fn two_places_are_a_conflict_where_none_holds_the_grant() {
          report n2 p1
          report n3 p1",
         expect![[r#"
-            p1 n1 1 Conflict: reported by n2:/pools/0 and n3:/pools/0; unmount the copy, or, where the disk moved and its old node is gone, delete the old Node object
+            p1 n1 1 Conflict: reported by n2:/pools/0 and n3:/pools/0; unmount the copy, or, if the disk moved and its old node is gone, delete the old Node object
             status p1 False Now
             labels n1 +{} -{"pool.berth.dev/p1"}
         "#]],
@@ -313,7 +313,7 @@ fn trouble_is_named() {
          report n1 dead",
         expect![[r#"
             cord n1 1 Cordoned: on n1; cordoned: no new volumes are placed here
-            dead n1 1 DeclaredLost: declared lost for ever: claims on it can be deleted without erasing
+            dead n1 1 DeclaredLost: declared lost: claims on it can be deleted without erasing their data
             gone n1 1 Missing: no node reports it (last on n1); bring the disk or its node back, or set spec.lost
             lost n1 1 LostMount: /pools/0 on n1 is not the disk that it was; mount it again
             ro n1 1 Unhealthy: ReadOnly on n1
@@ -423,7 +423,7 @@ fn a_pool_that_is_reported_twice_is_told_of() {
     let told = notices(&before, &after);
     assert_eq!(told.len(), 1, "{told:?}");
     assert!(told[0].warning);
-    expect!["Conflict reported by n2:/pools/0 too, which is refused: unmount the copy there, or, where the disk moved and n1 is gone, delete Node n1"]
+    expect!["Conflict reported by n2:/pools/0 too, which is refused: unmount the copy there, or, if the disk moved and n1 is gone, delete Node n1"]
         .assert_eq(&format!("{} {}", told[0].reason, told[0].text));
     all.reports.remove("n2");
     apply(&mut all);

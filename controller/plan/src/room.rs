@@ -1,4 +1,4 @@
-//! How much room each pool has, as far as the controller can know.
+//! Free space of each pool, as far as the controller can know it.
 //!
 //! The agent's ledger is the arbiter; this sum keeps bursts from colliding. A
 //! pool's taken bytes are what its agent reports, or the sum of the Volume
@@ -43,12 +43,13 @@ pub struct Room {
     pub volumes: i64,
     /// Ordinals of each set with a volume there.
     pub ordinals: BTreeMap<SetKey, BTreeSet<i32>>,
-    /// No more than this is believed to be free, since the agent refused more.
+    /// Upper bound of what is believed to be free, in bytes, after the agent refused
+    /// more.
     pub ceiling: Option<u64>,
 }
 
 impl Room {
-    /// Bytes that are free; nothing where no new volumes may go.
+    /// Free bytes; zero where no new volume may go.
     pub fn free(&self) -> u64 {
         if self.standing != Standing::Granted {
             return 0;
@@ -57,7 +58,7 @@ impl Room {
         free.min(self.ceiling.unwrap_or(u64::MAX))
     }
 
-    /// Takes note of a volume that is about to be placed here.
+    /// Counts a volume that is about to be placed here.
     pub fn take(&mut self, size: u64, set: Option<&SetKey>, ordinal: Option<i32>) {
         self.taken = self.taken.saturating_add(size);
         self.volumes += 1;
@@ -90,7 +91,7 @@ pub fn size_of(volume: &Volume) -> u64 {
     volume.spec.size.max(enforced.unwrap_or_default()).0
 }
 
-/// A volume that takes no room: it was erased, or nothing was made.
+/// Whether a volume takes no room: it was erased, or was never made.
 fn takes_nothing(volume: &Volume) -> bool {
     let phase = volume.status.as_ref().map(|s| s.phase);
     matches!(phase, Some(VolumePhase::Deleted | VolumePhase::NoRoom))

@@ -1,4 +1,4 @@
-//! What a write is for: the one object, as the decision saw it.
+//! The object that a write is for, as the decision saw it.
 
 use std::fmt;
 
@@ -9,13 +9,13 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 /// does nothing to an object that is another by then.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Target {
-    /// Its namespace, where its kind has namespaces.
+    /// Namespace of the object; `None` for cluster-scoped kinds.
     pub namespace: Option<String>,
-    /// Its name.
+    /// Name of the object.
     pub name: String,
-    /// UID that it must have.
+    /// UID that the object must still have.
     pub uid: Option<String>,
-    /// Version that it must have.
+    /// resourceVersion that the object must still have.
     pub resource_version: Option<String>,
 }
 
@@ -31,7 +31,7 @@ impl Target {
     }
 }
 
-/// The name alone: what `explain` and tests show has no use for versions.
+/// Shows the name alone: versions would be noise in `explain` and in tests.
 impl fmt::Debug for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.name)

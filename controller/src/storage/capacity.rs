@@ -1,4 +1,4 @@
-//! The writes for CSIStorageCapacity: what the scheduler is told about room.
+//! The writes for CSIStorageCapacity: free space as the scheduler sees it.
 
 use berth_plan::target::Target;
 use k8s_openapi::{

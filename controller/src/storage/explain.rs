@@ -30,7 +30,7 @@ where
     Ok(())
 }
 
-/// What would be done about the claim now, and why.
+/// The decision about a claim as it would be made now, with its reasons, as text.
 ///
 /// # Errors
 /// The claim, or what the decision depends on, cannot be read.

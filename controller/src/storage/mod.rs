@@ -1,5 +1,5 @@
-//! Storage: pools are granted, claims placed, volumes carried through their
-//! life, and the scheduler told about room.
+//! The storage loop: it grants pools, places claims, takes volumes and snapshots through
+//! their lives, and publishes free space for the scheduler.
 //!
 //! One loop owns all knowledge ([`state`]). Changes come from watches and from
 //! the answers to own writes; each round ([`reconcile`]) decides about what they touch,
@@ -38,7 +38,7 @@ use crate::{context::Ctx, metrics::Loop as LoopName};
 
 pub use explain::explain;
 
-/// Changes taken in before a round, at most: a flood must not keep decisions off.
+/// Most changes taken in before a round: a flood must not delay decisions.
 const BATCH: usize = 1000;
 
 /// Runs until `ctx.shutdown`.
@@ -56,7 +56,7 @@ pub async fn run(ctx: Arc<Ctx>) -> anyhow::Result<()> {
             () = ctx.shutdown.cancelled() => break,
             update = updates.next() => match update {
                 Some(update) => reconciler.state.take(update),
-                None => anyhow::bail!("the watches of storage ended"),
+                None => anyhow::bail!("the storage watches ended"),
             },
             Some(answer) = reconciler.tasks.join_next() => reconciler.answered(answer)?,
             () = sleep_until(timer) => {}
@@ -86,7 +86,8 @@ pub async fn run(ctx: Arc<Ctx>) -> anyhow::Result<()> {
             ctx.metrics.round(LoopName::Storage, seconds);
         }
     }
-    // What has begun is ended: an intent without its PV would only be found later.
+    // Finish the writes that have begun: an intent without its PV would only be found
+    // later.
     while reconciler.tasks.join_next().await.is_some() {}
     Ok(())
 }

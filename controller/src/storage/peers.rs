@@ -14,7 +14,7 @@ use super::{
 };
 
 impl ClusterState {
-    /// The other claims of the pods that use a claim: they are placed together.
+    /// Marks the other claims of the pods that use a claim: they are placed together.
     pub(super) fn touch_peers(&mut self, namespace: &str, name: &str) {
         for pod in self.pods_of(namespace, name) {
             for peer in pod::claims(&pod) {

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::write::{Done, Failure, Observed, conditional, patch, post};
 use crate::context::{Ctx, bounded};
 
-/// Carries out a write about a pool, which is there as `there` says.
+/// Carries out a write about a pool; `there` is its object, if it exists.
 pub(super) async fn apply(ctx: &Ctx, write: pools::Write, there: Option<Target>) -> Done {
     let pools: Api<Pool> = Api::all(ctx.client.clone());
     match write {
@@ -22,13 +22,13 @@ pub(super) async fn apply(ctx: &Ctx, write: pools::Write, there: Option<Target>)
             }
         }
         pools::Write::Status { id, status, .. } => {
-            // Conditional: a grant must follow from the grant before it.
+            // Conditional, so that each grant follows from the grant before it.
             let Some(there) = there else {
                 return Err(Failure::Stale(format!("Pool {id} is gone")));
             };
             let mut change = json!({"status": status});
-            // What is absent is to be removed: a merge patch needs the key for that, with
-            // null, and to ask for a key that is not there puts it in.
+            // A field that is absent must be removed: a merge patch needs its key for that,
+            // with null, and indexing a missing key inserts it.
             for key in ["node", "path", "filesystem", "capacity", "reserved"] {
                 let _ = &mut change["status"][key];
             }

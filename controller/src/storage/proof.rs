@@ -1,4 +1,5 @@
-//! What a volume is to be a copy of, read again before the copy is made.
+//! The proof that a tenant may copy a source: the objects between claim and data, read
+//! again from the API server before the copy is made.
 
 use std::fmt::Debug;
 
@@ -18,9 +19,12 @@ use serde::de::DeserializeOwned;
 use super::write::Failure;
 use crate::context::{Ctx, bounded};
 
-/// Finds again, from the API server itself, what the volume is to be a copy of. Between
-/// a look into the caches and a copy, a claim may have been deleted, and its volume given
-/// to somebody else.
+/// Finds the source of a volume again, from the API server itself. Between a look into
+/// the caches and the copy, a claim may have been deleted, and its volume given to
+/// somebody else.
+///
+/// # Errors
+/// [`Failure::Stale`] where the source is no longer the one that the decision saw.
 pub(super) async fn prove(ctx: &Ctx, volume: &Volume) -> Result<(), Failure> {
     if volume.spec.source.is_none() {
         return Ok(());

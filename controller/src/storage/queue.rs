@@ -1,4 +1,4 @@
-//! What the loop is to look at, what it is writing, and when it looks again.
+//! What the loop must look at, what it is writing, and when it looks again.
 //!
 //! Time is an argument everywhere, so that the rules can be tested without waiting.
 
@@ -49,7 +49,7 @@ impl Queue {
         self.timers.first().map(|(at, _)| *at)
     }
 
-    /// Has an item looked at again at `at`.
+    /// Schedules another look at an item, at `at`.
     pub(super) fn look_again(&mut self, item: Item, at: Instant) {
         self.timers.insert((at, item));
     }
@@ -78,14 +78,14 @@ impl Queue {
         self.attempts.contains_key(item) && self.timers.iter().any(|(_, it)| it == item)
     }
 
-    /// The write was done, or nothing is to be written any more.
+    /// The write was done, or there is nothing left to write.
     pub(super) fn done(&mut self, item: &Item) {
         self.busy.remove(item);
         self.attempts.remove(item);
     }
 
-    /// The write failed: the item is looked at again after a pause, which grows with
-    /// each failure in a row and is returned.
+    /// The write failed: schedules another look at the item after a pause, which is
+    /// returned and grows with each failure in a row.
     pub(super) fn failed(&mut self, item: Item, now: Instant) -> Duration {
         self.busy.remove(&item);
         let attempts = self.attempts.entry(item.clone()).or_default();

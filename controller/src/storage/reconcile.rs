@@ -19,7 +19,8 @@ use kube::{Resource, ResourceExt};
 use super::{queue::Item, reconciler::Reconciler, view::Group, write::Write};
 use crate::events::Kind;
 
-/// How long claims of one pod may be on different nodes before all are taken back.
+/// How long the claims of one pod may name different nodes before their nodes are taken
+/// away.
 const SPLIT: Duration = Duration::from_secs(2);
 
 /// Pauses before the scheduler is asked again for one claim.
@@ -113,7 +114,7 @@ impl Reconciler {
         match &action {
             Action::Adopt { volume, .. } => {
                 let pool = &volume.spec.pool;
-                tracing::info!(volume = name, %pool, "Volume made again from its PersistentVolume");
+                tracing::info!(volume = name, %pool, "Volume recreated from its PersistentVolume");
             }
             Action::Expose { .. } => {
                 self.requested.remove(name);
@@ -135,8 +136,8 @@ impl Reconciler {
         self.start(item, Write::Volume(action));
     }
 
-    /// An open claim that is not due: why it waits, and why a scheduler finds no
-    /// node for it.
+    /// Why an open claim that is not due waits, and why the scheduler finds no node for
+    /// it.
     fn undecided(&mut self, name: &str, claim: &Arc<PersistentVolumeClaim>) -> Option<ClaimWait> {
         if claim::volume_name(claim).is_some() {
             return None;
@@ -237,7 +238,8 @@ impl Reconciler {
         self.start(item, Write::Volume(Action::Select { claim, node }));
     }
 
-    /// No pool on the node: the scheduler is asked again, once it can know.
+    /// No pool on the node has room: asks the scheduler again, once the capacity objects
+    /// show it why.
     fn no_room(&mut self, group: &Group, text: &str) {
         let now = Instant::now();
         for member in &group.members {

@@ -1,5 +1,5 @@
-//! The loop's own state beside its knowledge of the cluster: what is queued, written,
-//! waited for and paced; how a write is started and its answer taken in.
+//! The loop's own state beside its knowledge of the cluster: what is queued, being written,
+//! awaited and throttled; how a write is started and how its answer is handled.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -28,7 +28,8 @@ use crate::{
 /// Writes under way at once; the API server's own fairness governs beyond that.
 const MAX_CONCURRENT: usize = 64;
 
-/// Held figures are looked at no more often than this, however many there are.
+/// Figures that are held back are looked at no more often than this, however many there
+/// are.
 const BATCH_WINDOW: Duration = Duration::from_millis(100);
 
 /// What one write answered.
@@ -56,9 +57,9 @@ pub(super) struct Reconciler {
     /// Capacity objects that a claim waits for: it is taken back from its node
     /// once the scheduler can know why.
     pub(super) pending: BTreeSet<String>,
-    /// Pools and labels are to be compared again.
+    /// Pools and labels must be compared again.
     pub(super) pools_due: bool,
-    /// Capacity objects are to be compared again.
+    /// Capacity objects must be compared again.
     pub(super) capacities_due: bool,
 }
 
@@ -88,7 +89,7 @@ impl Reconciler {
         }
     }
 
-    /// Has an item looked at in the next round.
+    /// Marks an item, so that the next round looks at it.
     pub(super) fn is_due(&mut self, item: Item) {
         match item {
             Item::Pool(_) | Item::NodeLabels(_) | Item::Pools => self.pools_due = true,
@@ -150,7 +151,7 @@ impl Reconciler {
                 }
             }
             Err(failure) => {
-                // What we assumed to be placed is not, as far as we know.
+                // As far as we know, what we assumed to be placed is not.
                 if let Item::Volume(name) = &item
                     && self.state.assumed.remove(name).is_some()
                 {

@@ -1,4 +1,4 @@
-//! Which claims wait to be made as copies, by what they wait for.
+//! Claims that have a data source and no volume yet, by their source.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,14 +11,14 @@ use berth_kube::cache::Key;
 /// Claims that wait to be made as copies.
 #[derive(Default)]
 pub(super) struct Sourced {
-    /// Of a VolumeSnapshot.
+    /// Claims whose source is a VolumeSnapshot.
     snapshots: BTreeSet<Key>,
-    /// Of another claim, by that claim.
+    /// Claims whose source is another claim, by that claim.
     claims: BTreeMap<Key, BTreeSet<Key>>,
 }
 
 impl Sourced {
-    /// Takes in a claim that is there, or was.
+    /// Adds a claim to the index, or removes it.
     pub(super) fn note(&mut self, claim: &PersistentVolumeClaim, there: bool) {
         let namespace = claim.namespace().unwrap_or_default();
         let key = (namespace.clone(), claim.name_any());

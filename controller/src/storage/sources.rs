@@ -1,5 +1,5 @@
-//! What claims start from: another claim's volume, or a snapshot. Which of the two, and
-//! whether the claim may have it, is decided in the planner; here the objects are found.
+//! Data sources of claims: another claim's volume, or a snapshot. The planner decides
+//! which of the two it is and whether the claim may have it; here the objects are found.
 
 use berth_plan::{
     snapshots::restore::{self, Origin},
@@ -15,7 +15,8 @@ use kube::ResourceExt;
 use super::state::ClusterState;
 
 impl ClusterState {
-    /// What a claim is to be a copy of. The error says what is waited for, or wrong.
+    /// The source data of a claim, if it names any. The error says what is awaited, or what
+    /// is wrong.
     pub(super) fn source_of(
         &self,
         claim: &PersistentVolumeClaim,

@@ -45,16 +45,16 @@ pub(super) struct ClusterState {
     pvs_by_handle: BTreeMap<String, BTreeSet<String>>,
     pub(super) pods_by_claim: BTreeMap<Key, BTreeSet<String>>,
 
-    /// What is to be looked at.
+    /// Items that the next round looks at.
     pub(super) dirty: BTreeSet<Item>,
-    /// Claims that are gone, so that nothing is told of them any more.
+    /// Claims that are gone: what was published about them is withdrawn.
     pub(super) gone: Vec<Key>,
-    /// Grants are to be computed anew.
+    /// Grants must be recomputed.
     pub(super) grants_dirty: bool,
-    /// Room is to be computed anew.
+    /// Room must be recomputed.
     pub(super) rooms_dirty: bool,
-    /// Room was taken since it was last computed, so computing it anew finds no
-    /// difference that it did not have already.
+    /// Room was taken since it was last computed; recomputing it finds no difference, and
+    /// yet it changed.
     rooms_taken: bool,
     /// A capacity object changed that we did not write.
     pub(super) capacities_dirty: bool,
@@ -72,12 +72,12 @@ pub(super) struct ClusterState {
     pub(super) excluded_pools: BTreeMap<String, BTreeSet<String>>,
 }
 
-/// What [`ClusterState::refresh`] computed anew.
+/// What [`ClusterState::refresh`] recomputed.
 #[derive(Default)]
 pub(super) struct Refreshed {
-    /// Pool objects and node labels are to be compared with the grants.
+    /// Pool objects and node labels must be compared with the grants.
     pub(super) pools: bool,
-    /// Room is not what it was.
+    /// Free space changed.
     pub(super) rooms: bool,
 }
 
@@ -140,7 +140,7 @@ impl ClusterState {
                     self.grants_dirty = true;
                     let status = new.as_ref().and_then(|r| r.status.as_ref());
                     for pool in status.into_iter().flat_map(|s| &s.pools) {
-                        // The agent's own figure is news; what it refused is old.
+                        // The agent's own figure replaces what it refused earlier.
                         self.ceilings.remove(pool.id.as_deref().unwrap_or_default());
                     }
                 }
@@ -329,7 +329,7 @@ impl ClusterState {
         }
     }
 
-    /// A volume is to be looked at.
+    /// Marks a volume to be looked at.
     fn touch_volume(&mut self, name: String) {
         self.dirty.insert(Item::Volume(name));
     }
@@ -338,7 +338,7 @@ impl ClusterState {
         self.dirty.extend(names.into_iter().map(Item::Volume));
     }
 
-    /// A claim that has no volume yet is to be looked at.
+    /// Marks a claim to be looked at, if it has no volume yet.
     pub(super) fn touch_claim(&mut self, namespace: &str, name: &str) {
         if let Some(claim) = self.claims.get(namespace, name)
             && claim::volume_name(claim).is_none()
@@ -348,15 +348,15 @@ impl ClusterState {
         }
     }
 
-    /// Claims that wait for a snapshot.
+    /// Marks the claims that wait for a snapshot.
     pub(super) fn touch_restores(&mut self) {
         for (namespace, name) in self.sourced.restores() {
             self.touch_claim(&namespace, &name);
         }
     }
 
-    /// Claims that wait to be copies of a claim of which something changed: the claim,
-    /// its PersistentVolume or its Volume.
+    /// Marks the claims that wait to be copies of a claim, because that claim, its
+    /// PersistentVolume or its Volume changed.
     fn touch_copies_of(&mut self, namespace: &str, name: &str) {
         let source = (namespace.to_owned(), name.to_owned());
         for (namespace, name) in self.sourced.copies_of(&source) {
@@ -370,7 +370,7 @@ impl ClusterState {
         self.claims.get(namespace, name)
     }
 
-    /// PVs with a volume handle; more than one is a person's mistake.
+    /// PVs with this volume handle; more than one is a person's mistake.
     pub(super) fn pvs_of(&self, handle: &str) -> Vec<Arc<PersistentVolume>> {
         let names = self.pvs_by_handle.get(handle).into_iter().flatten();
         names
@@ -402,7 +402,7 @@ impl ClusterState {
         self.assumed.insert(volume.name_any(), volume);
     }
 
-    /// Computes grants and room anew where something changed.
+    /// Recomputes grants and room where something changed.
     pub(super) fn refresh(&mut self) -> Refreshed {
         let mut refreshed = Refreshed::default();
         if std::mem::take(&mut self.grants_dirty) {
@@ -451,7 +451,7 @@ impl ClusterState {
         self.touch_volumes(touched);
     }
 
-    /// What the planner of grants sees.
+    /// What the decision about grants sees.
     pub(super) fn pools_view(&self) -> grants::View {
         grants::View {
             pools: self

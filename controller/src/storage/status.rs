@@ -1,5 +1,5 @@
-//! What the cluster is told: Pool objects, the nodes' pool labels, and room for
-//! the scheduler.
+//! What is published to the cluster: Pool objects, the nodes' pool labels, and free space
+//! for the scheduler.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -189,7 +189,7 @@ fn bytes(quantity: Option<&Quantity>) -> Option<u64> {
     Some(bytes.0)
 }
 
-/// What a capacity object says, where it says figures.
+/// The figures in a capacity object; `None` where it has none.
 fn told(object: &CSIStorageCapacity) -> Option<Capacity> {
     Some(Capacity {
         total: bytes(object.capacity.as_ref())?,

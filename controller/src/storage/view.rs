@@ -1,4 +1,4 @@
-//! What the planner is shown: of one volume, and of the claims that are placed together.
+//! Views for the planner: of one volume, and of the claims that are placed together.
 
 use std::sync::Arc;
 
@@ -14,11 +14,11 @@ use kube::ResourceExt;
 
 use super::{pod, state::ClusterState};
 
-/// The claims of one pod that are to be placed now, and how.
+/// The claims of one pod that are placed now, and the request for them.
 pub(super) struct Group {
     pub(super) members: Vec<Arc<PersistentVolumeClaim>>,
     pub(super) request: Request,
-    /// Node of what they are to be copies of.
+    /// Node of their data source, if they have one.
     pub(super) home: Option<String>,
 }
 
@@ -30,7 +30,7 @@ impl ClusterState {
         let reference = pvs.first().map(|pv| pv::claim_ref(pv));
         let uid = match reference {
             Some(Some(reference)) => reference.uid,
-            // A PV that a person took the claim from.
+            // A person removed the claim from the PV.
             Some(None) => return None,
             None => name.parse::<VolumeName>().ok()?.claim_uid().to_owned(),
         };
@@ -74,7 +74,7 @@ impl ClusterState {
     }
 
     /// The open claims of the claim's pod, once all of them are due. The error
-    /// says what is waited for.
+    /// says what is awaited.
     pub(super) fn group(
         &self,
         first: &Arc<PersistentVolumeClaim>,
@@ -98,7 +98,7 @@ impl ClusterState {
             match volume.or_else(|| self.assumed.get(&name)) {
                 Some(volume) if volume.spec.state == VolumeState::Deleted => {
                     return Err(ClaimWait::in_progress(format!(
-                        "waiting for the old volume of {} to go",
+                        "waiting for the old volume of {} to be removed",
                         peer.name_any()
                     )));
                 }

@@ -160,9 +160,9 @@ async fn expose(
     Ok(put)
 }
 
-/// The only place that lets data be erased. What the decision took from a cache
-/// is read again from the API server first, and the write is conditional on the
-/// Volume being as it was.
+/// The only place that orders a volume's data to be erased. What the decision took from a
+/// cache is read again from the API server first, and the write is conditional on the
+/// Volume being unchanged.
 async fn erase(
     ctx: &Ctx,
     volumes: &Api<Volume>,
@@ -180,7 +180,7 @@ async fn erase(
         let phase = live.status.as_ref().and_then(|s| s.phase.as_deref());
         let released = phase == Some("Released") || live.metadata.deletion_timestamp.is_some();
         if spec.persistent_volume_reclaim_policy.as_deref() != Some("Delete") || !released {
-            let text = format!("PersistentVolume {pv} is not to be erased any more");
+            let text = format!("PersistentVolume {pv} must not be erased any more");
             return Err(Failure::Stale(text));
         }
         let claim = pv::claim_ref(&live)

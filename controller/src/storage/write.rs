@@ -1,4 +1,4 @@
-//! What there is to write, what a write answers, and how a write is made conditional.
+//! What can be written, what a write answers, and how a write is made conditional.
 
 use berth_api::{Pool, Snapshot, Volume, VolumeSnapshotContent};
 use berth_kube::write;
@@ -15,27 +15,27 @@ use serde_json::{Value, json};
 
 use crate::context::{CallError, FIELD_MANAGER};
 
-/// One thing to write. A decision says for which object, as it saw that.
+/// One thing to write. The decision names the object, as it saw it.
 pub(super) enum Write {
-    /// Something about a volume.
+    /// A write of a volume's life.
     Volume(Action),
-    /// Something about a snapshot.
+    /// A write of a snapshot's life.
     Snapshot(snapshots::Action),
-    /// A Pool object (as it is there), or a node's pool labels.
+    /// A Pool object (as it was seen), or a node's pool labels.
     Pool {
         write: pools::Write,
         there: Option<Target>,
     },
-    /// A capacity object: as wanted, and as it is there.
+    /// A capacity object as it should be, and whether it exists already.
     Capacity {
         wanted: Box<CSIStorageCapacity>,
         there: bool,
     },
-    /// A capacity object that nobody needs.
+    /// Delete a capacity object that is no longer needed.
     DropCapacity(Target),
 }
 
-/// An object that a write answered with.
+/// An object that came back as the answer to a write.
 pub(super) enum Observed {
     Volume(Box<Volume>),
     Pv(Box<PersistentVolume>),
@@ -47,19 +47,19 @@ pub(super) enum Observed {
     Content(Box<VolumeSnapshotContent>),
 }
 
-/// Why something was not done.
+/// Why a write was not done.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Failure {
     /// The call failed.
     #[error(transparent)]
     Call(#[from] CallError),
-    /// The world is not as the decision saw it; decide anew.
+    /// The cluster is no longer as the decision saw it; decide again.
     #[error("{0}")]
     Stale(String),
 }
 
 impl Failure {
-    /// Nothing is wrong: somebody was faster.
+    /// Whether nothing is wrong, and another writer was faster.
     pub(super) fn is_conflict(&self) -> bool {
         match self {
             Self::Stale(_) => true,
@@ -86,8 +86,8 @@ pub(super) fn patch() -> PatchParams {
     write::patch(FIELD_MANAGER)
 }
 
-/// A change that is refused where the object is not the one, or not as, that the
-/// decision saw.
+/// A merge patch that is refused unless the object is still the one that the decision
+/// saw, at the same version.
 pub(super) fn conditional(target: &Target, mut change: Value) -> Patch<Value> {
     change["metadata"]["uid"] = json!(target.uid);
     change["metadata"]["resourceVersion"] = json!(target.resource_version);

@@ -1,5 +1,5 @@
-//! How conditions are written, the same in both programs, and the two that tell
-//! what is wrong with a pool or a volume although it can be used.
+//! How conditions are written, the same in both programs, and the two that show what is
+//! wrong with a pool or a volume that can still be used.
 
 use std::collections::BTreeSet;
 
@@ -7,21 +7,21 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use crate::{Problem, ProblemKind, names::condition};
 
-/// What a condition is to say.
+/// A condition before it gets its times.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Said {
     /// Type of the condition.
     pub type_: &'static str,
     /// Whether it holds.
     pub holds: bool,
-    /// One CamelCase word.
+    /// Reason of the condition, one CamelCase word.
     pub reason: String,
-    /// For people; may be empty.
+    /// Message of the condition, for people; may be empty.
     pub message: String,
 }
 
 impl Said {
-    /// The condition, which stands since `now` unless `old` said the same before.
+    /// The condition as of `now`; its transition time stays if `old` has the same status.
     pub fn since(self, old: &[Condition], generation: Option<i64>, now: Time) -> Condition {
         let status = if self.holds { "True" } else { "False" };
         let before = old
@@ -72,8 +72,8 @@ pub fn of_problems(troubles: &[Problem]) -> [Said; 2] {
     ]
 }
 
-/// The conditions that are news: they turned bad, changed their reason, or turned
-/// good again. A pool or volume that is well from the start is none.
+/// The conditions that are worth an event: they turned bad, changed their reason, or
+/// turned good again. A condition that is good from the start is not.
 pub fn news<'a>(old: &[Condition], new: &'a [Condition]) -> Vec<&'a Condition> {
     new.iter()
         .filter(|new| {
@@ -89,7 +89,7 @@ pub fn news<'a>(old: &[Condition], new: &'a [Condition]) -> Vec<&'a Condition> {
         .collect()
 }
 
-/// What an event about news of a condition says.
+/// The message of an event about a condition that changed.
 pub fn note(condition: &Condition) -> String {
     match condition.message.as_str() {
         "" if is_bad(condition) => condition.reason.clone(),
@@ -99,7 +99,7 @@ pub fn note(condition: &Condition) -> String {
     }
 }
 
-/// Whether a condition tells of something that needs attention.
+/// Whether a condition needs a person's attention.
 pub fn is_bad(condition: &Condition) -> bool {
     condition.status == bad_status(&condition.type_)
 }

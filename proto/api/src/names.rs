@@ -1,5 +1,6 @@
 //! Labels, annotations, finalizers, condition types and reasons: every name that
-//! appears in the cluster and is read by more than one program or by people. StorageClass parameters are in [`berth_model::class_parameters`].
+//! appears in the cluster and is read by more than one program or by people. StorageClass
+//! parameters are in [`berth_model::class_parameters`].
 
 use berth_model::{SnapshotName, VolumeName};
 
@@ -39,7 +40,7 @@ pub const PV_FINALIZER: &str = "external-provisioner.volume.kubernetes.io/finali
 /// PV annotation that names the provisioner.
 pub const PROVISIONED_BY: &str = "pv.kubernetes.io/provisioned-by";
 
-/// Claim annotation by which the scheduler tells the node that it picked.
+/// Claim annotation in which the scheduler names the node that it picked.
 pub const SELECTED_NODE: &str = "volume.kubernetes.io/selected-node";
 
 /// Claim annotation by which kube-controller-manager hands a claim to a provisioner.
@@ -51,7 +52,7 @@ pub const BETA_STORAGE_PROVISIONER: &str = "volume.beta.kubernetes.io/storage-pr
 /// Volume attribute of a PV: the pool that holds the volume.
 pub const ATTRIBUTE_POOL: &str = "berth.dev/pool";
 
-/// Volume attribute of a PV: kind of the set, so that a Volume can be made again
+/// Volume attribute of a PV: kind of the set, so that a Volume can be recreated
 /// from its PV alone.
 pub const ATTRIBUTE_SET_KIND: &str = "berth.dev/set-kind";
 
@@ -66,8 +67,8 @@ pub const ATTRIBUTE_BACKEND: &str = "berth.dev/backend";
 
 /// Annotation on a Volume, written before its PV is: from now on pods may have
 /// put data there, so a missing PV or claim no longer means that nothing is lost
-/// by erasing it. On a Snapshot, written before its content tells people of it, for
-/// the same reason.
+/// by erasing it. On a Snapshot, written before its content names it, for the same
+/// reason.
 pub const EXPOSED: &str = "berth.dev/exposed";
 
 /// Label on Volume objects: the claim's namespace.
@@ -103,17 +104,17 @@ pub mod content {
     /// the content may go.
     pub const BEING_DELETED: &str = "snapshot.storage.kubernetes.io/volumesnapshot-being-deleted";
     /// Annotation by upstream's sidecar while it is not known whether a snapshot was
-    /// taken. Berth needs none, since the Snapshot object is there before that; one
-    /// that a sidecar left holds deletions up, and is removed when it is known.
+    /// taken. Berth does not need it, since the Snapshot object is there first. One that a
+    /// sidecar left blocks deletions, and is removed once the answer is known.
     pub const BEING_CREATED: &str = "snapshot.storage.kubernetes.io/volumesnapshot-being-created";
     /// Annotation on members of group snapshots.
     pub const GROUP_MEMBER: &str = "groupsnapshot.storage.k8s.io/volumeGroupSnapshotHandle";
-    /// What parameters of a class start with that are not for the driver.
+    /// Prefix of a class's parameters that are not for the driver.
     pub const SIDECAR_PARAMETERS: &str = "csi.storage.k8s.io/";
     /// Annotation by Berth: the pool that holds the snapshot, so that a Snapshot can
-    /// be made again from its content.
+    /// be recreated from its content.
     pub const POOL: &str = "berth.dev/pool";
-    /// Annotation by Berth: the volume that the snapshot is of, for the same.
+    /// Annotation by Berth: the volume that the snapshot is of, for the same purpose.
     pub const VOLUME: &str = "berth.dev/volume";
 }
 
@@ -167,7 +168,7 @@ pub mod reason {
     pub const UNHEALTHY: &str = "Unhealthy";
     /// A person cordoned the pool.
     pub const CORDONED: &str = "Cordoned";
-    /// A person declared the pool lost for ever.
+    /// A person declared the pool permanently lost.
     pub const DECLARED_LOST: &str = "DeclaredLost";
     /// No pool on the node has room for the claim.
     pub const NO_ROOM: &str = "NoRoom";

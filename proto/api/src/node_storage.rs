@@ -41,11 +41,11 @@ pub struct NodeStorageStatus {
     /// Version and commit of the agent.
     #[serde(default)]
     pub agent_version: String,
-    /// The pools in a few words, `2 pools, 1 unhealthy: disk2 ReadOnly`. Columns
-    /// of `kubectl get` can show one value, not those of every pool.
+    /// The pools in a few words, `2 pools, 1 unhealthy: disk2 ReadOnly`, for the SUMMARY
+    /// column: a column can show only one value.
     #[serde(default)]
     pub summary: String,
-    /// Every directory under the pools root, also those that are not usable.
+    /// Every directory under the pools root, including those that cannot be used.
     #[serde(default)]
     pub pools: Vec<NodePool>,
 }
@@ -61,10 +61,10 @@ pub struct NodePool {
     pub path: String,
     /// Whether it can be used, and if not, the kind of reason.
     pub health: PoolHealth,
-    /// For people: what is wrong and what to do.
+    /// What is wrong and what to do, for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
-    /// What is wrong although it can be used.
+    /// What is wrong with a pool that can nevertheless be used.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub troubles: Vec<Problem>,
     /// Type of the filesystem, `btrfs` for example.
@@ -85,7 +85,7 @@ pub struct NodePool {
     /// Bytes that the filesystem has free.
     #[serde(default)]
     pub free: Bytes,
-    /// Volumes in the pool.
+    /// Number of volumes in the pool.
     #[serde(default)]
     pub volumes: i64,
 }
@@ -95,14 +95,14 @@ pub struct NodePool {
     Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
 )]
 pub enum PoolHealth {
-    /// Usable.
+    /// The pool can be used.
     Healthy,
     /// No identity file: `berth-agent pools init` has not been run on it.
     Uninitialized,
-    /// Known to the cluster at this path and now without its identity file or
-    /// on another filesystem: the disk is not mounted. Nothing is written.
+    /// The cluster knows a pool at this path, but the directory has no identity file or
+    /// is on another filesystem: the disk is not mounted. Nothing is written.
     LostMount,
-    /// Mounted read-only.
+    /// The filesystem is mounted read-only.
     ReadOnly,
     /// The identity file is damaged, or the filesystem answers with errors.
     Damaged,

@@ -89,7 +89,7 @@ pub struct OrdinalSetSpec {
     /// One replica after the other, or all at once; OrderedReady when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pod_management_policy: Option<PodManagementPolicy>,
-    /// How replicas take on a changed template; RollingUpdate when absent.
+    /// How replicas get a changed template; RollingUpdate when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub update_strategy: Option<UpdateStrategy>,
     /// Old revisions that are kept for a rollback; 10 when absent.
@@ -102,18 +102,18 @@ pub struct OrdinalSetSpec {
     /// kept when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub persistent_volume_claim_retention_policy: Option<ClaimRetentionPolicy>,
-    /// Where the numbering starts.
+    /// Ordinals of the replicas: where the numbering starts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ordinals: Option<Ordinals>,
-    /// Name of a ControllerRevision of this set: while it stands here, replicas
-    /// get that revision's template instead of `template`. This is the rollback:
-    /// `kubectl get controllerrevisions` lists the names, and removing the field
-    /// goes back to `template`. apps/v1 has no such field.
+    /// Rolls back: the name of a ControllerRevision of this set. While it is set,
+    /// replicas get that revision's template instead of `template`; remove it to return
+    /// to `template`. `kubectl get controllerrevisions` lists the names. apps/v1 has no
+    /// such field.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rollback_to: Option<String>,
-    /// Replicas whose pod was made before this moment are replaced, by the rules
-    /// of `updateStrategy` and without a new revision. This is the restart; a
-    /// moment in the future counts when it has come. apps/v1 has no such field.
+    /// Restarts: replicas whose pod was created before this time are replaced, by the
+    /// rules of `updateStrategy` and without a new revision. A time in the future takes
+    /// effect when it comes. apps/v1 has no such field.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restarted_at: Option<Time>,
     /// Seconds without progress after which the set counts as stalled: the conditions
@@ -134,14 +134,14 @@ pub enum PodManagementPolicy {
     Parallel,
 }
 
-/// How replicas take on a changed template.
+/// How replicas get a changed template.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct UpdateStrategy {
-    /// RollingUpdate when absent.
+    /// Type of update; RollingUpdate when absent.
     #[serde(default, rename = "type", skip_serializing_if = "Option::is_none")]
     pub kind: Option<UpdateStrategyType>,
-    /// Only with RollingUpdate.
+    /// Bounds of a rolling update; only with type RollingUpdate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rolling_update: Option<RollingUpdate>,
 }
@@ -180,10 +180,10 @@ pub struct RollingUpdate {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ClaimRetentionPolicy {
-    /// When the set is deleted; Retain when absent.
+    /// What happens to the claims when the set is deleted; Retain when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub when_deleted: Option<ClaimRetention>,
-    /// When the replica is scaled away; Retain when absent.
+    /// What happens to a replica's claims when it is scaled away; Retain when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub when_scaled: Option<ClaimRetention>,
 }
@@ -236,7 +236,7 @@ pub struct OrdinalSetStatus {
     /// Name of the ControllerRevision of the template as it is now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub update_revision: Option<String>,
-    /// Collisions of revision names so far; it never falls.
+    /// Number of collisions of revision names so far; it never decreases.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub collision_count: Option<i32>,
     /// Ready and wanted replicas as `2/3`, for the READY column.
@@ -253,12 +253,12 @@ pub struct OrdinalSetStatus {
     /// cannot spend one budget twice.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub disrupting: Vec<Disruption>,
-    /// When the set last came closer to what it should be; progressDeadlineSeconds count
-    /// from here.
+    /// When the set last came closer to its spec; `progressDeadlineSeconds` counts from
+    /// here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_progress_time: Option<Time>,
-    /// Available, Progressing, Ready, Reconciling, Stalled, Waiting, TemplateRefused,
-    /// RolledBack.
+    /// Conditions: Available, Progressing, Ready, Reconciling, Stalled, Waiting,
+    /// TemplateRefused, RolledBack.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::conditions")]
     pub conditions: Vec<Condition>,
@@ -270,7 +270,7 @@ pub struct OrdinalSetStatus {
 pub struct Disruption {
     /// Name of the pod.
     pub pod: String,
-    /// UID of the pod: its successor is not meant.
+    /// UID of the pod: a later pod of the same name is not meant.
     pub uid: String,
     /// resourceVersion of the pod: the permission ends when the pod changes. A deletion
     /// is conditional on it, so one that lands late, after the permission was taken back

@@ -75,11 +75,11 @@ use crate::Bytes;
     )
 )]
 pub struct PoolSpec {
-    /// Place no new volumes here. Those that are here stay and go on working.
+    /// Place no new volumes here. Existing volumes stay and keep working.
     #[serde(default)]
     pub cordoned: bool,
-    /// This disk is gone for ever: let the claims on it be deleted without the
-    /// data being erased first. Only a person can know that.
+    /// The disk is permanently lost: claims on it can be deleted without erasing the
+    /// data first. Only a person can know that.
     #[serde(default)]
     pub lost: bool,
 }
@@ -91,7 +91,7 @@ pub struct PoolStatus {
     /// The one node that may use the pool.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node: Option<String>,
-    /// Counts the grants: it grows by one each time the pool goes to another node.
+    /// Number of grants so far: it grows by one each time the pool goes to another node.
     #[serde(default)]
     pub epoch: i64,
     /// The pool's directory on the node.
@@ -103,13 +103,13 @@ pub struct PoolStatus {
     /// Bytes that volumes may take in all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub capacity: Option<Bytes>,
-    /// Bytes that are promised to volumes, or not yet freed from the trash.
+    /// Bytes that are promised to volumes and snapshots, or not yet freed from the trash.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reserved: Option<Bytes>,
-    /// Volumes in the pool.
+    /// Number of volumes in the pool.
     #[serde(default)]
     pub volumes: i64,
-    /// Ready, Healthy, Full.
+    /// Conditions: Ready, Unique, Healthy, Full.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,
 }

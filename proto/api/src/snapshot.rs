@@ -70,7 +70,7 @@ pub struct SnapshotSpec {
     /// Name of the source Volume.
     #[x_kube(validation = ("self == oldSelf", "a snapshot keeps its source"))]
     pub volume: String,
-    /// Id of the pool that holds both.
+    /// Id of the pool that holds the volume and the snapshot.
     #[x_kube(validation = ("self == oldSelf", "a snapshot stays in its pool"))]
     pub pool: String,
     /// Node that the pool was on when the snapshot was asked for; the controller
@@ -79,10 +79,10 @@ pub struct SnapshotSpec {
     /// The VolumeSnapshotContent that the snapshot is for.
     pub content: ContentRef,
     /// The snapshot existed before this object did: the agent reports what the pool
-    /// holds, and never takes one of later data in its place.
+    /// holds, and never takes a snapshot of later data in its place.
     #[serde(default)]
     pub adopt: bool,
-    /// Whether the snapshot is wanted.
+    /// Whether to keep or erase the data. A deleted snapshot cannot come back.
     #[serde(default)]
     #[x_kube(validation = ("oldSelf == 'Present' || self == oldSelf", "a deleted snapshot cannot come back"))]
     pub state: VolumeState,
@@ -109,26 +109,26 @@ pub struct SnapshotStatus {
     /// Where the snapshot is in its life.
     #[serde(default)]
     pub phase: SnapshotPhase,
-    /// Why, for people: what is wrong and what to do.
+    /// What is wrong and what to do, for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
     /// Generation of the spec that this status answers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// When it was taken, as the disk's record has it; what was taken once keeps this,
-    /// and is never taken again.
+    /// When the snapshot was taken, from the record on the disk. It stays once it is set:
+    /// a snapshot is never taken a second time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub created: Option<Time>,
-    /// Bytes that a volume restored from it needs at least.
+    /// Smallest size of a volume that is restored from it, in bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub size: Option<Bytes>,
-    /// Bytes of the pool's room that it holds, however much is written to its volume.
+    /// Bytes that it reserves in the pool: what its volume used when it was taken.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reserved: Option<Bytes>,
-    /// Directory tree or block device, as its volume was.
+    /// Whether its volume was a directory tree or a block device.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mode: Option<VolumeMode>,
-    /// Ready.
+    /// Conditions: Ready.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,
 }
@@ -139,11 +139,11 @@ pub enum SnapshotPhase {
     /// The agent has not answered yet.
     #[default]
     Pending,
-    /// Taken, recorded, usable.
+    /// It was taken, is recorded, and can be used.
     Ready,
-    /// It could not be taken, or cannot be used; the message says why. Tried again,
-    /// but what was taken once is never taken anew.
+    /// It could not be taken, or cannot be used; the message says why. The agent tries
+    /// again, but never takes a second snapshot in place of the first.
     Failed,
-    /// Erased on purpose.
+    /// It was erased on purpose.
     Deleted,
 }

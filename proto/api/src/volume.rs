@@ -83,7 +83,7 @@ pub struct VolumeSpec {
     pub node: String,
     /// Size in bytes, as the claim asks for it. It may grow.
     pub size: Bytes,
-    /// Directory tree or block device.
+    /// Whether the volume is a directory tree or a block device.
     #[serde(default)]
     pub mode: VolumeMode,
     /// The claim that the volume is for.
@@ -91,35 +91,36 @@ pub struct VolumeSpec {
     /// The set and ordinal behind the claim, where there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owner: Option<SetRef>,
-    /// What the volume starts from; empty when absent.
+    /// The snapshot or volume whose data the volume starts with; an empty volume when
+    /// absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "rules::source")]
     pub source: Option<Source>,
     /// Backend that the StorageClass demands; the pool's best when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backend: Option<Backend>,
-    /// An image's bytes are taken from the pool's filesystem only when they are
-    /// written.
+    /// For an image: it takes space from the pool's filesystem only as it is written.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub sparse: bool,
     /// The volume existed before this object did (the PV is older): the agent
     /// adopts what the pool holds, and never makes an empty one in its place.
     #[serde(default)]
     pub adopt: bool,
-    /// Whether the data is wanted.
+    /// Whether to keep or erase the data. A deleted volume cannot come back.
     #[serde(default)]
     #[x_kube(validation = ("oldSelf == 'Present' || self == oldSelf", "a deleted volume cannot come back"))]
     pub state: VolumeState,
 }
 
-/// Whether the data of a volume is wanted.
+/// Whether to keep or erase the data of a volume or snapshot.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum VolumeState {
-    /// Keep it.
+    /// Keep the data.
     #[default]
     Present,
-    /// Erase it. Written only after a released PV with policy Delete was seen,
-    /// or when the claim vanished before any PV was made.
+    /// Erase the data. Written only after the controller saw a released PV with policy
+    /// Delete, or a claim that vanished before a PV was made; for a snapshot, a released
+    /// VolumeSnapshotContent with policy Delete.
     Deleted,
 }
 
@@ -130,7 +131,7 @@ pub struct VolumeStatus {
     /// Where the volume is in its life.
     #[serde(default)]
     pub phase: VolumePhase,
-    /// Why, for people: what is wrong and what to do.
+    /// What is wrong and what to do, for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
     /// Generation of the spec that this status answers.
@@ -142,16 +143,16 @@ pub struct VolumeStatus {
     /// Size that the backend enforces: never less than asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub size: Option<Bytes>,
-    /// Bytes in use.
+    /// Bytes of data in the volume.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub used: Option<Bytes>,
     /// Backend that made the volume.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backend: Option<Backend>,
-    /// Pods that have the volume mounted; told some seconds late.
+    /// Pods that have the volume mounted, as of some seconds ago.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub published: Vec<Publication>,
-    /// Ready, Limited, Healthy, Full.
+    /// Conditions: Ready, Limited, Healthy, Full.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,
 }
@@ -162,13 +163,13 @@ pub enum VolumePhase {
     /// The agent has not answered yet.
     #[default]
     Pending,
-    /// Made, recorded, usable.
+    /// It exists, is recorded, and can be used.
     Ready,
     /// The agent's ledger has no room for it in this pool; nothing was made.
     NoRoom,
-    /// It could not be made, or is damaged; the message says why. Tried again.
+    /// It could not be made, or is damaged; the message says why. The agent tries again.
     Failed,
-    /// The data should be in this pool and is not. Nothing is made in its place.
+    /// The data should be in this pool and is not. No empty volume is made in its place.
     Lost,
     /// Erased on purpose; a tombstone remembers it.
     Deleted,

@@ -68,10 +68,10 @@ pub struct ContentSource {
 /// A VolumeSnapshot, as a content names it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SnapshotRef {
-    /// Namespace.
+    /// Namespace of the VolumeSnapshot.
     #[serde(default)]
     pub namespace: String,
-    /// Name.
+    /// Name of the VolumeSnapshot.
     #[serde(default)]
     pub name: String,
     /// UID; empty until it is bound.
@@ -103,7 +103,7 @@ pub struct VolumeSnapshotContentStatus {
 /// What went wrong with a snapshot, and when.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct SnapshotError {
-    /// For people.
+    /// What went wrong, for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
     /// When it was noticed.
@@ -111,7 +111,7 @@ pub struct SnapshotError {
     pub time: Option<Time>,
 }
 
-/// What a VolumeSnapshot says; what it is of is its controller's affair.
+/// What a VolumeSnapshot says. Its source is left to its controller.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[kube(
     group = "snapshot.storage.k8s.io",

@@ -1,4 +1,4 @@
-//! The writes of a snapshot's life, each with the object that it is for.
+//! The writes of a snapshot's life. Each carries the object that it is for.
 
 use berth_api::{Snapshot, volume_snapshot::VolumeSnapshotContentStatus};
 
@@ -14,7 +14,7 @@ pub enum Proof {
     NeverPublished(String, String),
 }
 
-/// One write.
+/// One write, and the object that it is for.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action {
     /// The intent, or the Snapshot of what is there already (`spec.adopt`).
@@ -22,11 +22,11 @@ pub enum Action {
     /// Mark the Snapshot, note on the content where it lies, and publish in the
     /// content's status that it is ready.
     Publish {
-        /// The Snapshot.
+        /// The Snapshot that gets the mark.
         snapshot: Target,
-        /// The mark is not there yet.
+        /// Whether the mark is still to be written.
         mark: bool,
-        /// The content.
+        /// The content that gets annotations and status.
         content: Target,
         /// Id of the pool in which the snapshot lies.
         pool: String,
@@ -37,43 +37,43 @@ pub enum Action {
     },
     /// Write into the content's status what is wrong.
     Fail {
-        /// The content.
+        /// The content whose `status.error` is written.
         content: Target,
-        /// A sentence.
+        /// What is wrong and what to do, as one sentence.
         message: String,
     },
     /// It is known whether a snapshot was taken: remove a sidecar's annotation.
     Settle {
-        /// The content.
+        /// The content that carries the annotation.
         content: Target,
     },
     /// The pool is on another node now.
     MoveTo {
-        /// The Snapshot.
+        /// The Snapshot whose `spec.node` changes.
         snapshot: Target,
-        /// The node.
+        /// The node that has the pool now.
         node: String,
     },
-    /// Let the agent erase the data.
+    /// Order the agent to erase the data.
     Erase {
-        /// The Snapshot.
+        /// The Snapshot whose `spec.state` becomes `Deleted`.
         snapshot: Target,
-        /// Why that is right.
+        /// What proves that erasing is right.
         proof: Proof,
     },
-    /// The data is erased: the content's status names no snapshot any more.
+    /// The data is erased: clear the snapshot from the content's status.
     Unpublish {
-        /// The content.
+        /// The content whose status is cleared.
         content: Target,
     },
     /// Remove the Snapshot object.
     Drop {
-        /// The Snapshot.
+        /// The Snapshot object to delete.
         snapshot: Target,
     },
     /// Remove our finalizer from the content.
     Release {
-        /// The content.
+        /// The content that our finalizer holds.
         content: Target,
         /// The finalizers that stay.
         others: Vec<String>,

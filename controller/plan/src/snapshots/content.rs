@@ -52,13 +52,13 @@ impl<'a> Content<'a> {
         all.iter().any(|f| f == names::content::FINALIZER)
     }
 
-    /// Whether it says of a snapshot that it is there, or was.
+    /// Whether its status names a snapshot, which is or was there.
     pub(super) fn is_known(&self) -> bool {
         let status = self.0.status.as_ref();
         status.is_some_and(|s| s.snapshot_handle.is_some())
     }
 
-    /// Whether the driver's side may deal with the snapshot and let the content go
+    /// Whether the driver's side may deal with the snapshot and release the content
     /// (`shouldDelete` upstream): it is being deleted, and either it was never bound,
     /// or the snapshot-controller says that its VolumeSnapshot goes too, and no sidecar
     /// was in the middle of taking it.
@@ -80,7 +80,7 @@ impl<'a> Content<'a> {
             && self.noted(names::content::VOLUME) == Some(&snapshot.spec.volume)
     }
 
-    /// What a write to it is for.
+    /// The content as the target of a write.
     pub(super) fn target(&self) -> Target {
         Target::of(&self.0.metadata)
     }

@@ -10,7 +10,7 @@
 //! The order is what keeps data, as for volumes: intent (Snapshot) before anything on
 //! a disk; the mark [`names::EXPOSED`] before it is published; erased on the
 //! disk before the Snapshot goes; the content's finalizer last. Since a content's
-//! annotations say where its snapshot lies, a Snapshot that vanished is made again.
+//! annotations say where its snapshot lies, a Snapshot that vanished is recreated.
 
 mod action;
 mod content;
@@ -131,15 +131,15 @@ fn create(view: &View, spec: SnapshotSpec) -> Action {
     Action::Create(Box::new(Snapshot::new(view.name, spec)))
 }
 
-/// What there is to say to a content that stays.
+/// The answer to a content that stays.
 enum Found<'a> {
-    /// The snapshot is there, and this is what its content is to say.
+    /// The snapshot is there, and this is the status that its content gets.
     Ready(&'a Snapshot, Box<VolumeSnapshotContentStatus>),
-    /// The agent has not answered yet, or nothing is to be done.
+    /// The agent has not answered yet, or there is nothing to do.
     Waits,
-    /// There is no Snapshot yet.
+    /// There is no Snapshot yet: create it with this spec.
     Makes(Box<SnapshotSpec>),
-    /// It cannot be, for now or permanently.
+    /// It is not possible, now or ever; why, as a sentence.
     Wrong(String),
 }
 
@@ -209,7 +209,7 @@ fn missing<'a>(view: &View<'a>, content: Content) -> Found<'a> {
         return Found::Wrong(format!("there is no Volume {handle} to take a snapshot of"));
     };
     // Upstream's snapshot-controller looks at claim and PersistentVolume before it makes
-    // a content; what the volume was made for, only its object tells.
+    // a content; only the Volume shows for which claim the volume was made.
     if volume.spec.claim.namespace != content.0.spec.volume_snapshot_ref.namespace {
         return Found::Wrong(format!(
             "volume {handle} was made for a claim of another namespace, so no snapshot is taken of it here"
@@ -240,10 +240,10 @@ fn missing<'a>(view: &View<'a>, content: Content) -> Found<'a> {
 /// What is wrong with the class of a snapshot that is to be taken.
 fn class_refusal(view: &View, content: Content) -> Option<String> {
     let Some(name) = &content.0.spec.volume_snapshot_class_name else {
-        return Some("it has no VolumeSnapshotClass; make it anew with one".to_owned());
+        return Some("it has no VolumeSnapshotClass; create it again with one".to_owned());
     };
     let Some(parameters) = view.classes.get(name) else {
-        return Some(format!("there is no VolumeSnapshotClass {name}; make it"));
+        return Some(format!("there is no VolumeSnapshotClass {name}; create it"));
     };
     let foreign = |key: &&String| !key.starts_with(names::content::SIDECAR_PARAMETERS);
     let unknown = parameters.keys().find(foreign)?;
@@ -252,7 +252,7 @@ fn class_refusal(view: &View, content: Content) -> Option<String> {
     ))
 }
 
-/// The Snapshot of a content that was told of one, made again.
+/// The Snapshot of a content whose status names one, recreated.
 fn adopted(view: &View, content: Content) -> Option<SnapshotSpec> {
     let pool = content.noted(names::content::POOL)?;
     let volume = content.volume_handle();
@@ -267,7 +267,7 @@ fn adopted(view: &View, content: Content) -> Option<SnapshotSpec> {
     })
 }
 
-/// A content that goes, and is held by our finalizer.
+/// A content that is being deleted and that our finalizer holds.
 fn released(view: &View, content: Content) -> Option<Action> {
     let name = content.name();
     let release = || Some(content.release());
@@ -278,13 +278,13 @@ fn released(view: &View, content: Content) -> Option<Action> {
     if content.0.spec.deletion_policy != "Delete" || wanted {
         return release();
     }
-    // A snapshot that a content of ours never named was never its to erase, unless
-    // it is the one that was made for it.
+    // A content may erase only the snapshot that was made for it, or that its status
+    // names.
     let own = content.volume_handle().is_some();
     let Some(snapshot) = view.snapshot else {
         return match content.is_known() {
             true if pool_is_lost(view, content.noted(names::content::POOL)) => release(),
-            // It vanished, and its data did not.
+            // The object vanished, and its data did not.
             true => adopted(view, content).map(|spec| create(view, spec)),
             false => release(),
         };
@@ -310,7 +310,7 @@ fn pool_is_lost(view: &View, pool: Option<&str>) -> bool {
     grant.is_some_and(|grant| grant.standing == Standing::DeclaredLost)
 }
 
-/// The data is gone, or a person said that its disk is.
+/// Whether the data is erased, or a person declared its disk lost.
 fn is_erased(view: &View, snapshot: &Snapshot) -> bool {
     let phase = snapshot.status.as_ref().map(|s| s.phase);
     phase == Some(SnapshotPhase::Deleted) || pool_is_lost(view, Some(&snapshot.spec.pool))

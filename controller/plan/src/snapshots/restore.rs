@@ -1,4 +1,5 @@
-//! What a claim starts from that asks for a VolumeSnapshot's data.
+//! Restoring: from a claim's data source, a VolumeSnapshot, to the Snapshot that holds the
+//! data.
 
 use berth_api::{
     Bytes, DRIVER, Snapshot, SnapshotPhase, Source, VolumeMode, VolumeSnapshot,
@@ -8,15 +9,14 @@ use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 
 use crate::volumes::{ClaimWait, claim};
 
-/// Where the data lies that a claim is to start with, and what it is. A copy is made
-/// in its source's pool.
+/// Where a claim's source data lies. The copy is made in the same pool.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Origin {
-    /// Id of the pool.
+    /// Id of the pool that holds the data.
     pub pool: String,
-    /// Node that the pool is on.
+    /// Node that the pool is on now.
     pub node: String,
-    /// As the Volume's spec has it.
+    /// The source as it is written into the Volume's spec.
     pub source: Source,
 }
 
@@ -37,15 +37,15 @@ pub fn content_of(request: &VolumeSnapshot) -> Option<&str> {
     status.bound_volume_snapshot_content_name.as_deref()
 }
 
-/// Name of the Snapshot that a content tells of.
+/// Name of the Snapshot that a content's status names.
 pub fn snapshot_of(content: &VolumeSnapshotContent) -> Option<&str> {
     content.status.as_ref()?.snapshot_handle.as_deref()
 }
 
-/// What the claim starts from, which names the VolumeSnapshot `name`.
+/// The source data of a claim whose data source is the VolumeSnapshot `name`.
 ///
 /// # Errors
-/// What is waited for, or wrong, as a sentence for the claim's event.
+/// What is awaited, or what is wrong, as a sentence for the claim's event.
 pub fn origin(
     claim: &PersistentVolumeClaim,
     name: &str,
@@ -54,7 +54,7 @@ pub fn origin(
     let what = format!("its data source, VolumeSnapshot {name}");
     let Some(request) = chain.request else {
         return Err(format!(
-            "waiting for {what}: make it, where snapshots are installed in the cluster"
+            "waiting for {what}: create it, where snapshots are installed in the cluster"
         )
         .into());
     };
@@ -97,9 +97,10 @@ pub fn origin(
     // Nor is the snapshot that its status names, unless its spec leads there too.
     let handle = snapshot_of(content);
     if handle.is_some() && handle != super::content::handle(content).as_deref() {
-        return Err(
-            format!("{what}, has a content whose spec and status name two snapshots").into(),
-        );
+        return Err(format!(
+            "{what}, has a content whose spec and status name different snapshots"
+        )
+        .into());
     }
     let told = content.status.as_ref();
     if told.and_then(|s| s.ready_to_use) != Some(true) {
@@ -211,7 +212,7 @@ mod tests {
         check(
             |a| a[REQUEST] = Value::Null,
             expect![
-                "waiting for its data source, VolumeSnapshot monday: make it, where snapshots are installed in the cluster"
+                "waiting for its data source, VolumeSnapshot monday: create it, where snapshots are installed in the cluster"
             ],
         );
         check(
@@ -237,7 +238,7 @@ mod tests {
         check(
             |a| a[CONTENT]["status"]["snapshotHandle"] = json!("snap-2"),
             expect![
-                "its data source, VolumeSnapshot monday, has a content whose spec and status name two snapshots"
+                "its data source, VolumeSnapshot monday, has a content whose spec and status name different snapshots"
             ],
         );
         check(

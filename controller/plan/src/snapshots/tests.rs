@@ -383,7 +383,7 @@ fn what_is_wrong_is_published_once() {
     );
     check(
         &|w| w.classes.clear(),
-        expect!["fail c: there is no VolumeSnapshotClass berth; make it"],
+        expect!["fail c: there is no VolumeSnapshotClass berth; create it"],
     );
     check(
         &|w| {

@@ -1,5 +1,5 @@
-//! The writes of a volume's life. Each says which object it is for, so that nobody who
-//! carries it out has to look for the object again.
+//! The writes of a volume's life. Each carries the object that it is for, so that the
+//! code that executes it need not look the object up again.
 
 use berth_api::Volume;
 use k8s_openapi::api::core::v1::PersistentVolume;
@@ -12,9 +12,9 @@ use crate::target::Target;
 pub enum Proof {
     /// A PV with policy Delete whose claim is gone.
     ReleasedPv {
-        /// Name of the PV.
+        /// Name of the released PV.
         pv: String,
-        /// UID of the PV.
+        /// UID that the PV must still have.
         uid: String,
     },
     /// No pod can ever have used it: there was no PV, and the claim is gone or
@@ -25,9 +25,9 @@ pub enum Proof {
 /// A size for which an agent had no room.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refused {
-    /// Id of the pool.
+    /// Id of the pool that had no room.
     pub pool: String,
-    /// Bytes.
+    /// Size that was refused, in bytes.
     pub size: u64,
 }
 
@@ -37,11 +37,11 @@ pub struct Refused {
 pub struct Excluded {
     /// UID of the claim.
     pub claim_uid: String,
-    /// Id of the pool.
+    /// Id of the pool that holds the tombstone.
     pub pool: String,
 }
 
-/// One write.
+/// One write, and the object that it is for.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action {
     /// The intent: a volume for a claim that was placed.
@@ -49,89 +49,89 @@ pub enum Action {
     /// Name a node for a claim, or take its node away so that the scheduler chooses
     /// again.
     Select {
-        /// The claim.
+        /// The claim whose annotation is written.
         claim: Target,
-        /// The node.
+        /// The node to name; `None` removes the annotation.
         node: Option<String>,
     },
-    /// Mark the Volume as exposed, then make its PV.
+    /// Mark the Volume as exposed, then create its PV.
     Expose {
-        /// The Volume.
+        /// The Volume that gets the mark.
         volume: Target,
-        /// The mark is not there yet.
+        /// Whether the mark is still to be written.
         mark: bool,
-        /// The PV.
+        /// The PV to create.
         pv: Box<PersistentVolume>,
     },
-    /// Make the Volume object again, from its PV.
+    /// Recreate the Volume object from its PV.
     Adopt {
-        /// The Volume, with `adopt` set.
+        /// The Volume to create, with `adopt` set.
         volume: Box<Volume>,
         /// The PV, which must still be there.
         pv: Target,
     },
     /// The pool is on another node now.
     MoveTo {
-        /// The Volume.
+        /// The Volume whose `spec.node` changes.
         volume: Target,
-        /// The node.
+        /// The node that has the pool now.
         node: String,
     },
-    /// Let the agent erase the data.
+    /// Order the agent to erase the data.
     Erase {
-        /// The Volume.
+        /// The Volume whose `spec.state` becomes `Deleted`.
         volume: Target,
-        /// Why that is right.
+        /// What proves that erasing is right.
         proof: Proof,
     },
     /// Remove the Volume object.
     DropVolume {
-        /// The Volume.
+        /// The Volume object to delete.
         volume: Target,
-        /// What the agent had no room for, where that is why.
+        /// What the agent had no room for, if that is the reason.
         refused: Option<Refused>,
     },
     /// The node cannot do it: remove the Volume object and let the scheduler
     /// choose again.
     Reschedule {
-        /// The Volume.
+        /// The Volume object to delete.
         volume: Target,
-        /// The claim, where a node was chosen for it.
+        /// The claim to take the node from, if one was chosen for it.
         claim: Option<Target>,
-        /// Where it is not to be tried again.
+        /// The pool in which it must not be tried again.
         excluded: Excluded,
     },
     /// Delete the PV; our finalizer holds it until the next action.
     DeletePv {
-        /// The PV.
+        /// The PV to delete.
         pv: Target,
     },
     /// Remove our finalizer from a PV.
     DropFinalizer {
-        /// The PV.
+        /// The PV that our finalizer holds.
         pv: Target,
         /// The finalizers that stay.
         others: Vec<String>,
     },
     /// Ask the agent for a larger volume.
     Grow {
-        /// The Volume.
+        /// The Volume whose `spec.size` grows.
         volume: Target,
-        /// Bytes.
+        /// New size in bytes.
         size: u64,
     },
     /// Write the new capacity into the PV.
     PvCapacity {
-        /// The PV.
+        /// The PV whose `spec.capacity` changes.
         pv: Target,
-        /// Bytes.
+        /// New capacity in bytes.
         size: u64,
     },
     /// Write the new capacity into the claim's status.
     ClaimCapacity {
-        /// The claim.
+        /// The claim whose `status.capacity` changes.
         claim: Target,
-        /// Bytes.
+        /// New capacity in bytes.
         size: u64,
     },
 }

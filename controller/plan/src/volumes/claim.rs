@@ -58,7 +58,7 @@ fn annotation<'a>(claim: &'a PersistentVolumeClaim, key: &str) -> Option<&'a str
     all.get(key).map(String::as_str)
 }
 
-/// Bytes asked for; nothing where the request is missing or no quantity.
+/// Requested bytes; `None` where the request is missing or is not a quantity.
 pub fn size(claim: &PersistentVolumeClaim) -> Option<u64> {
     let requests = claim.spec.as_ref()?.resources.as_ref()?.requests.as_ref()?;
     let bytes: Bytes = requests.get("storage")?.0.parse().ok()?;
@@ -106,7 +106,10 @@ pub fn refusal(claim: &PersistentVolumeClaim) -> Option<String> {
         return Some(text);
     }
     if spec.selector.is_some() {
-        return Some("a selector is for volumes that exist; remove it".to_owned());
+        return Some(
+            "spec.selector selects existing volumes, and Berth makes new ones; remove it"
+                .to_owned(),
+        );
     }
     if spec
         .volume_attributes_class_name
@@ -116,8 +119,10 @@ pub fn refusal(claim: &PersistentVolumeClaim) -> Option<String> {
         return Some("volumeAttributesClassName is not supported; remove it".to_owned());
     }
     match size(claim) {
-        Some(0) => Some("a volume of no size cannot be made".to_owned()),
-        None => Some("the request for storage is no size in bytes".to_owned()),
+        Some(0) => Some("spec.resources.requests.storage is zero; ask for more".to_owned()),
+        None => Some(
+            "spec.resources.requests.storage is missing, or is not a number of bytes".to_owned(),
+        ),
         Some(_) => None,
     }
 }
@@ -135,8 +140,8 @@ pub enum Source<'a> {
 /// `dataSourceRef`).
 ///
 /// # Errors
-/// A sentence, for whatever else it asks for: an empty volume in its place would be
-/// wrong.
+/// A sentence for the claim's event, for any other kind of source: an empty volume in
+/// its place would be wrong.
 pub fn source(claim: &PersistentVolumeClaim) -> Result<Option<Source<'_>>, String> {
     let Some(spec) = &claim.spec else {
         return Ok(None);
@@ -162,7 +167,8 @@ pub fn source(claim: &PersistentVolumeClaim) -> Result<Option<Source<'_>>, Strin
     }
 }
 
-/// Why a claim cannot be a copy of `what`, which is of that mode and size, if so.
+/// Why a claim cannot be a copy of `what`, which has that mode and size; `None` if it
+/// can.
 pub fn unlike(
     claim: &PersistentVolumeClaim,
     what: &str,
@@ -336,17 +342,17 @@ mod tests {
         check(
             "selector",
             json!({}),
-            expect!["a selector is for volumes that exist; remove it"],
+            expect!["spec.selector selects existing volumes, and Berth makes new ones; remove it"],
         );
         check(
             "resources",
             json!({"requests": {"storage": "0"}}),
-            expect!["a volume of no size cannot be made"],
+            expect!["spec.resources.requests.storage is zero; ask for more"],
         );
         check(
             "resources",
             json!({}),
-            expect!["the request for storage is no size in bytes"],
+            expect!["spec.resources.requests.storage is missing, or is not a number of bytes"],
         );
         check(
             "volumeAttributesClassName",

@@ -7,22 +7,22 @@ use berth_api::DRIVER;
 use berth_model::{Backend, ClassParameters, class_parameters};
 use k8s_openapi::api::{core::v1::TopologySelectorTerm, storage::v1::StorageClass};
 
-/// A class of ours.
+/// A StorageClass whose provisioner is Berth.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Class {
-    /// Its name.
+    /// Name of the StorageClass.
     pub name: String,
-    /// Binds at once, without waiting for a pod.
+    /// Binding mode Immediate: claims do not wait for a pod.
     pub immediate: bool,
     /// Policy of the volumes: `Delete` or `Retain`.
     pub reclaim: String,
     /// Mount options of the volumes.
     pub mount_options: Option<Vec<String>>,
-    /// Backend that it demands.
+    /// Backend that the class demands; the pool's best when absent.
     pub backend: Option<Backend>,
-    /// Images take their bytes only when they are written.
+    /// Images take disk space only as they are written.
     pub sparse: bool,
-    /// Nodes that it allows, as label terms; any when empty.
+    /// Nodes that the class allows, as label terms; all when empty.
     pub topologies: Vec<TopologySelectorTerm>,
 }
 

@@ -1,11 +1,11 @@
-//! What a claim starts from that asks for another claim's data.
+//! Cloning: from a claim's data source, another claim, to the Volume that holds the data.
 //!
-//! A claim's `dataSource` and `volumeName` are free text of whoever may create claims
-//! in a namespace: they are a wish. Whose data a volume holds is shown by objects that
-//! such a person cannot write: the PersistentVolume's `claimRef` and the Volume. Both
-//! must name the source claim by UID before its data is copied. external-provisioner
-//! asks the same of claim and PersistentVolume ("claim in dataSource not bound or
-//! invalid").
+//! Anyone who may create claims in a namespace can write anything into a claim's
+//! `dataSource` and `volumeName`, so those fields prove nothing. Whose data a volume
+//! holds is shown by objects that such a person cannot write: the PersistentVolume's
+//! `claimRef` and the Volume. Both must name the source claim by UID before its data is
+//! copied. external-provisioner demands the same of claim and PersistentVolume ("claim
+//! in dataSource not bound or invalid").
 
 use berth_api::{ClaimRef, Source, Volume, VolumeState};
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
@@ -13,7 +13,7 @@ use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
 use super::{claim, pv, wait::ClaimWait};
 use crate::snapshots::restore::Origin;
 
-/// The objects between a claim and the data that it asks for, as they are now.
+/// The objects between a claim and its source data, as they are now.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Chain<'a> {
     /// The claim that is named as the source.
@@ -24,11 +24,11 @@ pub struct Chain<'a> {
     pub volume: Option<&'a Volume>,
 }
 
-/// What `claim` starts from, which names the claim `name` of its own namespace.
+/// The source data of `claim`, whose data source is the claim `name` of its namespace.
 ///
 /// # Errors
-/// What is waited for, or wrong, as a sentence for the claim's event. It says nothing
-/// of a volume that is not the source claim's.
+/// What is awaited, or what is wrong, as a sentence for the claim's event. The sentence
+/// reveals nothing about a volume that is not the source claim's.
 pub fn origin(
     claim: &PersistentVolumeClaim,
     name: &str,
@@ -36,7 +36,7 @@ pub fn origin(
 ) -> Result<Origin, ClaimWait> {
     let what = format!("its data source, claim {name}");
     let Some(source) = chain.claim else {
-        return Err(format!("waiting for {what}: make it").into());
+        return Err(format!("waiting for {what}: create it").into());
     };
     if source.metadata.namespace != claim.metadata.namespace {
         return Err(format!("{what}, is in another namespace; copy within one").into());
@@ -51,7 +51,7 @@ pub fn origin(
         )));
     };
     let Some(volume) = pv::handle(pv).and(chain.volume) else {
-        return Err(format!("its data source {name} is no volume of Berth's").into());
+        return Err(format!("its data source {name} is not a volume of Berth").into());
     };
     let spec = &volume.spec;
     if !is_of(source, &spec.claim) {
@@ -74,7 +74,7 @@ pub fn origin(
     }
 }
 
-/// Whether claim and PersistentVolume are bound to one another, by both their words.
+/// Whether claim and PersistentVolume are bound to each other, according to both.
 fn is_bound(claim: &PersistentVolumeClaim, pv: &PersistentVolume) -> bool {
     let phase = claim.status.as_ref().and_then(|s| s.phase.as_deref());
     let phase_of_pv = pv.status.as_ref().and_then(|s| s.phase.as_deref());
@@ -169,7 +169,7 @@ mod tests {
         check(|_| {}, expect!["pvc-u1 in p1 on n1"]);
         check(
             |a| a[SOURCE] = Value::Null,
-            expect!["waiting for its data source, claim data: make it"],
+            expect!["waiting for its data source, claim data: create it"],
         );
         check(
             |a| a[SOURCE]["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z"),
@@ -177,11 +177,11 @@ mod tests {
         );
         check(
             |a| a[PV]["spec"]["csi"]["driver"] = json!("other.example"),
-            expect!["its data source data is no volume of Berth's"],
+            expect!["its data source data is not a volume of Berth"],
         );
         check(
             |a| a[VOLUME] = Value::Null,
-            expect!["its data source data is no volume of Berth's"],
+            expect!["its data source data is not a volume of Berth"],
         );
         check(
             |a| a[VOLUME]["spec"]["state"] = json!("Deleted"),

@@ -40,38 +40,38 @@ pub enum Peers {
     Waiting(String),
 }
 
-/// What is due.
+/// What to do next.
 #[derive(Clone, Debug, PartialEq)]
 #[expect(
     clippy::large_enum_variant,
     reason = "there is one per decision, and it is moved into the write at once"
 )]
 pub enum Step {
-    /// Nothing.
+    /// Nothing is due: the volume is as it should be, or something is awaited.
     Nothing,
     /// Place the claim, together with the other open claims of its pod.
     Place,
-    /// One write.
+    /// Carry out one write.
     Act(Action),
 }
 
-/// Something for people to read, on the claim (or on the Volume, without one).
+/// An event on the claim, or on the Volume where there is no claim.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Notice {
-    /// It needs attention.
+    /// `true` makes the event a Warning: a person should look.
     pub warning: bool,
-    /// One CamelCase word.
+    /// The event's reason, one CamelCase word.
     pub reason: &'static str,
-    /// A sentence.
+    /// The event's message: what happened, what is wrong, what to do.
     pub text: String,
 }
 
-/// What is due, and what to tell people.
+/// What to do next, and what people can read about it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Decision {
-    /// What is due.
+    /// What to do next.
     pub step: Step,
-    /// An event.
+    /// An event to publish with it.
     pub notice: Option<Notice>,
     /// Why the claim waits, short; for the WAITING column of its set.
     pub wait: Option<ClaimWait>,

@@ -1,5 +1,5 @@
-//! Growing a bound volume: the agent enforces the new size, then the PV says it,
-//! then the claim. No step of kubelet's is needed: the agent grows what is inside.
+//! Growing a bound volume: the agent enforces the new size, then the PV shows it, then
+//! the claim. Kubelet has nothing to do: the agent also grows the filesystem inside.
 
 use berth_api::{Bytes, Volume, VolumeStatus};
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
@@ -61,7 +61,7 @@ pub(super) fn decide(
     let more = wanted.saturating_sub(asked.max(enforced));
     if free < more {
         let text = format!(
-            "pool {} has {} free, {} more are wanted; ask for less or make room",
+            "pool {} has {} free, {} more are needed; ask for less, or free some space",
             volume.spec.pool,
             Bytes(free).human(),
             Bytes(more).human()
@@ -78,7 +78,7 @@ pub(super) fn decide(
     )
 }
 
-/// Capacity that the claim's status tells.
+/// Capacity in the claim's status, in bytes.
 fn capacity(claim: &PersistentVolumeClaim) -> Option<u64> {
     let all = claim.status.as_ref()?.capacity.as_ref()?;
     let bytes: Bytes = all.get("storage")?.0.parse().ok()?;

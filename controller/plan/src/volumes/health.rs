@@ -1,5 +1,5 @@
-//! What the owner of a claim is told of a volume that works, and about which
-//! something is wrong: people look at their claims, not at Volumes.
+//! Events on the claim of a volume that works although something is wrong with it:
+//! people look at their claims, not at Volumes.
 
 use berth_api::{
     VolumeStatus, condition,
@@ -8,7 +8,7 @@ use berth_api::{
 
 use super::decision::Decision;
 
-/// Adds it to a decision that has nothing else to tell.
+/// Adds the worst problem as an event to a decision that has no event yet.
 pub(super) fn told(decision: Decision, status: &VolumeStatus) -> Decision {
     if decision.notice.is_some() {
         return decision;

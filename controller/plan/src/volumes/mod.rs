@@ -2,8 +2,8 @@
 //!
 //! Each write is one that may land late or twice. The order is what keeps data:
 //! intent (Volume) before anything on a disk; the mark [`names::EXPOSED`] before
-//! the PV, so that "no PV and no claim" can be told from "never had one"; erased
-//! on disk before the PV's finalizer goes; the Volume object last.
+//! the PV, so that "lost its PV and claim" differs from "never had a PV"; the data is
+//! erased before the PV's finalizer goes; the Volume object goes last.
 
 mod action;
 pub mod claim;
@@ -47,7 +47,7 @@ pub fn decide(view: &View) -> Decision {
     }
 }
 
-/// A claim alone.
+/// A claim that has neither Volume nor PV.
 fn without_volume(view: &View) -> Decision {
     let (Some(claim), Some(class)) = (view.claim, view.class) else {
         return Step::Nothing.into();
@@ -129,7 +129,7 @@ fn with_claim(view: &View, volume: &Volume, claim: &PersistentVolumeClaim) -> De
             })
             .tell(reason::NO_ROOM, text)
         }
-        // A tombstone of an earlier attempt; there never was data.
+        // A tombstone of an earlier attempt; there never was any data.
         VolumePhase::Lost if !exposed => Decision::from(reschedule()).warn(
             reason::PROVISIONING_FAILED,
             format!("pool {} on {node}: {says}", volume.spec.pool),
@@ -153,7 +153,7 @@ fn with_claim(view: &View, volume: &Volume, claim: &PersistentVolumeClaim) -> De
 
 fn expose(view: &View, volume: &Volume, claim: &PersistentVolumeClaim, exposed: bool) -> Decision {
     let Some(class) = view.class else {
-        return Decision::wait("its StorageClass is gone; make it again");
+        return Decision::wait("its StorageClass is gone; create it again");
     };
     if let Peers::Waiting(peer) = view.peers {
         return Decision::wait(ClaimWait::in_progress(format!(
@@ -236,7 +236,7 @@ fn with_pv(view: &View, pv: &PersistentVolume, volume: Option<&Volume>) -> Decis
     }
 }
 
-/// A PV with policy Delete whose claim is gone: erase, then let the objects go.
+/// A PV with policy Delete whose claim is gone: erase the data, then delete the objects.
 fn reclaim(
     view: &View,
     pv: &PersistentVolume,
@@ -278,7 +278,7 @@ fn drop_finalizer(pv: &PersistentVolume) -> Action {
     }
 }
 
-/// The Volume object is missing: make it again, so that the agent knows it.
+/// The Volume object is missing: recreate it, so that the agent knows the volume.
 fn adopt(view: &View, pv: &PersistentVolume) -> Decision {
     let Some(pool) = pv::pool(pv) else {
         let text = format!("the PV has no volume attribute {}", names::ATTRIBUTE_POOL);
@@ -308,7 +308,7 @@ fn lost(status: &VolumeStatus, spec: &VolumeSpec) -> Decision {
     Decision::wait(text.clone()).warn(reason::DATA_LOST, text)
 }
 
-/// Whether pods may have put data there.
+/// Whether pods may have written data to the volume.
 fn is_exposed(volume: &Volume) -> bool {
     let marks = volume.metadata.annotations.as_ref();
     volume.spec.adopt || marks.is_some_and(|all| all.contains_key(names::EXPOSED))
@@ -323,12 +323,12 @@ fn is_lost(view: &View, pool: &str) -> bool {
     grant.is_some_and(|g| g.standing == Standing::DeclaredLost)
 }
 
-/// The data is gone, or a person said that its disk is.
+/// Whether the data is erased, or a person declared its disk lost.
 fn is_erased(view: &View, volume: &Volume) -> bool {
     phase(volume) == VolumePhase::Deleted || is_lost(view, &volume.spec.pool)
 }
 
-/// The agent will not answer: its node was removed, or the disk is gone for ever.
+/// Whether the agent will never answer: its node was removed, or the disk is lost.
 fn is_hopeless(view: &View, volume: &Volume) -> bool {
     !view.nodes.contains_key(&volume.spec.node) || is_lost(view, &volume.spec.pool)
 }

@@ -1,5 +1,5 @@
-//! The PersistentVolume of a volume, and the Volume of a PersistentVolume: each
-//! can be made from the other, so losing one object loses no data.
+//! The PersistentVolume of a Volume, and the Volume of a PersistentVolume: each can be
+//! recreated from the other, so losing one object loses no data.
 
 use std::collections::BTreeMap;
 
@@ -20,8 +20,8 @@ use super::{claim, class::Class};
 
 /// The PV for a volume that is ready, bound to its claim by UID.
 ///
-/// It names the **pool**, not the node: a disk that moves takes its volumes
-/// along. No fsType, so that kubelet and the scheduler ask nothing of it.
+/// Its node affinity names the **pool**, not the node, so a disk that moves takes its
+/// volumes along. It has no fsType, so that kubelet and the scheduler do not check one.
 pub fn manifest(volume: &Volume, claim: &PersistentVolumeClaim, class: &Class) -> PersistentVolume {
     let name = volume.metadata.name.clone().unwrap_or_default();
     let spec = claim.spec.clone().unwrap_or_default();
@@ -143,7 +143,7 @@ pub fn capacity(pv: &PersistentVolume) -> Bytes {
     text.and_then(|t| t.parse().ok()).unwrap_or_default()
 }
 
-/// The spec of a Volume that is made again from its PV. `adopt` is set: the
+/// The spec of a Volume that is recreated from its PV. `adopt` is set: the
 /// agent takes what the pool holds and never makes an empty volume in its place.
 pub fn adopted(pv: &PersistentVolume, node: &str) -> Option<VolumeSpec> {
     let attributes = csi(pv)?.volume_attributes.clone().unwrap_or_default();

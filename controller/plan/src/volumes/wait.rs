@@ -1,30 +1,30 @@
-//! Why a claim waits: what a set makes of it depends on who can end the wait, so the
-//! kind is a value of its own and never read from the text.
+//! Why a claim waits. How a set reacts depends on who can end the wait, so that is a
+//! value of its own and is never guessed from the text.
 
 use std::fmt::{Display, Formatter, Result};
 
 /// Who ends a claim's wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ClaimWaitKind {
-    /// Somebody is at work on it: an agent, the scheduler, another controller.
+    /// A program is working on it: an agent, the scheduler, another controller.
     InProgress,
-    /// No pool has the room.
+    /// No pool has enough room.
     NoRoom,
     /// A person has to do what the text says.
     NeedsAction,
 }
 
-/// Why a claim has no volume yet, for people.
+/// Why a claim has no volume yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClaimWait {
     /// Who ends the wait.
     pub kind: ClaimWaitKind,
-    /// A short text: `largest free pool 7.2Gi < 10Gi`.
+    /// A short text for people: `largest free pool 7.2Gi < 10Gi`.
     pub text: String,
 }
 
 impl ClaimWait {
-    /// Somebody is at work on it.
+    /// A program is working on it.
     pub fn in_progress(text: impl Into<String>) -> ClaimWait {
         ClaimWait {
             kind: ClaimWaitKind::InProgress,
@@ -32,7 +32,7 @@ impl ClaimWait {
         }
     }
 
-    /// No pool has the room.
+    /// No pool has enough room.
     pub fn no_room(text: impl Into<String>) -> ClaimWait {
         ClaimWait {
             kind: ClaimWaitKind::NoRoom,
@@ -41,7 +41,7 @@ impl ClaimWait {
     }
 }
 
-/// What says nothing of its kind needs a person: silence about that would be worse.
+/// A text without a kind needs a person: to keep quiet about it would be worse.
 impl From<String> for ClaimWait {
     fn from(text: String) -> ClaimWait {
         ClaimWait {

@@ -98,8 +98,8 @@ fn observed(content: VolumeSnapshotContent) -> Done {
 }
 
 impl Apis {
-    /// A content that a cache still shows must not have a snapshot taken, or brought
-    /// back.
+    /// Creates the Snapshot, after a look at the API server: a content that only a cache
+    /// still shows must not have a snapshot taken, or brought back.
     async fn create(&self, snapshot: &Snapshot) -> Done {
         let of = &snapshot.spec.content;
         let live = self.live(&of.name, &of.uid).await?;
@@ -123,9 +123,9 @@ impl Apis {
         Ok(vec![Observed::Snapshot(Box::new(there))])
     }
 
-    /// The only place that lets a snapshot be erased. What the decision took from a
-    /// cache is read again from the API server first, and the write is conditional on
-    /// the Snapshot being as it was.
+    /// The only place that orders a snapshot to be erased. What the decision took from a
+    /// cache is read again from the API server first, and the write is conditional on the
+    /// Snapshot being unchanged.
     async fn erase(&self, snapshot: &Target, proof: Proof) -> Done {
         match proof {
             Proof::DeletedContent(name, uid) => {
@@ -135,7 +135,7 @@ impl Apis {
                 });
                 if !released {
                     let text =
-                        format!("the snapshot of VolumeSnapshotContent {name} is to stay now");
+                        format!("the snapshot of VolumeSnapshotContent {name} must be kept now");
                     return Err(Failure::Stale(text));
                 }
             }

@@ -40,7 +40,7 @@ impl ClusterState {
         });
     }
 
-    /// Has everything looked at once the first lists are complete.
+    /// Takes something in, and marks everything once the first lists are complete.
     fn when_ready(&mut self, take: impl FnOnce(&mut Self)) {
         let known = self.snapshots.is_ready();
         take(self);
@@ -94,7 +94,7 @@ impl ClusterState {
         self.touch_snapshots();
     }
 
-    /// Everything about snapshots is to be looked at: what they all depend on changed.
+    /// Marks every snapshot to be looked at: something that all depend on changed.
     pub(in crate::storage) fn touch_snapshots(&mut self) {
         let snapshots = &self.snapshots;
         let known = snapshots.snapshots.values().map(|s| s.name_any());
@@ -103,7 +103,7 @@ impl ClusterState {
         self.touch_restores();
     }
 
-    /// The snapshots of a volume.
+    /// Marks the snapshots of a volume.
     pub(in crate::storage) fn touch_snapshots_of(&mut self, volume: &str) {
         let handles = self.snapshots.by_volume.get(volume).into_iter().flatten();
         self.dirty.extend(handles.cloned().map(Item::Snapshot));

@@ -17,7 +17,7 @@ pub(in crate::storage) struct SnapshotState {
     pub(in crate::storage) snapshots: WholeCache<Snapshot>,
     pub(in crate::storage) contents: WholeCache<VolumeSnapshotContent>,
     pub(in crate::storage) requests: WholeCache<VolumeSnapshot>,
-    /// The classes.
+    /// VolumeSnapshotClasses, of any driver.
     pub(in crate::storage) classes: WholeCache<VolumeSnapshotClass>,
     pub(in crate::storage) parameters: BTreeMap<String, BTreeMap<String, String>>,
     /// Names of contents, by the snapshot that they name.

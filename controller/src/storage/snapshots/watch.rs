@@ -1,6 +1,6 @@
-//! Watches of the kinds by which people ask for snapshots. Their definitions are the
-//! cluster's affair and may come and go: without them there are no such objects, and
-//! that is nothing to complain about.
+//! Watches of the kinds by which people ask for snapshots. Their definitions belong
+//! to the cluster and may come and go: without them there are no such objects, which
+//! is no error.
 
 use std::time::Duration;
 
@@ -48,8 +48,8 @@ pub(in crate::storage) async fn is_served(client: &Client) -> Result<bool, CallE
     }
 }
 
-/// The API server says of a kind or group that it does not know in plain text that it
-/// is not there.
+/// Whether an answer means that the API server does not know the kind or group: a 404,
+/// in plain text.
 fn is_unknown(status: &Status) -> bool {
     status.code == 404
 }

@@ -107,7 +107,7 @@ async fn refusals(ctx: &Ctx, ns: &str) -> Result<()> {
     expect_event(ctx, ns, "small", "ask for as much, or more").await?;
     ctx.apply(ns, &restore("early", "32Mi", "sunday")).await?;
     ctx.apply(ns, &user_of("early")).await?;
-    expect_event(ctx, ns, "early", "VolumeSnapshot sunday: make it").await?;
+    expect_event(ctx, ns, "early", "VolumeSnapshot sunday: create it").await?;
     ctx.apply(ns, &restore("foreign", "32Mi", "theirs")).await?;
     ctx.apply(ns, &user_of("foreign")).await?;
     expect_event(ctx, ns, "foreign", &format!("is of driver {OTHER}")).await?;

@@ -302,8 +302,8 @@ fn growing_goes_from_the_disk_to_the_claim() {
     world.claim(bound("20Gi", "1Gi"));
     world.check(expect![[r"
         Nothing
-        wait: pool p1 has 9Gi free, 19Gi more are wanted; ask for less or make room
-        Warning VolumeResizeFailed: pool p1 has 9Gi free, 19Gi more are wanted; ask for less or make room"]]);
+        wait: pool p1 has 9Gi free, 19Gi more are needed; ask for less, or free some space
+        Warning VolumeResizeFailed: pool p1 has 9Gi free, 19Gi more are needed; ask for less, or free some space"]]);
     world.claim(bound("10Gi", "1Gi"));
     world.check(expect![[r#"
         Grow { volume: pvc-u0, size: 10737418240 }
