@@ -11,6 +11,7 @@ mod apply;
 mod cache;
 mod calls;
 mod competing;
+mod context;
 mod explain;
 mod object;
 mod reconcile;
@@ -30,19 +31,11 @@ use tokio::task::JoinSet;
 
 pub use explain::explain;
 
-use self::object::SetObject;
+use self::{context::Context, object::SetObject};
 use crate::context::Ctx;
 
 /// Sets that are reconciled at once.
 const CONCURRENCY: u16 = 16;
-
-/// What every reconcile shares.
-pub(crate) struct Context {
-    ctx: Arc<Ctx>,
-    caches: cache::Caches,
-    states: state::SetStates,
-    competing: competing::CompetingControllers,
-}
 
 /// Why a reconcile gave no answer.
 #[derive(Debug, thiserror::Error)]
@@ -57,12 +50,7 @@ enum ReconcileError {
 /// # Errors
 /// A watch ended although nobody stopped it.
 pub async fn run(ctx: Arc<Ctx>, native: bool) -> anyhow::Result<()> {
-    let context = Arc::new(Context {
-        ctx: ctx.clone(),
-        caches: cache::Caches::default(),
-        states: state::SetStates::default(),
-        competing: competing::CompetingControllers::default(),
-    });
+    let context = Arc::new(Context::new(ctx.clone()));
     let mut watches = JoinSet::new();
     let mut kinds: Vec<Box<dyn triggers::Ask>> = Vec::new();
     let mut loops: Vec<BoxFuture<'static, ()>> = Vec::new();

@@ -12,11 +12,11 @@ use kube::{api::Patch, runtime::controller::Action};
 use serde_json::{Value, json};
 
 use super::{
-    Context,
     answer::note_refusals,
     apply::{Done, Executor},
     cache::version,
     calls::patch_part,
+    context::Context,
     object::SetObject,
     state::SetState,
     view,

@@ -14,8 +14,8 @@ use kube::{
 use tokio::{sync::broadcast::error::RecvError, task::JoinSet};
 
 use super::{
-    Context as Shell,
     cache::{Versioned, news},
+    context::Context,
     object::SetObject,
 };
 
@@ -54,7 +54,7 @@ impl<K: SetObject> Ask for Queue<K> {
 pub(super) type Kinds = Arc<Vec<Box<dyn Ask>>>;
 
 /// Starts a watch per kind of what belongs to sets. Each ends at shutdown.
-pub(super) fn spawn(tasks: &mut JoinSet<()>, shell: &Arc<Shell>, kinds: &Kinds) {
+pub(super) fn spawn(tasks: &mut JoinSet<()>, context: &Arc<Context>, kinds: &Kinds) {
     let ask = |map: fn(&str) -> Vec<String>| {
         let kinds = kinds.clone();
         move |namespace: &str, name: &str| {
@@ -63,21 +63,21 @@ pub(super) fn spawn(tasks: &mut JoinSet<()>, shell: &Arc<Shell>, kinds: &Kinds) 
             }
         }
     };
-    tasks.spawn(feed(shell.clone(), |s| &s.caches.pods, ask(parent)));
+    tasks.spawn(feed(context.clone(), |s| &s.caches.pods, ask(parent)));
     tasks.spawn(feed(
-        shell.clone(),
+        context.clone(),
         |s| &s.caches.claims,
         ask(claim_parents),
     ));
-    tasks.spawn(feed(shell.clone(), |s| &s.caches.revisions, ask(parent)));
+    tasks.spawn(feed(context.clone(), |s| &s.caches.revisions, ask(parent)));
     tasks.spawn(watch_waits(
-        shell.clone(),
+        context.clone(),
         kinds.clone(),
         ask(claim_parents),
     ));
 }
 
-fn events<K>(shell: &Shell) -> impl Stream<Item = Event<K>> + Send + use<K>
+fn events<K>(context: &Context) -> impl Stream<Item = Event<K>> + Send + use<K>
 where
     K: kube::Resource<DynamicType = ()>
         + Clone
@@ -86,14 +86,14 @@ where
         + Send
         + 'static,
 {
-    let stop = shell.ctx.shutdown.clone();
-    let api = Api::<K>::all(shell.ctx.client.clone());
+    let stop = context.ctx.shutdown.clone();
+    let api = Api::<K>::all(context.ctx.client.clone());
     watch::events(api, watch::config()).take_until(stop.cancelled_owned())
 }
 
 async fn feed<K: Kind>(
-    shell: Arc<Shell>,
-    cache: fn(&Shell) -> &SharedCache<K>,
+    context: Arc<Context>,
+    cache: fn(&Context) -> &SharedCache<K>,
     ask: impl Fn(&str, &str),
 ) where
     K::Kept: Versioned,
@@ -104,9 +104,9 @@ async fn feed<K: Kind>(
         + Send
         + 'static,
 {
-    let mut events = std::pin::pin!(events::<K::Source>(&shell));
+    let mut events = std::pin::pin!(events::<K::Source>(&context));
     while let Some(event) = events.next().await {
-        for changed in news(cache(&shell).take(event)) {
+        for changed in news(cache(&context).take(event)) {
             let (namespace, name) = K::key(&changed);
             ask(namespace, name);
         }
@@ -119,17 +119,17 @@ async fn feed<K: Kind>(
 /// after a list nothing is asked for before that; then, for what is new or changed,
 /// and what the list no longer has is forgotten.
 pub(super) async fn watch_sets<K: SetObject>(
-    shell: Arc<Shell>,
+    context: Arc<Context>,
     sets: Store<K>,
     mut writer: Writer<K>,
     requests: UnboundedSender<ObjectRef<K>>,
 ) {
-    let mut events = std::pin::pin!(events::<K>(&shell));
+    let mut events = std::pin::pin!(events::<K>(&context));
     while let Some(mut event) = events.next().await {
         if let Event::Apply(set) | Event::InitApply(set) = &mut event {
             let namespace = set.namespace().unwrap_or_default();
             let uid = set.uid().unwrap_or_default();
-            shell
+            context
                 .competing
                 .note(K::KIND, &namespace, &set.name_any(), &uid, set.competing());
             // Not read beyond this, and as large as the rest of the object.
@@ -142,8 +142,8 @@ pub(super) async fn watch_sets<K: SetObject>(
         writer.apply_watcher_event(&event);
         match event {
             Event::Apply(set) => ask(&requests, &set),
-            Event::Delete(set) => forget(&shell, &set),
-            Event::InitDone => relisted(&shell, &sets, before, &requests),
+            Event::Delete(set) => forget(&context, &set),
+            Event::InitDone => relisted(&context, &sets, before, &requests),
             Event::Init | Event::InitApply(_) => {}
         }
     }
@@ -160,7 +160,7 @@ fn by_name<K: SetObject>(sets: &Store<K>) -> ByName<K> {
 /// Asks for a round of what a new list shows for the first time or changed, and
 /// forgets what it no longer has.
 fn relisted<K: SetObject>(
-    shell: &Shell,
+    context: &Context,
     sets: &Store<K>,
     mut before: ByName<K>,
     requests: &UnboundedSender<ObjectRef<K>>,
@@ -175,7 +175,7 @@ fn relisted<K: SetObject>(
         }
     }
     for gone in before.values() {
-        forget(shell, &**gone);
+        forget(context, &**gone);
     }
 }
 
@@ -184,19 +184,21 @@ fn ask<K: SetObject>(requests: &UnboundedSender<ObjectRef<K>>, set: &K) {
     let _ = requests.unbounded_send(ObjectRef::from_obj(set));
 }
 
-fn forget<K: SetObject>(shell: &Shell, set: &K) {
+fn forget<K: SetObject>(context: &Context, set: &K) {
     let namespace = set.namespace().unwrap_or_default();
-    shell.states.forget(K::KIND, &namespace, &set.name_any());
-    shell.competing.forget(K::KIND, &namespace, &set.name_any());
+    context.states.forget(K::KIND, &namespace, &set.name_any());
+    context
+        .competing
+        .forget(K::KIND, &namespace, &set.name_any());
 }
 
 /// The storage loop says why claims wait.
-async fn watch_waits(shell: Arc<Shell>, kinds: Kinds, ask: impl Fn(&str, &str)) {
-    let mut changes = shell.ctx.waits.subscribe();
+async fn watch_waits(context: Arc<Context>, kinds: Kinds, ask: impl Fn(&str, &str)) {
+    let mut changes = context.ctx.waits.subscribe();
     loop {
         let change = tokio::select! {
             change = changes.recv() => change,
-            () = shell.ctx.shutdown.cancelled() => return,
+            () = context.ctx.shutdown.cancelled() => return,
         };
         match change {
             Ok((namespace, claim)) => ask(&namespace, &claim),
@@ -263,7 +265,7 @@ mod tests {
         })
     }
 
-    fn shell(client: kube::Client) -> Arc<Shell> {
+    fn context(client: kube::Client) -> Arc<Context> {
         let shutdown = tokio_util::sync::CancellationToken::new();
         let reporter = berth_kube::events::Reporter {
             controller: "test",
@@ -281,12 +283,7 @@ mod tests {
             shutdown,
             waits: crate::context::ClaimWaits::default(),
         };
-        Arc::new(Shell {
-            ctx: Arc::new(ctx),
-            caches: super::super::cache::Caches::default(),
-            states: super::super::state::SetStates::default(),
-            competing: super::super::competing::CompetingControllers::default(),
-        })
+        Arc::new(Context::new(Arc::new(ctx)))
     }
 
     /// The watch ends with 410, and the new list comes in two pages: `a` changed and `b`
@@ -342,8 +339,8 @@ mod tests {
                 }
             }
         });
-        let shell = shell(kube::Client::new(server, "default"));
-        let watch = tokio::spawn(watch_sets(shell, sets, writer, requests));
+        let context = context(kube::Client::new(server, "default"));
+        let watch = tokio::spawn(watch_sets(context, sets, writer, requests));
         watched_again.await.expect("the server lives");
         run_rounds();
         let found = rounds.lock().expect("no panic").clone();

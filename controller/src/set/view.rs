@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use berth_plan::set::{Set, View};
 use jiff::Timestamp;
 
-use super::{Context, state::SetState};
+use super::{context::Context, state::SetState};
 
 /// Ordinals without a pod that one reconcile looks at: some more than it creates. A
 /// claim beyond it would be created in vain, which does no harm.

@@ -1,8 +1,8 @@
 //! The cluster that a demo, a test run or a measurement makes for itself.
 
-use std::{path::PathBuf, thread};
+use std::path::PathBuf;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use berth_cluster::{Cluster, Options, progress};
 use tempfile::TempDir;
 
@@ -24,19 +24,15 @@ pub fn up_plain(role: &str) -> Result<Cluster> {
     })
 }
 
-/// As [`up`], made to order. The image is made while the cluster comes up.
+/// As [`up`], made to order. The image is made first: beside a compiler that takes every
+/// core, a control plane on a small machine misses its own deadlines.
 pub fn up_with(options: &Options) -> Result<Cluster> {
-    let image = thread::spawn(image);
-    let cluster = Cluster::up(options);
-    let image = image
-        .join()
-        .unwrap_or_else(|_| bail!("making the image failed"));
-    let cluster = cluster?;
-    let loaded = image.and_then(|image| Ok(cluster.load_image(&image.path)?));
-    if let Err(error) = loaded {
+    let image = image()?;
+    let cluster = Cluster::up(options)?;
+    if let Err(error) = cluster.load_image(&image.path) {
         // It is of no use without the image.
         cluster.remove()?;
-        return Err(error);
+        return Err(error.into());
     }
     Ok(cluster)
 }
