@@ -13,7 +13,7 @@ use super::{
     parameters, placement,
     request::{accesses, filesystems},
 };
-use crate::{metrics::Operation, node::Failure};
+use crate::{disks::Failure, metrics::Operation};
 
 /// What a name stands for.
 pub(super) enum Named<T> {
@@ -26,7 +26,7 @@ pub(super) enum Named<T> {
 impl ControllerService {
     pub(super) async fn find(&self, id: &str) -> Result<VolumeReport, Status> {
         let volume = id.to_owned();
-        let found = self.node.read(move |disk| disk.find(&volume)).await?;
+        let found = self.disks.read(move |disk| disk.find(&volume)).await?;
         found.ok_or_else(|| Failure::Disk(Error::UnknownVolume { id: id.to_owned() }).into())
     }
 
@@ -49,7 +49,7 @@ impl ControllerService {
             }
             Ok(None)
         };
-        let named = self.node.read(resolve).await?.map_err(Failure::Disk)?;
+        let named = self.disks.read(resolve).await?.map_err(Failure::Disk)?;
         named.ok_or_else(|| {
             Status::failed_precondition(
                 "name has been used and erased too often to be used again; use another",
@@ -72,7 +72,7 @@ impl ControllerService {
             }
             Source::Snapshot(id) => {
                 let snapshot = id.clone();
-                let found = self.node.read(move |disk| disk.find_snapshot(&snapshot));
+                let found = self.disks.read(move |disk| disk.find_snapshot(&snapshot));
                 let snapshot = found
                     .await?
                     .ok_or_else(|| unknown(Error::UnknownSnapshot { id: id.clone() }))?;
@@ -95,9 +95,9 @@ impl ControllerService {
         let spec = create.spec(id, origin.as_ref())?;
         let pools = match origin {
             Some(origin) => vec![origin.pool],
-            None => placement::choose(&self.node.rescan().await?, &create.want(), spec.size)?,
+            None => placement::choose(&self.disks.rescan().await?, &create.want(), spec.size)?,
         };
-        let making = operate(&self.node, Operation::Create, id, move |disk| {
+        let making = operate(&self.disks, Operation::Create, id, move |disk| {
             let mut full = None;
             for pool in &pools {
                 match disk.create(pool, &spec) {
@@ -114,7 +114,7 @@ impl ControllerService {
     pub(super) async fn find_again(&self, there: VolumeReport) -> Result<VolumeReport, Status> {
         let (id, pool) = (there.id.clone(), there.pool.clone());
         let again = create::again(&there);
-        let finding = operate(&self.node, Operation::Create, &id, move |disk| {
+        let finding = operate(&self.disks, Operation::Create, &id, move |disk| {
             disk.create(&pool, &again)
         });
         Ok(finding.await?)
@@ -126,12 +126,12 @@ impl ControllerService {
         request: &ValidateVolumeCapabilitiesRequest,
     ) -> Result<Option<String>, Status> {
         let volume = self.find(&request.volume_id).await?;
-        let asked = accesses(&request.volume_capabilities).and_then(|(mode, fs_type)| {
+        let requested = accesses(&request.volume_capabilities).and_then(|(mode, fs_type)| {
             create::no_mutable(request.mutable_parameters.keys())?;
             filesystems::check(&fs_type, volume.backend)?;
             Ok((mode, parameters::volume(&request.parameters)?.backend))
         });
-        Ok(match asked {
+        Ok(match requested {
             Err(status) => Some(status.message().to_owned()),
             Ok((mode, _)) if mode != volume.mode => {
                 Some(format!("the volume's mode is {:?}", volume.mode))
