@@ -29,7 +29,7 @@ use super::{
     capacity::{Range, bytes},
     create::{self, Create},
     health,
-    lookup::Named,
+    lookup::{self, Named},
     names::candidate_ids,
     node::operate,
     pages::page,
@@ -61,7 +61,7 @@ const CAPABILITIES: [rpc::Type; 12] = [
 
 /// The CSI controller service.
 pub struct ControllerService {
-    pub(super) disks: Disks,
+    disks: Disks,
 }
 
 impl ControllerService {
@@ -90,16 +90,16 @@ impl controller_server::Controller for ControllerService {
             &self.disks.node_name,
         )?;
         let _name = self.disks.hold(&key("volume", &create.name))?;
-        let named = self.named(&create.name, |disk, id| disk.find(id)).await?;
+        let named = lookup::named(&self.disks, &create.name, |disk, id| disk.find(id)).await?;
         let report = match named {
             Named::There(there) => {
                 if let Some(difference) = create.difference(&there) {
                     let id = there.id;
                     return Err(Failure::Disk(Error::AlreadyExists { id, difference }).into());
                 }
-                self.find_again(there).await?
+                lookup::find_again(&self.disks, there).await?
             }
-            Named::Free(id) => self.make(&create, &id).await?,
+            Named::Free(id) => lookup::make(&self.disks, &create, &id).await?,
         };
         Ok(Response::new(CreateVolumeResponse {
             volume: Some(response::volume(&report, &self.disks.node_name)),
@@ -141,7 +141,7 @@ impl controller_server::Controller for ControllerService {
         if request.volume_capabilities.is_empty() {
             return Err(Status::invalid_argument("volume_capabilities are missing"));
         }
-        let answer = match self.unconfirmed(&request).await? {
+        let answer = match lookup::unconfirmed(&self.disks, &request).await? {
             None => ValidateVolumeCapabilitiesResponse {
                 confirmed: Some(Confirmed {
                     volume_context: request.volume_context,
@@ -241,9 +241,10 @@ impl controller_server::Controller for ControllerService {
             &self.disks.node_name,
         )?;
         let _name = self.disks.hold(&key("snapshot", &request.name))?;
-        let named = self
-            .named(&request.name, |disk, id| disk.find_snapshot(id))
-            .await?;
+        let named = lookup::named(&self.disks, &request.name, |disk, id| {
+            disk.find_snapshot(id)
+        })
+        .await?;
         let first = match named {
             Named::Free(id) => id,
             Named::There(there) if there.volume == volume => there.id,
@@ -341,7 +342,7 @@ impl controller_server::Controller for ControllerService {
     ) -> Result<Response<ControllerGetVolumeHealthResponse>, Status> {
         let id = required("volume_id", &request.into_inner().volume_id)?;
         Ok(Response::new(ControllerGetVolumeHealthResponse {
-            volume_health: Some(health::volume(&self.find(&id).await?)),
+            volume_health: Some(health::volume(&lookup::find(&self.disks, &id).await?)),
         }))
     }
 
@@ -375,7 +376,7 @@ impl controller_server::Controller for ControllerService {
             return Err(Status::invalid_argument("capacity_range is missing"));
         }
         let range = Range::read(request.capacity_range.as_ref())?;
-        let there = self.find(&id).await?;
+        let there = lookup::find(&self.disks, &id).await?;
         if let Some(capability) = request.volume_capability {
             let (mode, fs_type) = accesses(&[capability])?;
             if mode != there.mode {
@@ -418,7 +419,7 @@ impl controller_server::Controller for ControllerService {
         request: Request<ControllerGetVolumeRequest>,
     ) -> Result<Response<ControllerGetVolumeResponse>, Status> {
         let id = required("volume_id", &request.into_inner().volume_id)?;
-        let volume = self.find(&id).await?;
+        let volume = lookup::find(&self.disks, &id).await?;
         if let VolumeHealth::Lost(why) = volume.health {
             return Err(Failure::Disk(Error::Lost { id, why }).into());
         }
