@@ -29,7 +29,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     convert,
-    decide::{Seen, Step, decide},
+    decide::{Seen, Step, decide, pool_of},
     events::Events,
     report::{self, Outcome},
     within,
@@ -186,10 +186,7 @@ async fn look(disks: &Disks, name: &str, pool: &str) -> Result<Look, Failure> {
         true => disks.recent_pools().await?,
         false => disks.rescan().await?,
     };
-    let pool = pools
-        .iter()
-        .find(|pool| pool.id.as_ref() == Some(&home))
-        .cloned();
+    let pool = pool_of(&pools, &home).cloned();
     Ok(Look { pool, volume })
 }
 

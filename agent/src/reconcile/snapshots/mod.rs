@@ -29,6 +29,7 @@ use self::{
     report::Outcome,
 };
 use super::{
+    decide::pool_of,
     events::Events,
     volumes::{AT_ONCE, BACKOFF, LOOK_AGAIN},
     within,
@@ -128,8 +129,7 @@ async fn look(
         Some(_) => disks.recent_pools().await?,
         None => disks.rescan().await?,
     };
-    let mut pools = pools.iter();
-    let pool = pools.find(|pool| pool.id.as_ref() == Some(&home)).cloned();
+    let pool = pool_of(&pools, &home).cloned();
     Ok((pool, snapshot))
 }
 
