@@ -3,9 +3,9 @@
 
 pub mod cli;
 pub mod csi;
+pub mod disks;
 pub mod install;
 pub mod metrics;
-pub mod node;
 pub mod privileges;
 pub mod readiness;
 pub mod reconcile;
@@ -14,3 +14,4 @@ pub mod run;
 mod shared_pool;
 #[cfg(test)]
 mod testdata;
+pub mod volume_locks;

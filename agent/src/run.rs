@@ -22,9 +22,9 @@ use tonic::transport::Server;
 
 use crate::{
     csi::{controller::ControllerService, identity::Identity, node::NodeService, server},
+    disks::Disks,
     install,
     metrics::Metrics,
-    node::Node,
     privileges,
     readiness::Readiness,
     reconcile,
@@ -210,20 +210,20 @@ async fn start(
         .context("opening the pools did not end")?
         .with_context(|| format!("cannot open the pools under {}", args.root.display()))?;
     readiness.set_pools_open();
-    let (node, changes) = Node::new(name, provisioner, metrics);
+    let (disks, changes) = Disks::new(name, provisioner, metrics);
 
     let socket = args.csi_socket();
     let incoming = server::listen(&socket)?;
     spawn(
         tasks,
         "csi",
-        serve_csi(incoming, node.clone(), readiness.clone(), token.clone()),
+        serve_csi(incoming, disks.clone(), readiness.clone(), token.clone()),
     );
     if args.standalone {
         // There is nobody to register with, and nobody to report to.
         readiness.set_registered(true);
         readiness.set_reported();
-        spawn(tasks, "pools", watch_pools(node, token.clone()));
+        spawn(tasks, "pools", watch_pools(disks, token.clone()));
         return Ok(());
     }
     // Kubelet calls the CSI socket as soon as it sees this one.
@@ -239,7 +239,7 @@ async fn start(
         tasks,
         "reconcile",
         reconcile(
-            node,
+            disks,
             changes,
             args.shared_pool.clone(),
             readiness.clone(),
@@ -253,7 +253,7 @@ async fn start(
 /// node had: without that, a disk that is not mounted could not be told from a
 /// new one.
 async fn reconcile(
-    node: Node,
+    disks: Disks,
     changes: mpsc::Receiver<String>,
     shared: Option<SharedPool>,
     readiness: Readiness,
@@ -262,38 +262,39 @@ async fn reconcile(
     let client = client().await?;
     let known = tokio::select! {
         () = token.cancelled() => return Ok(()),
-        known = known_pools(&client, &node.name) => known,
+        known = known_pools(&client, &disks.node_name) => known,
     };
-    node.read(move |disk| {
-        disk.remember(known);
-        shared.map_or(Ok(()), |pool| disk.share(pool))
-    })
-    .await??;
+    disks
+        .read(move |disk| {
+            disk.remember(known);
+            shared.map_or(Ok(()), |pool| disk.share(pool))
+        })
+        .await??;
     tokio::join!(
-        reconcile::volumes::run(client.clone(), node.clone(), changes, token.clone()),
-        reconcile::snapshots::run(client.clone(), node.clone(), token.clone()),
-        reconcile::node_storage::run(client, node, readiness, token),
+        reconcile::volumes::run(client.clone(), disks.clone(), changes, token.clone()),
+        reconcile::snapshots::run(client.clone(), disks.clone(), token.clone()),
+        reconcile::node_storage::run(client, disks, readiness, token),
     );
     Ok(())
 }
 
 /// Looks at pools and volumes now and then, where nothing else does: disks come and go.
-async fn watch_pools(node: Node, token: CancellationToken) -> anyhow::Result<()> {
+async fn watch_pools(disks: Disks, token: CancellationToken) -> anyhow::Result<()> {
     let mut timer = tokio::time::interval(LOOK_AGAIN);
     timer.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         let volumes_too = tokio::select! {
             () = token.cancelled() => return Ok(()),
             _ = timer.tick() => true,
-            () = node.pools_changed() => false,
+            () = disks.pools_changed() => false,
         };
-        match node.rescan().await {
-            Ok(pools) => node.metrics().pools(&pools),
+        match disks.rescan().await {
+            Ok(pools) => disks.metrics().pools(&pools),
             Err(error) => tracing::error!(%error, "the pools could not be looked at"),
         }
-        if volumes_too && let Ok(volumes) = node.read(Provisioner::list).await {
+        if volumes_too && let Ok(volumes) = disks.read(Provisioner::list).await {
             let troubles = volumes.iter().flat_map(VolumeReport::kinds_of_problem);
-            node.metrics().volumes(troubles);
+            disks.metrics().volumes(troubles);
         }
     }
 }
@@ -348,14 +349,14 @@ async fn known_pools(client: &Client, node: &str) -> Vec<KnownPool> {
 /// When the server itself fails.
 pub async fn serve_csi(
     incoming: UnixListenerStream,
-    node: Node,
+    disks: Disks,
     readiness: Readiness,
     token: CancellationToken,
 ) -> anyhow::Result<()> {
     Server::builder()
         .add_service(IdentityServer::new(Identity::new(readiness)))
-        .add_service(ControllerServer::new(ControllerService::new(node.clone())))
-        .add_service(NodeServer::new(NodeService::new(node)))
+        .add_service(ControllerServer::new(ControllerService::new(disks.clone())))
+        .add_service(NodeServer::new(NodeService::new(disks)))
         .serve_with_incoming_shutdown(incoming, token.cancelled_owned())
         .await
         .context("the CSI server failed")

@@ -282,7 +282,7 @@ async fn requests_get_the_specifications_codes() {
         volume: "v".to_owned(),
     };
     let work = move |disk: &berth_provisioner::Provisioner| disk.snapshot(&want);
-    let taken = agent.node.operate(Operation::Snapshot, &own, work);
+    let taken = agent.disks.operate(Operation::Snapshot, &own, work);
     taken.await.expect("there is room");
     let request = DeleteSnapshotRequest {
         snapshot_id: own.clone(),

@@ -311,14 +311,15 @@ async fn a_second_operation_on_a_volume_is_turned_away() {
 
     let (started, running) = tokio::sync::oneshot::channel();
     let (end, ended) = std::sync::mpsc::channel::<()>();
-    let node = agent.node.clone();
+    let disks = agent.disks.clone();
     let first = tokio::spawn(async move {
-        node.operate(Operation::Stage, "v1", move |_| {
-            started.send(()).expect("somebody waits");
-            ended.recv().expect("is told to end");
-            Ok(())
-        })
-        .await
+        disks
+            .operate(Operation::Stage, "v1", move |_| {
+                started.send(()).expect("somebody waits");
+                ended.recv().expect("is told to end");
+                Ok(())
+            })
+            .await
     });
     running.await.expect("it runs");
     assert_eq!(stage(&mut client, &machine, "v1").await, Err(Code::Aborted));
@@ -379,7 +380,7 @@ async fn a_lost_mount_is_refused() {
     let left = fs::read_dir(&directory).expect("there").count();
     assert_eq!(left, 0, "nothing is written under an empty mount point");
     machine.disk.mount(&directory, "");
-    agent.node.rescan().await.expect("looks");
+    agent.disks.rescan().await.expect("looks");
     assert_eq!(stage(&mut client, &machine, "v1").await, Ok(()));
     assert_eq!(unstage(&mut client, &machine, "v1").await, Ok(()));
     drop(client);

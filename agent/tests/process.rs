@@ -229,7 +229,7 @@ async fn people_make_pools_and_look_at_volumes_beside_the_agent() {
     assert_eq!(made[0]["capacity"], 512 << 20);
     assert_eq!(health(&json(node, &["pools"])), ["healthy", "healthy"]);
     // The running agent sees it at its next look.
-    let seen = agent.node.rescan().await.expect("looks");
+    let seen = agent.disks.rescan().await.expect("looks");
     assert_eq!(seen.len(), 2);
     let again = cli(node, &["pools", "init", "disk1"]);
     assert_eq!(again.status.code(), Some(2), "{again:?}");

@@ -24,7 +24,7 @@ impl Whole {
         let (_, empty) = tokio::sync::mpsc::channel(1);
         let changes = std::mem::replace(&mut agent.changes, empty);
         let token = CancellationToken::new();
-        let (client, node) = (api.client(), agent.node.clone());
+        let (client, node) = (api.client(), agent.disks.clone());
         let known = reconcile::node_storage::known(client.clone(), NODE)
             .await
             .expect("the server answers");
@@ -49,7 +49,7 @@ impl Whole {
     /// Something happened to the pools.
     async fn nudge(&self) {
         self.agent
-            .node
+            .disks
             .operate(Operation::Publish, "none", |_| Ok(()))
             .await
             .expect("does nothing");
@@ -228,7 +228,7 @@ async fn a_snapshot_is_taken_once_adopted_and_erased() {
     assert!(!snapshots.join("s2").exists());
 
     // Gone behind our back: said, and no other taken in its place.
-    let node = &whole.agent.node;
+    let node = &whole.agent.disks;
     node.operate(Operation::EraseSnapshot, "s1", |disk| {
         disk.delete_snapshot("s1")
     })
@@ -278,7 +278,7 @@ async fn a_mounted_volume_is_reported_and_erased_only_afterwards() {
     api.put("volumes", volume(&machine, "v1", "64Mi"));
     api.until("volumes", "v1", phase("Ready")).await;
 
-    let node = &whole.agent.node;
+    let node = &whole.agent.disks;
     let target = machine.node.target("pod-a", "v1");
     let publish = berth_provisioner::Publish {
         id: "v1".to_owned(),

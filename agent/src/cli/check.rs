@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use berth_provisioner::CheckReport;
 
-use super::Common;
+use super::common::Common;
 
 pub(super) fn check(common: &Common) -> anyhow::Result<ExitCode> {
     let report = common.inspect()?.check()?;

@@ -6,7 +6,7 @@ use anyhow::bail;
 use berth_api::Bytes;
 use berth_provisioner::{VolumeHealth, VolumeMode, VolumeReport};
 
-use super::Common;
+use super::common::Common;
 
 pub(super) fn show(volume: &str, common: &Common) -> anyhow::Result<ExitCode> {
     let found = pick(volume, common.inspect()?.list());

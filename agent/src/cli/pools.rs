@@ -13,7 +13,7 @@ use berth_provisioner::{Health, InitOptions, PoolReport, init_pool};
 use clap::Args;
 
 use super::{
-    Common,
+    common::Common,
     table::{or_dash, table},
 };
 

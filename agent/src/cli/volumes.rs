@@ -6,7 +6,7 @@ use berth_api::Bytes;
 use berth_provisioner::{VolumeHealth, VolumeReport};
 
 use super::{
-    Common,
+    common::Common,
     table::{or_dash, table},
 };
 

@@ -26,21 +26,21 @@ use berth_provisioner::{
 use tonic::{Request, Response, Status};
 
 use super::{
-    answer,
     capacity::{Range, bytes},
     create::{self, Create},
     health,
-    lookup::Named,
+    lookup::{self, Named},
     names::candidate_ids,
     node::operate,
     pages::page,
     parameters,
     placement::{self, Want},
     request::{accesses, filesystems, required},
+    response,
 };
 use crate::{
+    disks::{Disks, Failure},
     metrics::Operation,
-    node::{Failure, Node},
 };
 
 /// What the service can do. Volumes are not attached: they are where they are.
@@ -61,13 +61,13 @@ const CAPABILITIES: [rpc::Type; 12] = [
 
 /// The CSI controller service.
 pub struct ControllerService {
-    pub(super) node: Node,
+    disks: Disks,
 }
 
 impl ControllerService {
-    /// Serves the pools of `node`.
-    pub fn new(node: Node) -> Self {
-        Self { node }
+    /// Serves the pools of these disks.
+    pub fn new(disks: Disks) -> Self {
+        Self { disks }
     }
 }
 
@@ -85,21 +85,24 @@ impl controller_server::Controller for ControllerService {
         let request = request.into_inner();
         let create = Create::read(&request)?;
         create.want().check()?;
-        placement::here(request.accessibility_requirements.as_ref(), &self.node.name)?;
-        let _name = self.node.hold(&key("volume", &create.name))?;
-        let named = self.named(&create.name, |disk, id| disk.find(id)).await?;
+        placement::here(
+            request.accessibility_requirements.as_ref(),
+            &self.disks.node_name,
+        )?;
+        let _name = self.disks.hold(&key("volume", &create.name))?;
+        let named = lookup::named(&self.disks, &create.name, |disk, id| disk.find(id)).await?;
         let report = match named {
             Named::There(there) => {
                 if let Some(difference) = create.difference(&there) {
                     let id = there.id;
                     return Err(Failure::Disk(Error::AlreadyExists { id, difference }).into());
                 }
-                self.find_again(there).await?
+                lookup::find_again(&self.disks, there).await?
             }
-            Named::Free(id) => self.make(&create, &id).await?,
+            Named::Free(id) => lookup::make(&self.disks, &create, &id).await?,
         };
         Ok(Response::new(CreateVolumeResponse {
-            volume: Some(answer::volume(&report, &self.node.name)),
+            volume: Some(response::volume(&report, &self.disks.node_name)),
         }))
     }
 
@@ -113,7 +116,7 @@ impl controller_server::Controller for ControllerService {
             return Ok(Response::new(DeleteVolumeResponse {}));
         }
         let volume = id.clone();
-        let erased = operate(&self.node, Operation::Erase, &id, move |disk| {
+        let erased = operate(&self.disks, Operation::Erase, &id, move |disk| {
             match disk.find(&volume) {
                 None => Ok(true),
                 Some(there) if create::api_owned(&there) => Ok(false),
@@ -138,7 +141,7 @@ impl controller_server::Controller for ControllerService {
         if request.volume_capabilities.is_empty() {
             return Err(Status::invalid_argument("volume_capabilities are missing"));
         }
-        let answer = match self.unconfirmed(&request).await? {
+        let answer = match lookup::unconfirmed(&self.disks, &request).await? {
             None => ValidateVolumeCapabilitiesResponse {
                 confirmed: Some(Confirmed {
                     volume_context: request.volume_context,
@@ -161,10 +164,10 @@ impl controller_server::Controller for ControllerService {
         request: Request<ListVolumesRequest>,
     ) -> Result<Response<ListVolumesResponse>, Status> {
         let request = request.into_inner();
-        let all = self.node.read(Provisioner::list).await?;
+        let all = self.disks.read(Provisioner::list).await?;
         let page = page(all, |v| &v.id, request.max_entries, &request.starting_token)?;
         let entry = |volume: &VolumeReport| list_volumes_response::Entry {
-            volume: Some(answer::volume(volume, &self.node.name)),
+            volume: Some(response::volume(volume, &self.disks.node_name)),
             status: None,
         };
         Ok(Response::new(ListVolumesResponse {
@@ -190,8 +193,8 @@ impl controller_server::Controller for ControllerService {
         want.check()?;
         let elsewhere = request
             .accessible_topology
-            .is_some_and(|topology| !placement::is_here(&topology, &self.node.name));
-        let pools = self.node.rescan().await?;
+            .is_some_and(|topology| !placement::is_here(&topology, &self.disks.node_name));
+        let pools = self.disks.rescan().await?;
         let rooms: Vec<u64> = match elsewhere {
             true => Vec::new(),
             false => placement::fitting(&pools, &want)
@@ -233,11 +236,15 @@ impl controller_server::Controller for ControllerService {
         create::check_name(&request.name)?;
         let volume = required("source_volume_id", &request.source_volume_id)?;
         parameters::snapshot(&request.parameters)?;
-        placement::here(request.accessibility_requirements.as_ref(), &self.node.name)?;
-        let _name = self.node.hold(&key("snapshot", &request.name))?;
-        let named = self
-            .named(&request.name, |disk, id| disk.find_snapshot(id))
-            .await?;
+        placement::here(
+            request.accessibility_requirements.as_ref(),
+            &self.disks.node_name,
+        )?;
+        let _name = self.disks.hold(&key("snapshot", &request.name))?;
+        let named = lookup::named(&self.disks, &request.name, |disk, id| {
+            disk.find_snapshot(id)
+        })
+        .await?;
         let first = match named {
             Named::Free(id) => id,
             Named::There(there) if there.volume == volume => there.id,
@@ -254,7 +261,7 @@ impl controller_server::Controller for ControllerService {
                 id: id.clone(),
                 volume: volume.clone(),
             };
-            answer = operate(&self.node, Operation::Snapshot, &id, move |disk| {
+            answer = operate(&self.disks, Operation::Snapshot, &id, move |disk| {
                 disk.snapshot(&want)
             })
             .await;
@@ -264,7 +271,7 @@ impl controller_server::Controller for ControllerService {
             }
         }
         Ok(Response::new(CreateSnapshotResponse {
-            snapshot: Some(answer::snapshot(&answer?)),
+            snapshot: Some(response::snapshot(&answer?)),
         }))
     }
 
@@ -277,7 +284,7 @@ impl controller_server::Controller for ControllerService {
             return Ok(Response::new(DeleteSnapshotResponse {}));
         }
         let snapshot = id.clone();
-        let erased = operate(&self.node, Operation::EraseSnapshot, &id, move |disk| {
+        let erased = operate(&self.disks, Operation::EraseSnapshot, &id, move |disk| {
             let clusters = snapshot.parse::<SnapshotName>().is_ok();
             match clusters && disk.find_snapshot(&snapshot).is_some() {
                 true => Ok(false),
@@ -298,7 +305,7 @@ impl controller_server::Controller for ControllerService {
         request: Request<ListSnapshotsRequest>,
     ) -> Result<Response<ListSnapshotsResponse>, Status> {
         let request = request.into_inner();
-        let mut all = self.node.read(Provisioner::list_snapshots).await?;
+        let mut all = self.disks.read(Provisioner::list_snapshots).await?;
         let matches = |filter: &str, value: &str| filter.is_empty() || filter == value;
         all.retain(|snapshot| {
             matches(&request.snapshot_id, &snapshot.id)
@@ -306,7 +313,7 @@ impl controller_server::Controller for ControllerService {
         });
         let page = page(all, |s| &s.id, request.max_entries, &request.starting_token)?;
         let entry = |snapshot: &SnapshotReport| list_snapshots_response::Entry {
-            snapshot: Some(answer::snapshot(snapshot)),
+            snapshot: Some(response::snapshot(snapshot)),
         };
         Ok(Response::new(ListSnapshotsResponse {
             entries: page.entries.iter().map(entry).collect(),
@@ -320,12 +327,12 @@ impl controller_server::Controller for ControllerService {
     ) -> Result<Response<GetSnapshotResponse>, Status> {
         let id = required("snapshot_id", &request.into_inner().snapshot_id)?;
         let snapshot = id.clone();
-        let found = self.node.read(move |disk| disk.find_snapshot(&snapshot));
+        let found = self.disks.read(move |disk| disk.find_snapshot(&snapshot));
         let found = found
             .await?
             .ok_or(Failure::Disk(Error::UnknownSnapshot { id }))?;
         Ok(Response::new(GetSnapshotResponse {
-            snapshot: Some(answer::snapshot(&found)),
+            snapshot: Some(response::snapshot(&found)),
         }))
     }
 
@@ -335,7 +342,7 @@ impl controller_server::Controller for ControllerService {
     ) -> Result<Response<ControllerGetVolumeHealthResponse>, Status> {
         let id = required("volume_id", &request.into_inner().volume_id)?;
         Ok(Response::new(ControllerGetVolumeHealthResponse {
-            volume_health: Some(health::volume(&self.find(&id).await?)),
+            volume_health: Some(health::volume(&lookup::find(&self.disks, &id).await?)),
         }))
     }
 
@@ -344,7 +351,7 @@ impl controller_server::Controller for ControllerService {
         request: Request<ControllerListVolumeHealthRequest>,
     ) -> Result<Response<ControllerListVolumeHealthResponse>, Status> {
         let request = request.into_inner();
-        let all = self.node.read(Provisioner::list).await?;
+        let all = self.disks.read(Provisioner::list).await?;
         let mut ill: Vec<_> = all.iter().map(health::volume).collect();
         ill.retain(|volume| !volume.health_statuses.is_empty());
         let page = page(
@@ -369,7 +376,7 @@ impl controller_server::Controller for ControllerService {
             return Err(Status::invalid_argument("capacity_range is missing"));
         }
         let range = Range::read(request.capacity_range.as_ref())?;
-        let there = self.find(&id).await?;
+        let there = lookup::find(&self.disks, &id).await?;
         if let Some(capability) = request.volume_capability {
             let (mode, fs_type) = accesses(&[capability])?;
             if mode != there.mode {
@@ -381,7 +388,7 @@ impl controller_server::Controller for ControllerService {
             filesystems::check(&fs_type, there.backend)?;
         }
         let volume = id.clone();
-        let grown = operate(&self.node, Operation::Expand, &id, move |disk| {
+        let grown = operate(&self.disks, Operation::Expand, &id, move |disk| {
             let there = disk
                 .find(&volume)
                 .ok_or_else(|| Error::UnknownVolume { id: volume.clone() })?;
@@ -412,12 +419,12 @@ impl controller_server::Controller for ControllerService {
         request: Request<ControllerGetVolumeRequest>,
     ) -> Result<Response<ControllerGetVolumeResponse>, Status> {
         let id = required("volume_id", &request.into_inner().volume_id)?;
-        let volume = self.find(&id).await?;
+        let volume = lookup::find(&self.disks, &id).await?;
         if let VolumeHealth::Lost(why) = volume.health {
             return Err(Failure::Disk(Error::Lost { id, why }).into());
         }
         Ok(Response::new(ControllerGetVolumeResponse {
-            volume: Some(answer::volume(&volume, &self.node.name)),
+            volume: Some(response::volume(&volume, &self.disks.node_name)),
             status: Some(controller_get_volume_response::VolumeStatus::default()),
         }))
     }

@@ -1,10 +1,8 @@
 //! The Container Storage Interface: what kubelet calls over the agent's socket.
 
-mod answer;
 mod capacity;
 pub mod controller;
 mod create;
-pub mod guard;
 mod health;
 pub mod identity;
 mod lookup;
@@ -14,5 +12,6 @@ mod pages;
 mod parameters;
 mod placement;
 mod request;
+mod response;
 pub mod server;
 pub mod status;

@@ -24,8 +24,8 @@ use super::{
     request::{Access, access, filesystems, predecessor, required, usage},
 };
 use crate::{
+    disks::{Disks, Failure},
     metrics::Operation,
-    node::{Failure, Node},
 };
 
 /// Key of the pod's UID in the volume context; kubelet adds it for drivers with
@@ -34,24 +34,24 @@ const POD_UID: &str = "csi.storage.k8s.io/pod.uid";
 
 /// The CSI node service.
 pub struct NodeService {
-    node: Node,
+    disks: Disks,
 }
 
 impl NodeService {
-    /// Serves the volumes of `node`.
-    pub fn new(node: Node) -> Self {
-        Self { node }
+    /// Serves the volumes on these disks.
+    pub fn new(disks: Disks) -> Self {
+        Self { disks }
     }
 }
 
 /// Runs one operation and logs how it went, once.
 pub(super) async fn operate<T: Send + 'static>(
-    node: &Node,
+    disks: &Disks,
     operation: Operation,
     id: &str,
     work: impl FnOnce(&berth_provisioner::Provisioner) -> Result<T, Error> + Send + 'static,
 ) -> Result<T, Failure> {
-    let result = node.operate(operation, id, work).await;
+    let result = disks.operate(operation, id, work).await;
     match &result {
         Ok(_) if operation.changes_volume() => {
             tracing::info!(volume = id, method = ?operation, "done");
@@ -74,7 +74,7 @@ impl NodeService {
         id: &str,
         work: impl FnOnce(&berth_provisioner::Provisioner) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Status> {
-        Ok(operate(&self.node, operation, id, work).await?)
+        Ok(operate(&self.disks, operation, id, work).await?)
     }
 
     /// Refuses a filesystem that the volume does not have. What is not known is
@@ -84,7 +84,7 @@ impl NodeService {
             return Ok(());
         }
         let volume = id.to_owned();
-        match self.node.read(move |disk| disk.find(&volume)).await? {
+        match self.disks.read(move |disk| disk.find(&volume)).await? {
             Some(report) => filesystems::check(&access.fs_type, report.backend),
             None => Ok(()),
         }
@@ -216,7 +216,7 @@ impl node_server::Node for NodeService {
     ) -> Result<Response<NodeGetVolumeHealthResponse>, Status> {
         let id = required("volume_id", &request.into_inner().volume_id)?;
         let volume = id.clone();
-        let found = self.node.read(move |disk| disk.find(&volume)).await?;
+        let found = self.disks.read(move |disk| disk.find(&volume)).await?;
         let found = found.ok_or(Failure::Disk(Error::UnknownVolume { id }))?;
         Ok(Response::new(NodeGetVolumeHealthResponse {
             volume_health: Some(health::volume(&found)),
@@ -227,7 +227,7 @@ impl node_server::Node for NodeService {
         &self,
         _: Request<NodeGetStorageHealthRequest>,
     ) -> Result<Response<NodeGetStorageHealthResponse>, Status> {
-        let pools = self.node.recent_pools().await?;
+        let pools = self.disks.recent_pools().await?;
         Ok(Response::new(NodeGetStorageHealthResponse {
             backend_health: health::pools(&pools),
         }))
@@ -252,10 +252,10 @@ impl node_server::Node for NodeService {
                 let Some(report) = disk.find(&volume) else {
                     return Err(Error::UnknownVolume { id: volume });
                 };
-                let asked = range.required.unwrap_or(0);
+                let requested = range.required.unwrap_or(0);
                 // What is inside an image grows at this step.
-                if asked > report.enforced || report.backend == Backend::Image {
-                    let size = asked.max(report.size);
+                if requested > report.enforced || report.backend == Backend::Image {
+                    let size = requested.max(report.size);
                     return disk.expand(&volume, size).map(|grown| grown.enforced);
                 }
                 Ok(report.enforced)
@@ -302,9 +302,9 @@ impl node_server::Node for NodeService {
         _: Request<NodeGetInfoRequest>,
     ) -> Result<Response<NodeGetInfoResponse>, Status> {
         Ok(Response::new(NodeGetInfoResponse {
-            node_id: self.node.name.to_string(),
+            node_id: self.disks.node_name.to_string(),
             max_volumes_per_node: 0,
-            accessible_topology: Some(placement::topology(&self.node.name)),
+            accessible_topology: Some(placement::topology(&self.disks.node_name)),
         }))
     }
 }

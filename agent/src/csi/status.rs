@@ -7,7 +7,7 @@
 use berth_provisioner::Error;
 use tonic::{Code, Status};
 
-use crate::node::Failure;
+use crate::disks::Failure;
 
 /// The gRPC code of an error.
 pub fn code(error: &Error) -> Code {

@@ -27,7 +27,7 @@ impl Events {
         }
     }
 
-    /// Tells what changed between two statuses. An event that cannot be written
+    /// Publishes what changed between two statuses. An event that cannot be written
     /// is only logged: the status says the same.
     pub(crate) async fn status_changed(&self, volume: &Volume, new: &VolumeStatus) {
         for event in events(volume.status.as_ref(), new) {
@@ -46,8 +46,8 @@ impl Events {
 
 fn events(old: Option<&VolumeStatus>, new: &VolumeStatus) -> Vec<Event> {
     let before = old.map_or(&[][..], |old| &old.conditions);
-    let told = condition::news(before, &new.conditions).into_iter();
-    let told = told
+    let news = condition::news(before, &new.conditions).into_iter();
+    let changed_conditions = news
         .filter(|it| [names::condition::HEALTHY, names::condition::FULL].contains(&&*it.type_))
         .map(|it| Event {
             type_: match condition::is_bad(it) {
@@ -59,7 +59,10 @@ fn events(old: Option<&VolumeStatus>, new: &VolumeStatus) -> Vec<Event> {
             action: "Keep".to_owned(),
             secondary: None,
         });
-    of_phase(old, new).into_iter().chain(told).collect()
+    of_phase(old, new)
+        .into_iter()
+        .chain(changed_conditions)
+        .collect()
 }
 
 fn of_phase(old: Option<&VolumeStatus>, new: &VolumeStatus) -> Option<Event> {
@@ -164,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn troubles_are_told_when_they_come_and_go() {
+    fn problems_are_published_when_they_come_and_go() {
         let status = |troubles: &[Problem]| VolumeStatus {
             phase: VolumePhase::Ready,
             path: Some("/v".to_owned()),

@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use berth_kube::{CallError, bounded_by};
 
+mod convert;
 pub mod decide;
 mod events;
 pub mod node_storage;
 pub mod report;
 pub mod snapshots;
-mod telling;
+mod summary;
 pub mod volumes;
-mod words;
 
 /// How long one request to the API server may take. A write that takes longer
 /// may still land: it carries the resource version that it was decided on, so

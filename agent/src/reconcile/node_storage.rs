@@ -19,8 +19,8 @@ use kube::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{telling, within};
-use crate::{node::Node, readiness::Readiness};
+use super::{summary, within};
+use crate::{disks::Disks, readiness::Readiness};
 
 /// How often the pools are looked at without a reason.
 const LOOK_AGAIN: Duration = Duration::from_secs(10);
@@ -100,11 +100,11 @@ pub fn health(health: &Health) -> PoolHealth {
 }
 
 /// Keeps the object right until the token is cancelled.
-pub async fn run(client: Client, node: Node, readiness: Readiness, token: CancellationToken) {
+pub async fn run(client: Client, disks: Disks, readiness: Readiness, token: CancellationToken) {
     let api: Api<NodeStorage> = Api::all(client);
     // Someone may delete the object; it is then made again.
     let mut watched =
-        std::pin::pin!(watcher::watch_object(api.clone(), &node.name).default_backoff());
+        std::pin::pin!(watcher::watch_object(api.clone(), &disks.node_name).default_backoff());
     let mut timer = tokio::time::interval(LOOK_AGAIN);
     timer.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut current: Option<Arc<NodeStorage>> = None;
@@ -116,7 +116,7 @@ pub async fn run(client: Client, node: Node, readiness: Readiness, token: Cancel
             () = token.cancelled() => return,
             _ = timer.tick() => {}
             () = sleep_until(due) => {}
-            () = node.pools_changed() => {}
+            () = disks.pools_changed() => {}
             Some(seen) = watched.next() => match seen {
                 Ok(Some(object)) if is_older(&object, current.as_deref()) => continue,
                 Ok(object) => current = object.map(Arc::new),
@@ -127,17 +127,17 @@ pub async fn run(client: Client, node: Node, readiness: Readiness, token: Cancel
             },
         }
         due = None;
-        let reports = match node.rescan().await {
+        let reports = match disks.rescan().await {
             Ok(reports) => reports,
             Err(error) => {
                 tracing::error!(%error, "the pools could not be looked at");
                 continue;
             }
         };
-        node.metrics().pools(&reports);
+        disks.metrics().pools(&reports);
         let object = match current.clone() {
             Some(object) => object,
-            None => match ensure(&api, &node.name).await {
+            None => match ensure(&api, &disks.node_name).await {
                 Ok(object) => Arc::new(object),
                 Err(error) => {
                     warn_unwritten(&error);
@@ -147,7 +147,7 @@ pub async fn run(client: Client, node: Node, readiness: Readiness, token: Cancel
         };
         current = Some(object.clone());
         let status = status(&reports, object.status.as_ref());
-        refused |= node.take_refused();
+        refused |= disks.take_refused();
         let now = Instant::now();
         due = when(object.status.as_ref(), &status, refused, &mut throttle, now);
         refused &= due.is_some();
@@ -161,15 +161,15 @@ pub async fn run(client: Client, node: Node, readiness: Readiness, token: Cancel
             Ok(object) => {
                 throttle.wrote(Instant::now());
                 refused = false;
-                node.metrics().status_written();
+                disks.metrics().status_written();
                 current = Some(Arc::new(object));
                 readiness.set_reported();
             }
             // Read again before the next try, whoever wrote it.
             Err(error) if error.is_conflict() || error.is_not_found() => {
                 current = within(
-                    format!("get NodeStorage {}", node.name),
-                    api.get_opt(&node.name),
+                    format!("get NodeStorage {}", disks.node_name),
+                    api.get_opt(&disks.node_name),
                 )
                 .await
                 .ok()
@@ -193,7 +193,7 @@ fn status(reports: &[PoolReport], old: Option<&NodeStorageStatus>) -> NodeStorag
     let pools = pools(reports, old);
     NodeStorageStatus {
         agent_version: berth_telemetry::version().to_owned(),
-        summary: telling::summary(&pools),
+        summary: summary::summary(&pools),
         pools,
     }
 }
@@ -214,7 +214,7 @@ fn when(
     }
     let urgency = match refused {
         true => Urgency::Now,
-        false => telling::urgency(old, new),
+        false => summary::urgency(old, new),
     };
     Some(throttle.due(urgency, now))
 }

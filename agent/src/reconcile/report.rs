@@ -131,7 +131,7 @@ pub fn status(volume: &Volume, outcome: &Outcome, now: Timestamp) -> VolumeStatu
     }
 }
 
-/// How long a small change of the bytes in use may go untold.
+/// How long a small change of the bytes in use may stay unpublished.
 const USED_AT_LEAST_EVERY: Duration = Duration::from_secs(300);
 
 /// Whether `new` is worth a write: anything but the bytes in use is; those are
@@ -157,12 +157,12 @@ pub fn worth_writing(old: Option<&VolumeStatus>, new: &VolumeStatus, since: Dura
 /// How soon others need to know. Nobody waits to hear which pods have the volume
 /// mounted, or how full it is: what guards a mount is what the node itself knows.
 pub fn urgency(old: Option<&VolumeStatus>, new: &VolumeStatus) -> Urgency {
-    let told = old.map(|old| VolumeStatus {
+    let refreshed = old.map(|old| VolumeStatus {
         used: new.used,
         published: new.published.clone(),
         ..old.clone()
     });
-    match told.as_ref() == Some(new) {
+    match refreshed.as_ref() == Some(new) {
         true => Urgency::Later,
         false => Urgency::Now,
     }

@@ -28,14 +28,15 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    decide::{Seen, Step, decide},
+    convert,
+    decide::{Seen, Step, decide, pool_of},
     events::Events,
     report::{self, Outcome},
-    within, words,
+    within,
 };
 use crate::{
+    disks::{Disks, Failure},
     metrics::Operation,
-    node::{Failure, Node},
 };
 
 /// Volumes that are worked on at once: deletions may take their time.
@@ -59,7 +60,7 @@ enum Error {
 }
 
 struct Context {
-    node: Node,
+    disks: Disks,
     api: Api<Volume>,
     events: Events,
     /// Per volume: failures in a row, the throttle of its status, and its troubles.
@@ -97,7 +98,7 @@ impl Context {
 
     fn count_troubles(&self, memory: &BTreeMap<String, Memory>) {
         let troubles = memory.values().flat_map(|memory| memory.troubles.clone());
-        self.node.metrics().volumes(troubles);
+        self.disks.metrics().volumes(troubles);
     }
 
     /// Comes back later, and later each time.
@@ -112,12 +113,12 @@ impl Context {
 /// Reconciles until the token is cancelled; a step that runs is finished.
 pub async fn run(
     client: Client,
-    node: Node,
+    disks: Disks,
     changes: mpsc::Receiver<String>,
     token: CancellationToken,
 ) {
     let api: Api<Volume> = Api::all(client.clone());
-    let selector = format!("spec.node={}", node.name);
+    let selector = format!("spec.node={}", disks.node_name);
     let config = watch::config().fields(&selector);
     let (store, writer) = reflector::store();
     let watched = watcher(api.clone(), config)
@@ -133,8 +134,8 @@ pub async fn run(
         .map(log_watch_errors)
         .take_until(token.cancelled_owned());
     let context = Arc::new(Context {
-        events: Events::new(client, &node.name),
-        node,
+        events: Events::new(client, &disks.node_name),
+        disks,
         api,
         memory: Mutex::default(),
     });
@@ -175,20 +176,17 @@ struct Look {
 
 /// Looks for the volume first and at the pool after it: a pool that is well
 /// *afterwards* proves that a volume which was not found is not there.
-async fn look(node: &Node, name: &str, pool: &str) -> Result<Look, Failure> {
+async fn look(disks: &Disks, name: &str, pool: &str) -> Result<Look, Failure> {
     let (id, home) = (name.to_owned(), PoolId::new(pool)?);
-    let volume = node.read(move |disk| disk.find(&id)).await?;
+    let volume = disks.read(move |disk| disk.find(&id)).await?;
     let well = volume
         .as_ref()
         .is_some_and(|volume| volume.health == VolumeHealth::Ready);
     let pools = match well {
-        true => node.recent_pools().await?,
-        false => node.rescan().await?,
+        true => disks.recent_pools().await?,
+        false => disks.rescan().await?,
     };
-    let pool = pools
-        .iter()
-        .find(|pool| pool.id.as_ref() == Some(&home))
-        .cloned();
+    let pool = pool_of(&pools, &home).cloned();
     Ok(Look { pool, volume })
 }
 
@@ -199,7 +197,7 @@ async fn reconcile(volume: Arc<Volume>, context: Arc<Context>) -> Result<Action,
         .status
         .as_ref()
         .map_or(VolumePhase::Pending, |status| status.phase);
-    let seen = look(&context.node, &name, &spec.pool).await?;
+    let seen = look(&context.disks, &name, &spec.pool).await?;
     let step = decide(
         spec,
         volume.status.as_ref(),
@@ -215,9 +213,9 @@ async fn reconcile(volume: Arc<Volume>, context: Arc<Context>) -> Result<Action,
         }
         Step::Create => {
             let pool = PoolId::new(spec.pool.as_str()).map_err(Failure::from)?;
-            let want = words::wanted(&name, spec);
+            let want = convert::wanted(&name, spec);
             let work = context
-                .node
+                .disks
                 .operate(Operation::Create, &name, move |disk| {
                     disk.create(&pool, &want)
                 })
@@ -231,7 +229,7 @@ async fn reconcile(volume: Arc<Volume>, context: Arc<Context>) -> Result<Action,
         Step::Grow(size) => {
             let id = name.clone();
             let work = context
-                .node
+                .disks
                 .operate(Operation::Grow, &name, move |disk| disk.expand(&id, size))
                 .await;
             match (work, seen.volume) {
@@ -246,7 +244,7 @@ async fn reconcile(volume: Arc<Volume>, context: Arc<Context>) -> Result<Action,
             let pool = PoolId::new(spec.pool.as_str()).map_err(Failure::from)?;
             let id = name.clone();
             let work = context
-                .node
+                .disks
                 .operate(Operation::Erase, &name, move |disk| {
                     disk.delete_from(&pool, &id)
                 })
@@ -335,10 +333,10 @@ async fn write(
         Err(error) if error.is_not_found() => return Ok(None),
         Err(error) => return Err(error),
     }
-    context.node.metrics().status_written();
+    context.disks.metrics().status_written();
     context.remember(name, |memory| memory.throttle.wrote(Instant::now()));
     if new.phase == VolumePhase::NoRoom {
-        context.node.set_refused();
+        context.disks.set_refused();
     }
     log_change(name, old, &new);
     context.events.status_changed(volume, &new).await;

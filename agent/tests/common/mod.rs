@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 
 use berth_agent::{
     csi::server,
+    disks::Disks,
     metrics::{Metrics, Operation},
-    node::Node,
     readiness::Readiness,
     run,
 };
@@ -83,7 +83,7 @@ impl Machine {
 
 /// A running agent without its API side.
 pub struct Agent {
-    pub node: Node,
+    pub disks: Disks,
     pub changes: mpsc::Receiver<String>,
     token: CancellationToken,
     server: JoinHandle<anyhow::Result<()>>,
@@ -97,31 +97,31 @@ impl Agent {
             .expect("no panic")
             .expect("opens");
         let metrics = Metrics::new(&mut berth_telemetry::registry());
-        let (node, changes) = Node::new(NODE, provisioner, metrics);
+        let (disks, changes) = Disks::new(NODE, provisioner, metrics);
         let readiness = Readiness::default();
         readiness.set_pools_open();
         let token = CancellationToken::new();
         let incoming = server::listen(&machine.socket()).expect("listens");
         let server = tokio::spawn(run::serve_csi(
             incoming,
-            node.clone(),
+            disks.clone(),
             readiness,
             token.clone(),
         ));
         Self {
-            node,
+            disks,
             changes,
             token,
             server,
         }
     }
 
-    /// Stops as on SIGTERM, and lets go of the disks.
+    /// Stops as on SIGTERM, and releases the disks.
     pub async fn stop(self) {
         self.token.cancel();
         self.server.await.expect("no panic").expect("ends well");
         drop(self.changes);
-        tokio::task::spawn_blocking(|| drop(self.node))
+        tokio::task::spawn_blocking(|| drop(self.disks))
             .await
             .expect("no panic");
     }
@@ -148,7 +148,7 @@ impl Agent {
             sparse: false,
             expect_existing: false,
         };
-        self.node
+        self.disks
             .operate(Operation::Create, id, move |disk| disk.create(&pool, &want))
             .await
             .expect("there is room")

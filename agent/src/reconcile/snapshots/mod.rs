@@ -29,13 +29,14 @@ use self::{
     report::Outcome,
 };
 use super::{
+    decide::pool_of,
     events::Events,
     volumes::{AT_ONCE, BACKOFF, LOOK_AGAIN},
     within,
 };
 use crate::{
+    disks::{Disks, Failure},
     metrics::Operation,
-    node::{Failure, Node},
 };
 
 pub mod decide;
@@ -50,7 +51,7 @@ enum Error {
 }
 
 struct Context {
-    node: Node,
+    disks: Disks,
     api: Api<Snapshot>,
     events: Events,
     /// Failures in a row, by snapshot.
@@ -73,9 +74,9 @@ impl Context {
 }
 
 /// Reconciles until the token is cancelled; a step that runs is finished.
-pub async fn run(client: Client, node: Node, token: CancellationToken) {
+pub async fn run(client: Client, disks: Disks, token: CancellationToken) {
     let api: Api<Snapshot> = Api::all(client.clone());
-    let selector = format!("spec.node={}", node.name);
+    let selector = format!("spec.node={}", disks.node_name);
     let config = watch::config().fields(&selector);
     let (store, writer) = reflector::store();
     let queue = watcher(api.clone(), config)
@@ -90,8 +91,8 @@ pub async fn run(client: Client, node: Node, token: CancellationToken) {
         })
         .take_until(token.cancelled_owned());
     let context = Arc::new(Context {
-        events: Events::new(client, &node.name),
-        node,
+        events: Events::new(client, &disks.node_name),
+        disks,
         api,
         failures: Mutex::default(),
     });
@@ -118,25 +119,24 @@ pub async fn run(client: Client, node: Node, token: CancellationToken) {
 /// Looks for the snapshot first and at the pool after it: a pool that is well
 /// *afterwards* proves that a snapshot which was not found is not there.
 async fn look(
-    node: &Node,
+    disks: &Disks,
     name: &str,
     pool: &str,
 ) -> Result<(Option<PoolReport>, Option<SnapshotReport>), Failure> {
     let (id, home) = (name.to_owned(), PoolId::new(pool)?);
-    let snapshot = node.read(move |disk| disk.find_snapshot(&id)).await?;
+    let snapshot = disks.read(move |disk| disk.find_snapshot(&id)).await?;
     let pools = match snapshot {
-        Some(_) => node.recent_pools().await?,
-        None => node.rescan().await?,
+        Some(_) => disks.recent_pools().await?,
+        None => disks.rescan().await?,
     };
-    let mut pools = pools.iter();
-    let pool = pools.find(|pool| pool.id.as_ref() == Some(&home)).cloned();
+    let pool = pool_of(&pools, &home).cloned();
     Ok((pool, snapshot))
 }
 
 async fn reconcile(snapshot: Arc<Snapshot>, context: Arc<Context>) -> Result<Action, Error> {
     let name = snapshot.name_any();
     let spec = &snapshot.spec;
-    let (pool, there) = look(&context.node, &name, &spec.pool).await?;
+    let (pool, there) = look(&context.disks, &name, &spec.pool).await?;
     let seen = Seen {
         pool: pool.as_ref(),
         snapshot: there.as_ref(),
@@ -153,7 +153,7 @@ async fn reconcile(snapshot: Arc<Snapshot>, context: Arc<Context>) -> Result<Act
                 disk.snapshot(&SnapshotSpec { id, volume })
             };
             let operation = Operation::Snapshot;
-            match context.node.operate(operation, &name, work).await {
+            match context.disks.operate(operation, &name, work).await {
                 Ok(report) => Outcome::There(Box::new(report)),
                 Err(Failure::Disk(error)) => Outcome::NotThere {
                     phase: SnapshotPhase::Failed,
@@ -165,7 +165,7 @@ async fn reconcile(snapshot: Arc<Snapshot>, context: Arc<Context>) -> Result<Act
         Step::Erase => {
             let operation = Operation::EraseSnapshot;
             let work = move |disk: &berth_provisioner::Provisioner| disk.delete_snapshot(&id);
-            match context.node.operate(operation, &name, work).await {
+            match context.disks.operate(operation, &name, work).await {
                 Ok(()) => erased(),
                 Err(Failure::Disk(error)) => Outcome::NotThere {
                     phase: snapshot
@@ -209,7 +209,7 @@ fn erased() -> Outcome {
     }
 }
 
-/// Writes the status if it changed, and tells people. A conflict means that the
+/// Writes the status if it changed, and publishes an event. A conflict means that the
 /// object changed: the watch brings it here again.
 async fn write(
     context: &Context,
@@ -234,7 +234,7 @@ async fn write(
         Err(error) if error.is_not_found() => return Ok(()),
         Err(error) => return Err(error),
     }
-    context.node.metrics().status_written();
+    context.disks.metrics().status_written();
     let message = new.message.as_deref();
     tracing::info!(snapshot = name, phase = ?new.phase, message, "status written");
     if let Some(event) = report::event(old, &new) {

@@ -71,7 +71,7 @@ pub fn status(snapshot: &Snapshot, outcome: &Outcome, now: Timestamp) -> Snapsho
     }
 }
 
-/// What changed between two statuses, told once.
+/// The event for what changed between two statuses, published once.
 pub(super) fn event(old: Option<&SnapshotStatus>, new: &SnapshotStatus) -> Option<Event> {
     let phase = old.map_or(SnapshotPhase::Pending, |old| old.phase);
     let same_message = old.is_some_and(|old| old.message == new.message);
@@ -123,7 +123,7 @@ mod tests {
         Timestamp::from_second(second).expect("in range")
     }
 
-    fn told(old: Option<&SnapshotStatus>, new: &SnapshotStatus) -> String {
+    fn published(old: Option<&SnapshotStatus>, new: &SnapshotStatus) -> String {
         event(old, new).map_or("nothing".to_owned(), |event| {
             format!("{}: {}", event.reason, event.note.unwrap_or_default())
         })
@@ -188,7 +188,7 @@ mod tests {
             ),
             (Some(&ready), &erased, "Erased: the snapshot is erased"),
         ] {
-            assert_eq!(told(old, new), expected);
+            assert_eq!(published(old, new), expected);
         }
     }
 }

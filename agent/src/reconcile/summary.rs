@@ -1,5 +1,5 @@
 //! What a NodeStorage says beside the pools themselves, and how soon a change of
-//! it is to be told. Pure.
+//! it must be published. Pure.
 
 use std::path::Path;
 

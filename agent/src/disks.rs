@@ -1,5 +1,5 @@
 //! The node's disks as the agent's services share them: one blocking operation
-//! per volume at a time, counted and timed, and everybody told about changes.
+//! per volume at a time, counted and timed, and every service notified of changes.
 
 use std::{
     sync::{
@@ -14,8 +14,8 @@ use berth_provisioner::{Error, PoolReport, Provisioner};
 use tokio::sync::{Notify, mpsc};
 
 use crate::{
-    csi::guard::{VolumeGuard, VolumeLocks},
     metrics::{Metrics, Operation, Outcome},
+    volume_locks::{VolumeGuard, VolumeLocks},
 };
 
 /// Volumes that wait to be looked at by the reconciler. More than this at once
@@ -53,9 +53,9 @@ impl From<InvalidName> for Failure {
 
 /// Shared by every service of the agent; cheap to clone.
 #[derive(Clone)]
-pub struct Node {
+pub struct Disks {
     /// The node's name in the API.
-    pub name: Arc<str>,
+    pub node_name: Arc<str>,
     provisioner: Arc<Provisioner>,
     locks: VolumeLocks,
     metrics: Metrics,
@@ -65,16 +65,16 @@ pub struct Node {
     pools: Arc<Mutex<Option<(Instant, Pools)>>>,
 }
 
-impl Node {
-    /// The node, and the ids of volumes as they change.
+impl Disks {
+    /// The disks, and the ids of volumes as they change.
     pub fn new(
-        name: &str,
+        node_name: &str,
         provisioner: Provisioner,
         metrics: Metrics,
     ) -> (Self, mpsc::Receiver<String>) {
         let (volumes_changed, changes) = mpsc::channel(CHANGES);
-        let node = Self {
-            name: name.into(),
+        let disks = Self {
+            node_name: node_name.into(),
             provisioner: Arc::new(provisioner),
             locks: VolumeLocks::default(),
             metrics,
@@ -83,7 +83,7 @@ impl Node {
             refused: Arc::default(),
             pools: Arc::default(),
         };
-        (node, changes)
+        (disks, changes)
     }
 
     /// Metrics of the agent.
@@ -122,7 +122,7 @@ impl Node {
     /// The pools as of a moment ago: for what is looked at again anyway.
     ///
     /// # Errors
-    /// As [`Node::rescan`].
+    /// As [`Disks::rescan`].
     pub async fn recent_pools(&self) -> Result<Pools, Failure> {
         let recent = self
             .pools
@@ -177,24 +177,24 @@ impl Node {
             self.metrics.refused(operation);
             return Err(Failure::Busy { id: id.to_owned() });
         };
-        let node = self.clone();
+        let disks = self.clone();
         let id = id.to_owned();
         tokio::task::spawn_blocking(move || {
             let started = Instant::now();
-            let result = work(&node.provisioner);
+            let result = work(&disks.provisioner);
             drop(guard);
             let outcome = match &result {
                 Ok(_) => Outcome::Ok,
                 Err(_) => Outcome::Error,
             };
-            node.metrics.done(operation, outcome, started.elapsed());
+            disks.metrics.done(operation, outcome, started.elapsed());
             if operation.changes_volume() {
                 // The reconciler itself made these known already; a full queue
                 // is caught up with by its timer.
                 if !operation.is_reconcilers() {
-                    let _ = node.volumes_changed.try_send(id);
+                    let _ = disks.volumes_changed.try_send(id);
                 }
-                node.pools_changed.notify_one();
+                disks.pools_changed.notify_one();
             }
             result
         })

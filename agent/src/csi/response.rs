@@ -1,4 +1,4 @@
-//! What volumes and snapshots look like in answers. Pure.
+//! What volumes and snapshots look like in responses. Pure.
 
 use std::collections::HashMap;
 
