@@ -12,7 +12,7 @@ use berth_provisioner::{self as disk, Health, PoolReport, ProblemKind, VolumeRep
 /// Health of a volume.
 ///
 /// What cannot be found or trusted may be on a disk that somebody unplugged, so it
-/// is inaccessible; that data is lost for ever is for a person to say.
+/// is inaccessible; that data is lost permanently is for a person to say.
 pub(super) fn volume(report: &VolumeReport) -> VolumeHealth {
     let wrong = match &report.health {
         disk::VolumeHealth::Ready => None,

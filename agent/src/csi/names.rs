@@ -1,6 +1,6 @@
 //! Ids for what callers name. A name is the caller's word for a volume or a
 //! snapshot, any text of up to 128 bytes, and may come again after what it named
-//! was erased; an id is for ever that one volume or snapshot. Pure.
+//! was erased; an id stays that one volume's or snapshot's. Pure.
 
 use berth_model::{SnapshotName, names::is_id};
 use sha2::{Digest, Sha256};

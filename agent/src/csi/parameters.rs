@@ -30,7 +30,7 @@ pub(super) struct Parameters {
 
 impl Parameters {
     /// The claim of a volume. There is no UID of it here, and the volume's id is as
-    /// much for ever one thing's.
+    /// much permanently one thing's.
     pub(super) fn claim_of(&self, id: &str) -> Option<ClaimRef> {
         let (namespace, name) = self.claim.clone()?;
         Some(ClaimRef {

@@ -100,7 +100,7 @@ pub(super) fn choose(pools: &[PoolReport], want: &Want, size: u64) -> Result<Vec
     };
     if let Some((_, pool)) = fitting(pools, &any_filesystem).next() {
         return Err(Status::invalid_argument(format!(
-            "filesystem {:?} cannot be had: volumes here have their pool's, {}; leave the type out, or ask for ext4 with the parameter backend: image",
+            "filesystem {:?} is not available: volumes here have their pool's, {}; leave the type out, or ask for ext4 with the parameter backend: image",
             want.fs_type, pool.filesystem
         )));
     }

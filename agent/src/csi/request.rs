@@ -128,7 +128,7 @@ pub(super) mod filesystems {
         match fs_type {
             "" | "btrfs" | "ext4" | "xfs" => Ok(()),
             other => Err(Status::invalid_argument(format!(
-                "filesystem {other:?} cannot be had: a volume has its pool's filesystem (btrfs, ext4, xfs), or ext4 with backend image; leave the type out"
+                "filesystem {other:?} is not available: a volume has its pool's filesystem (btrfs, ext4, xfs), or ext4 with backend image; leave the type out"
             ))),
         }
     }
@@ -153,7 +153,7 @@ pub(super) mod filesystems {
         match fs_type.is_empty() || can.contains(&fs_type) {
             true => Ok(()),
             false => Err(Status::invalid_argument(format!(
-                "filesystem {fs_type:?} cannot be had: backend {backend} gives {}; leave the type out",
+                "filesystem {fs_type:?} is not available: backend {backend} gives {}; leave the type out",
                 can.join(" or ")
             ))),
         }

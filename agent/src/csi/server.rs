@@ -14,7 +14,7 @@ use std::{
 use tokio::net::UnixListener;
 use tokio_stream::wrappers::UnixListenerStream;
 
-/// Why a socket cannot be had.
+/// Why a socket cannot be served.
 #[derive(Debug, thiserror::Error)]
 pub enum SocketError {
     /// Somebody answers on the socket.

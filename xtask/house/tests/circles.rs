@@ -49,6 +49,18 @@ fn circles(files: &[(&str, &str)]) -> Vec<String> {
 }
 
 #[test]
+fn visibility_in_a_macro_names_nothing() {
+    let files = [
+        ("lib.rs", "mod a;\nfn f() { a::f() }"),
+        (
+            "a.rs",
+            "macro_rules! kind { () => { pub(super) enum A {} } }",
+        ),
+    ];
+    assert_eq!(circles(&files), Vec::<String>::new());
+}
+
+#[test]
 fn every_way_to_name_a_thing_counts() {
     for back in [
         "use crate::a::A;",
