@@ -5,6 +5,7 @@ pub mod packages;
 
 use std::env;
 use std::path::PathBuf;
+use std::process::Command;
 
 /// The directory for everything that was built and can be built again.
 ///
@@ -25,5 +26,18 @@ pub fn missing(program: &str) -> String {
             format!("{program} is missing (Debian package {package}): run `cargo xtask setup`")
         }
         None => format!("{program} is missing"),
+    }
+}
+
+/// Keeps what cargo says of this program's own package from a cargo that it starts. Build
+/// scripts that ask for those variables, as ring's does, would run again for each program
+/// that has a build started, and everything above them be compiled anew.
+pub fn forget_package(cargo: &mut Command) {
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        let prefixes = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_"];
+        if prefixes.iter().any(|prefix| text.starts_with(prefix)) {
+            cargo.env_remove(&name);
+        }
     }
 }

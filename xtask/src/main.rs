@@ -96,12 +96,6 @@ fn package(command: &str, args: &[OsString]) -> Outcome {
 fn cargo(command: &[&str], args: &[OsString]) -> Outcome {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut cargo = Command::new(cargo);
-    // What cargo told this program about itself must not reach the next one.
-    for (name, _) in std::env::vars_os() {
-        let text = name.to_string_lossy();
-        if text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_") {
-            cargo.env_remove(&name);
-        }
-    }
+    xtask::forget_package(&mut cargo);
     done(cargo.args(command).args(args).status(), "cargo")
 }

@@ -92,6 +92,7 @@ impl Suite {
     /// A build that fails, or a target that is not there.
     pub fn build(package: &str, only: &[String]) -> Result<Self> {
         let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()));
+        xtask::forget_package(&mut cargo);
         cargo
             .args(["test", "--no-run", "--package", package])
             .arg("--message-format=json-render-diagnostics")

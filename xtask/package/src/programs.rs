@@ -76,6 +76,7 @@ pub fn debug_agent() -> Result<PathBuf> {
 /// `cargo build` of these programs, which says where it puts them.
 fn cargo_build(programs: &[&str]) -> Command {
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    xtask::forget_package(&mut cargo);
     cargo.arg("build");
     for program in programs {
         cargo.args(["--bin", program]);
