@@ -84,11 +84,21 @@ impl Room {
     }
 }
 
-/// Bytes that a volume takes: what its backend enforces, or what is asked for
-/// where that is more (not answered yet, or growing).
+/// Bytes that a volume takes: what its backend enforces, or what is asked for where that
+/// is more and may still be had (not answered yet, or growing).
 pub fn size_of(volume: &Volume) -> u64 {
-    let enforced = volume.status.as_ref().and_then(|s| s.size);
-    volume.spec.size.max(enforced.unwrap_or_default()).0
+    let status = volume.status.as_ref();
+    let enforced = status.and_then(|s| s.size).unwrap_or_default().0;
+    let refused = status.is_some_and(|s| {
+        s.phase == VolumePhase::Ready
+            && s.message.is_some()
+            && s.observed_generation == volume.metadata.generation
+    });
+    match refused {
+        // The agent tries again later, and its ledger has the last word.
+        true => enforced,
+        false => enforced.max(volume.spec.size.0),
+    }
 }
 
 /// Whether a volume takes no room: it was erased, or was never made.

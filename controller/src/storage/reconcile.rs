@@ -6,12 +6,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use berth_api::{Volume, names, names::reason};
+use berth_api::{Bytes, Volume, names, names::reason};
 use berth_kube::Backoff;
 use berth_plan::{
     place::{self, Placement},
     target::Target,
-    volumes::{Action, ClaimWait, Notice, Refused, Step, claim},
+    volumes::{Action, ClaimWait, ClaimWaitKind, Notice, Refused, Step, claim},
 };
 use k8s_openapi::api::core::v1::{ObjectReference, PersistentVolumeClaim};
 use kube::{Resource, ResourceExt};
@@ -84,6 +84,10 @@ impl Reconciler {
         }
         // Without a volume, the text comes from looking for room, below.
         if let Some(claim) = claim.as_ref().filter(|_| volume.is_some() || pv.is_some()) {
+            let no_room = decision.wait.as_ref().map(|wait| wait.kind);
+            if no_room == Some(ClaimWaitKind::NoRoom) {
+                self.waiting.insert(name.to_owned());
+            }
             self.wait(claim, decision.wait.clone());
         }
         if let Some(notice) = &decision.notice {
@@ -126,6 +130,15 @@ impl Reconciler {
                 let ceiling = self.state.ceilings.entry(pool.clone()).or_insert(*size);
                 *ceiling = (*size).min(*ceiling);
                 self.state.rooms_dirty = true;
+            }
+            Action::Resize { size, .. } => {
+                if let Some(volume) = &volume {
+                    let mut grown = Volume::clone(volume);
+                    grown.spec.size = Bytes(*size);
+                    // Nobody has refused this size yet.
+                    grown.metadata.generation = None;
+                    self.state.assume(grown);
+                }
             }
             Action::Reschedule { excluded, .. } => {
                 let pools = self.state.excluded_pools.entry(excluded.claim_uid.clone());

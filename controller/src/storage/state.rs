@@ -390,13 +390,16 @@ impl ClusterState {
         parsed.as_ref().err().map(String::as_str)
     }
 
-    /// Takes room for a volume that is about to be made, so that the next claim
-    /// does not get it too.
+    /// Takes room for a volume that is about to be made or to grow, so that the next
+    /// claim does not get it too.
     pub(super) fn assume(&mut self, volume: Volume) {
         let spec = &volume.spec;
+        let before = self.volumes.get("", &volume.name_any());
+        let before = before.map_or(0, |before| room::size_of(before));
         if let Some(room) = self.rooms.get_mut(&spec.pool) {
             let ordinal = spec.owner.as_ref().map(|o| o.ordinal);
-            room.take(spec.size.0, room::set_of(spec).as_ref(), ordinal);
+            let more = spec.size.0.saturating_sub(before);
+            room.take(more, room::set_of(spec).as_ref(), ordinal);
         }
         (self.rooms_dirty, self.rooms_taken) = (true, true);
         self.assumed.insert(volume.name_any(), volume);
@@ -425,7 +428,9 @@ impl ClusterState {
             self.rooms_dirty = true;
         }
         if std::mem::take(&mut self.rooms_dirty) {
+            let assumed = &self.assumed;
             let known = self.volumes.values().map(|v| &**v);
+            let known = known.filter(|v| !assumed.contains_key(&v.name_any()));
             let rooms = room::rooms(
                 &self.grants,
                 known.chain(self.assumed.values()),

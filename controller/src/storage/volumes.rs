@@ -5,7 +5,11 @@ use berth_plan::{
     target::Target,
     volumes::{Action, Proof, claim, pv},
 };
-use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
+use jiff::Timestamp;
+use k8s_openapi::{
+    api::core::v1::{PersistentVolume, PersistentVolumeClaim, PersistentVolumeClaimCondition},
+    apimachinery::pkg::apis::meta::v1::Time,
+};
 use kube::{
     Api, ResourceExt,
     api::{DeleteParams, Preconditions},
@@ -41,7 +45,7 @@ pub(super) async fn apply(ctx: &Ctx, action: Action) -> Done {
         Action::MoveTo { volume, node } => {
             patch_volume(&volumes, &volume, json!({"spec": {"node": node}})).await
         }
-        Action::Grow { volume, size } => {
+        Action::Resize { volume, size } => {
             patch_volume(&volumes, &volume, json!({"spec": {"size": Bytes(size)}})).await
         }
         Action::Erase { volume, proof } => erase(ctx, &volumes, &pvs, &volume, proof).await,
@@ -71,16 +75,51 @@ pub(super) async fn apply(ctx: &Ctx, action: Action) -> Done {
             let pv = patch_pv(&pvs, &pv, change).await?;
             Ok(vec![Observed::Pv(Box::new(pv))])
         }
-        Action::ClaimCapacity { claim, size } => {
-            let (api, name) = (claim_api(ctx, &claim), &claim.name);
-            let change = json!({"status": {"capacity": {"storage": Bytes(size)}}});
-            let body = conditional(&claim, change);
-            let params = patch();
-            let call = api.patch_status(name, &params, &body);
-            let claim = bounded(format!("patch status of claim {name}"), call).await?;
-            Ok(vec![Observed::Claim(Box::new(claim))])
+        Action::ClaimResizing {
+            claim,
+            size,
+            how,
+            conditions,
+        } => {
+            let status = json!({
+                "allocatedResources": {"storage": size},
+                "allocatedResourceStatuses": {"storage": how.name()},
+                "conditions": dated(conditions),
+            });
+            claim_status(ctx, &claim, status).await
+        }
+        Action::ClaimCapacity {
+            claim,
+            size,
+            conditions,
+        } => {
+            let status = json!({
+                "capacity": {"storage": Bytes(size)},
+                "allocatedResourceStatuses": {"storage": null},
+                "conditions": dated(conditions),
+            });
+            claim_status(ctx, &claim, status).await
         }
     }
+}
+
+/// Conditions as they are written: what is new begins now.
+fn dated(
+    mut conditions: Vec<PersistentVolumeClaimCondition>,
+) -> Vec<PersistentVolumeClaimCondition> {
+    for condition in &mut conditions {
+        let now = || Time(Timestamp::now());
+        condition.last_transition_time.get_or_insert_with(now);
+    }
+    conditions
+}
+
+async fn claim_status(ctx: &Ctx, claim: &Target, status: Value) -> Done {
+    let (api, name) = (claim_api(ctx, claim), &claim.name);
+    let (params, body) = (patch(), conditional(claim, json!({"status": status})));
+    let call = api.patch_status(name, &params, &body);
+    let claim = bounded(format!("patch status of claim {name}"), call).await?;
+    Ok(vec![Observed::Claim(Box::new(claim))])
 }
 
 async fn patch_volume(api: &Api<Volume>, volume: &Target, change: Value) -> Done {

@@ -2,7 +2,10 @@
 //! code that executes it need not look the object up again.
 
 use berth_api::Volume;
-use k8s_openapi::api::core::v1::PersistentVolume;
+use k8s_openapi::{
+    api::core::v1::{PersistentVolume, PersistentVolumeClaimCondition},
+    apimachinery::pkg::api::resource::Quantity,
+};
 
 use crate::target::Target;
 
@@ -113,12 +116,24 @@ pub enum Action {
         /// The finalizers that stay.
         others: Vec<String>,
     },
-    /// Ask the agent for a larger volume.
-    Grow {
-        /// The Volume whose `spec.size` grows.
+    /// Ask the agent for another size: a larger one, or the one before, where the larger
+    /// one was refused and is no longer wanted.
+    Resize {
+        /// The Volume whose `spec.size` changes.
         volume: Target,
-        /// New size in bytes.
+        /// New size in bytes, never less than the backend enforces.
         size: u64,
+    },
+    /// Say in the claim's status how far its growth is.
+    ClaimResizing {
+        /// The claim whose status changes.
+        claim: Target,
+        /// The size that it asks for, for `status.allocatedResources`.
+        size: Quantity,
+        /// How far it is, for `status.allocatedResourceStatuses`.
+        how: Resizing,
+        /// All conditions of the claim; a new one has no time yet.
+        conditions: Vec<PersistentVolumeClaimCondition>,
     },
     /// Write the new capacity into the PV.
     PvCapacity {
@@ -127,11 +142,32 @@ pub enum Action {
         /// New capacity in bytes.
         size: u64,
     },
-    /// Write the new capacity into the claim's status.
+    /// Write the new capacity into the claim's status, and end the resize there.
     ClaimCapacity {
         /// The claim whose `status.capacity` changes.
         claim: Target,
         /// New capacity in bytes.
         size: u64,
+        /// The conditions that stay.
+        conditions: Vec<PersistentVolumeClaimCondition>,
     },
+}
+
+/// How far a claim's growth is (`ClaimResourceStatus` in k8s.io/api/core/v1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Resizing {
+    /// The agent is to make the volume larger.
+    InProgress,
+    /// The size cannot be had; a person may ask for less.
+    Infeasible,
+}
+
+impl Resizing {
+    /// Its name in `status.allocatedResourceStatuses`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::InProgress => "ControllerResizeInProgress",
+            Self::Infeasible => "ControllerResizeInfeasible",
+        }
+    }
 }

@@ -15,7 +15,7 @@ mod health;
 pub mod pv;
 mod wait;
 
-pub use action::{Action, Excluded, Proof, Refused};
+pub use action::{Action, Excluded, Proof, Refused, Resizing};
 pub use class::Class;
 pub use decision::{Decision, Notice, Peers, Step, View};
 pub use wait::{ClaimWait, ClaimWaitKind};
