@@ -288,6 +288,7 @@ async fn a_mounted_volume_is_reported_and_erased_only_afterwards() {
         readonly: false,
         flags: Vec::new(),
         pod_uid: "pod-a".to_owned(),
+        pod: String::new(),
         single_writer: false,
     };
     node.operate(Operation::Publish, "v1", move |disk| disk.publish(&publish))

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::discovery::{scan, shared};
 use crate::error::{Error, IoContext};
-use crate::mount::publish;
+use crate::mount::{publish, publishers};
 use crate::operation;
 use crate::pool::shared::SharedPool;
 use crate::report::{check, pools, snapshots, volumes};
@@ -55,6 +55,7 @@ impl Provisioner {
     pub(crate) fn open_with(config: Config, sys: Box<dyn Sys>) -> Result<Self, Error> {
         let root = config.root.clone();
         let store = Arc::new(Store::for_writing(config, sys)?);
+        publishers::load(&store).context("reading who uses the volumes below", &root)?;
         scan::register_all(&store)?;
         let remover = trash::start(&store).context("starting a thread for", &root)?;
         Ok(Self {
@@ -64,7 +65,9 @@ impl Provisioner {
     }
 
     pub(crate) fn inspect_with(config: Config, sys: Box<dyn Sys>) -> Result<Self, Error> {
+        let root = config.root.clone();
         let store = Arc::new(Store::for_inspection(config, sys));
+        publishers::load(&store).context("reading who uses the volumes below", &root)?;
         scan::register_all(&store)?;
         Ok(Self {
             store,

@@ -77,6 +77,7 @@ impl Node {
             readonly: false,
             flags: Vec::new(),
             pod_uid: pod.into(),
+            pod: String::new(),
             single_writer: true,
         }
     }
@@ -410,4 +411,46 @@ fn volumes_that_ask_for_one_another_do_not_wait_for_one_another() {
     });
     // Each came to its end, and there is nothing that any could be made of.
     assert!(p.list().is_empty() && p.list_snapshots().is_empty());
+}
+
+#[test]
+fn who_uses_a_volume_is_known_after_a_restart() {
+    let node = Node::new();
+    let (p, pool) = node.start();
+    p.create(&pool, &want("v")).unwrap();
+    let request = |uid: &str, pod: &str| {
+        let request = Publish {
+            pod: pod.into(),
+            single_writer: false,
+            ..node.publish("v", uid)
+        };
+        fs::create_dir_all(request.target.parent().unwrap()).unwrap();
+        request
+    };
+    let (first, second) = (request("u1", "shop/db-0"), request("u2", "shop/backup"));
+    p.publish(&first).unwrap();
+    p.publish(&second).unwrap();
+    let pods = |p: &Provisioner| {
+        let mut pods: Vec<_> = p.find("v").unwrap().published;
+        pods.sort_by(|a, b| a.pod.cmp(&b.pod));
+        pods.into_iter().map(|at| at.pod).collect::<Vec<_>>()
+    };
+    assert_eq!(pods(&p), ["shop/backup", "shop/db-0"]);
+    drop(p);
+    let p = node.open();
+    assert_eq!(pods(&p), ["shop/backup", "shop/db-0"]);
+    p.unpublish("v", &second.target).unwrap();
+    assert_eq!(pods(&p), ["shop/db-0"]);
+    let files = || {
+        fs::read_dir(node.config.root.join("published"))
+            .unwrap()
+            .count()
+    };
+    assert_eq!(files(), 1);
+    // What a node forgot when it started anew is forgotten here too.
+    drop(p);
+    node.fake.unmount_below(&node.config.kubelet_dir);
+    let p = node.open();
+    assert!(pods(&p).is_empty());
+    assert_eq!(files(), 0);
 }

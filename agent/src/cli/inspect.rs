@@ -73,10 +73,10 @@ fn describe(volume: &VolumeReport) -> String {
         lines.push(("Staged at", staging.display().to_string()));
     }
     for publication in &volume.published {
-        let pod = match publication.pod_uid.as_str() {
-            "" => "unknown pod",
-            uid => uid,
-        };
+        let mut pod = publication.user();
+        if !publication.pod.is_empty() {
+            pod += &format!(" (UID {})", publication.pod_uid);
+        }
         let readonly = if publication.readonly {
             ", read-only"
         } else {
@@ -106,6 +106,7 @@ mod tests {
         small.enforced = 16 << 20;
         small.published = vec![Publication {
             pod_uid: "9c1f".to_owned(),
+            pod: String::new(),
             target: "/var/lib/kubelet/pods/9c1f/mount".into(),
             readonly: true,
         }];
@@ -126,7 +127,7 @@ mod tests {
             Host path   /var/lib/berth/pools/disk0/volumes/pvc-1/data
             Created     2026-01-02T03:04:05Z
             Staged at   /var/lib/kubelet/plugins/globalmount
-            Mounted by  9c1f at /var/lib/kubelet/pods/9c1f/mount, read-only
+            Mounted by  pod 9c1f at /var/lib/kubelet/pods/9c1f/mount, read-only
         "#]]
         .assert_eq(&describe(&small));
     }

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, process::ExitCode};
 
 use berth_api::Bytes;
-use berth_provisioner::{VolumeHealth, VolumeReport};
+use berth_provisioner::{Publication, VolumeHealth, VolumeReport};
 
 use super::{
     common::Common,
@@ -36,22 +36,14 @@ fn sort(volumes: &mut [VolumeReport]) {
     });
 }
 
-/// Pods that have it mounted, as a count and the first one's UID.
+/// Pods that have it mounted, as a count and the first one.
 fn mounted(volume: &VolumeReport) -> String {
-    let pods: BTreeSet<&str> = volume
-        .published
-        .iter()
-        .map(|publication| publication.pod_uid.as_str())
-        .collect();
+    let pods: BTreeSet<String> = volume.published.iter().map(Publication::user).collect();
     let Some(first) = pods.first() else {
         return "-".to_owned();
     };
-    let first = match *first {
-        "" => "unknown".to_owned(),
-        uid => format!("pod {uid}"),
-    };
     match pods.len() {
-        1 => first,
+        1 => first.clone(),
         more => format!("{first} and {} more", more - 1),
     }
 }
@@ -108,12 +100,13 @@ fn show(volumes: &[VolumeReport]) -> String {
 mod tests {
     use super::*;
     use crate::testdata::volume;
-    use berth_provisioner::{Problem, ProblemKind, Publication};
+    use berth_provisioner::{Problem, ProblemKind};
 
     #[test]
     fn lists_sets_in_order() {
         let at = |pod: &str| Publication {
             pod_uid: pod.to_owned(),
+            pod: String::new(),
             target: format!("/var/lib/kubelet/pods/{pod}/mount").into(),
             readonly: false,
         };

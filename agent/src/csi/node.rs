@@ -3,7 +3,7 @@
 //! Requests are checked here and done by the provisioner. Only ids and methods
 //! are logged: requests may carry secrets.
 
-use std::path::PathBuf;
+use std::{collections::HashMap, path::PathBuf};
 
 use berth_csi::csi::{
     NodeExpandVolumeRequest, NodeExpandVolumeResponse, NodeGetCapabilitiesRequest,
@@ -31,6 +31,10 @@ use crate::{
 /// Key of the pod's UID in the volume context; kubelet adds it for drivers with
 /// `podInfoOnMount: true`.
 const POD_UID: &str = "csi.storage.k8s.io/pod.uid";
+/// The same of its name.
+const POD_NAME: &str = "csi.storage.k8s.io/pod.name";
+/// The same of its namespace.
+const POD_NAMESPACE: &str = "csi.storage.k8s.io/pod.namespace";
 
 /// The CSI node service.
 pub struct NodeService {
@@ -41,6 +45,14 @@ impl NodeService {
     /// Serves the volumes on these disks.
     pub fn new(disks: Disks) -> Self {
         Self { disks }
+    }
+}
+
+/// `<namespace>/<name>` of the pod, as kubelet adds it for `podInfoOnMount: true`.
+fn pod_name(context: &HashMap<String, String>) -> String {
+    match (context.get(POD_NAMESPACE), context.get(POD_NAME)) {
+        (Some(namespace), Some(name)) => format!("{namespace}/{name}"),
+        _ => String::new(),
     }
 }
 
@@ -152,6 +164,7 @@ impl node_server::Node for NodeService {
             readonly: request.readonly || access.readonly,
             flags: access.flags,
             pod_uid: request.volume_context.remove(POD_UID).unwrap_or_default(),
+            pod: pod_name(&request.volume_context),
             single_writer: access.single_writer,
         };
         self.operate(Operation::Publish, &id, move |disk| {

@@ -160,16 +160,32 @@ pub(super) mod filesystems {
     }
 }
 
-/// The pod that still has a set's volume mounted when another one asks for it:
-/// an ordinal's data has one user at a time, whatever the access mode allows.
-/// A repeated request is for a target that stands already.
+/// The pod before this one that still has the volume mounted: another pod (UID) of the same
+/// name. An identity has one pod at a time, and so has its data. Pods of other names share
+/// the volume on its node, which is what ReadWriteOnce means; ReadWriteOncePod is refused
+/// where the volume is published. A repeated request is for a target that stands already.
+///
+/// Where a name is not known, a pod of the set may be the predecessor of any other.
 pub(super) fn predecessor(volume: &VolumeReport, request: &Publish) -> Option<String> {
-    volume.set.as_ref()?;
+    let is_replica = volume.set.as_ref().is_some_and(|set| {
+        let replica = format!("{}-{}", set.name, set.ordinal);
+        let name = request.pod.split_once('/').map(|(_, name)| name);
+        name.is_none_or(|name| name == replica)
+    });
     let other = volume.published.iter().find(|at| {
-        at.target != request.target && !at.pod_uid.is_empty() && at.pod_uid != request.pod_uid
+        let is_other =
+            at.target != request.target && !at.pod_uid.is_empty() && at.pod_uid != request.pod_uid;
+        let is_known = !at.pod.is_empty() && !request.pod.is_empty();
+        is_other
+            && if is_known {
+                at.pod == request.pod
+            } else {
+                is_replica
+            }
     })?;
     Some(format!(
-        "pod {} at {}",
+        "the pod before this one, {} (UID {}) at {}, which is still going",
+        other.user(),
         other.pod_uid,
         other.target.display()
     ))
@@ -212,38 +228,66 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_sets_volume_has_one_user() {
-        let mut volume = crate::testdata::volume();
-        volume.published = ["", "a"]
-            .map(|pod| Publication {
-                pod_uid: pod.to_owned(),
+    fn an_identity_has_one_pod_and_others_may_share_its_volume() {
+        let of_set = crate::testdata::volume();
+        let set = of_set.set.as_ref().expect("a set");
+        let replica = format!("shop/{}-{}", set.name, set.ordinal);
+        let plain = VolumeReport {
+            set: None,
+            ..of_set.clone()
+        };
+        let blocked = |volume: &VolumeReport, holder: (&str, &str), pod: (&str, &str, &str)| {
+            let published = Publication {
+                pod_uid: holder.0.to_owned(),
+                pod: holder.1.to_owned(),
                 target: "/t".into(),
                 readonly: false,
-            })
-            .into();
-        let by = |pod: &str, target: &str| Publish {
-            id: "pvc-1".to_owned(),
-            target: target.into(),
-            staging: None,
-            mode: berth_provisioner::VolumeMode::Filesystem,
-            readonly: false,
-            flags: Vec::new(),
-            pod_uid: pod.to_owned(),
-            single_writer: false,
+            };
+            let volume = VolumeReport {
+                published: vec![published],
+                ..volume.clone()
+            };
+            let request = Publish {
+                id: "pvc-1".to_owned(),
+                target: pod.2.into(),
+                staging: None,
+                mode: berth_provisioner::VolumeMode::Filesystem,
+                readonly: false,
+                flags: Vec::new(),
+                pod_uid: pod.0.to_owned(),
+                pod: pod.1.to_owned(),
+                single_writer: false,
+            };
+            predecessor(&volume, &request)
         };
-        let other = Some("pod a at /t".to_owned());
-        for (pod, target, expected) in [
-            ("a", "/t", None),
-            ("a", "/t2", None),
-            ("b", "/t2", other.clone()),
-            ("", "/t2", other),
+        let web = replica.as_str();
+        for (volume, holder, pod, expected) in [
+            // The same pod again, at the same target or at another.
+            (&of_set, ("a", web), ("a", web, "/t"), false),
+            (&of_set, ("a", web), ("a", web, "/t2"), false),
+            // Its successor waits; a backup does not, before or after the replica.
+            (&of_set, ("a", web), ("b", web, "/t2"), true),
+            (&of_set, ("a", web), ("b", "shop/backup", "/t2"), false),
+            (&of_set, ("b", "shop/backup"), ("a", web, "/t2"), false),
+            // Another namespace has pods of the same name.
+            (&of_set, ("a", "else/x"), ("b", "shop/x", "/t2"), false),
+            // The holder's name is not known: it may be the replica before.
+            (&of_set, ("a", ""), ("b", web, "/t2"), true),
+            (&of_set, ("a", ""), ("b", "shop/backup", "/t2"), false),
+            (&of_set, ("a", ""), ("b", "", "/t2"), true),
+            (&of_set, ("", ""), ("b", web, "/t2"), false),
             // The same mount asked for again, without saying for whom.
-            ("", "/t", None),
+            (&of_set, ("a", ""), ("", "", "/t"), false),
+            // Without a set.
+            (&plain, ("a", "shop/x"), ("b", "shop/x", "/t2"), true),
+            (&plain, ("a", "shop/x"), ("b", "shop/y", "/t2"), false),
+            (&plain, ("a", ""), ("b", "shop/x", "/t2"), false),
         ] {
-            assert_eq!(predecessor(&volume, &by(pod, target)), expected);
+            let by = blocked(volume, holder, pod);
+            assert_eq!(by.is_some(), expected, "{holder:?} {pod:?}: {by:?}");
         }
-        volume.set = None;
-        assert_eq!(predecessor(&volume, &by("b", "/t2")), None);
+        let by = blocked(&of_set, ("a", web), ("b", web, "/t2")).expect("refused");
+        assert!(by.contains(web) && by.contains("UID a"), "{by}");
     }
 
     #[test]

@@ -127,12 +127,9 @@ fn erase(spec: &VolumeSpec, phase: VolumePhase, seen: &Seen<'_>) -> Step {
         ));
     }
     if let Some(publication) = volume.published.first() {
-        let user = match publication.pod_uid.as_str() {
-            "" => "a process".to_owned(),
-            uid => format!("pod {uid}"),
-        };
         return wait(format!(
-            "not erased while {user} has it mounted at {}",
+            "not erased while {} has it mounted at {}",
+            publication.user(),
             publication.target.display()
         ));
     }
@@ -263,6 +260,7 @@ mod tests {
         let busy = VolumeReport {
             published: vec![Publication {
                 pod_uid: "p1".to_owned(),
+                pod: String::new(),
                 target: "/t".into(),
                 readonly: false,
             }],

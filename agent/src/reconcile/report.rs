@@ -92,6 +92,7 @@ pub fn status(volume: &Volume, outcome: &Outcome, now: Timestamp) -> VolumeStatu
                     .iter()
                     .map(|publication| Publication {
                         pod_uid: publication.pod_uid.clone(),
+                        pod: publication.pod.clone(),
                         target: publication.target.to_string_lossy().into_owned(),
                     })
                     .collect(),
@@ -359,6 +360,7 @@ mod tests {
         let mut published = old.clone();
         published.published.push(Publication {
             pod_uid: "p".to_owned(),
+            pod: String::new(),
             target: "/t".to_owned(),
         });
         assert!(worth_writing(Some(&old), &published, soon));
@@ -372,6 +374,7 @@ mod tests {
         new.used = None;
         new.published.push(Publication {
             pod_uid: "p".to_owned(),
+            pod: String::new(),
             target: "/t".to_owned(),
         });
         assert_eq!(urgency(Some(&old), &new), Urgency::Later);

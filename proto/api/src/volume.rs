@@ -181,6 +181,9 @@ pub enum VolumePhase {
 pub struct Publication {
     /// UID of the pod.
     pub pod_uid: String,
+    /// Namespace and name of the pod (`shop/db-0`); empty when unknown.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub pod: String,
     /// Where kubelet had it mounted.
     pub target: String,
 }

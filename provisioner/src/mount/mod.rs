@@ -2,5 +2,6 @@
 
 pub(crate) mod loop_image;
 pub(crate) mod publish;
+pub(crate) mod publishers;
 pub(crate) mod target;
 pub(crate) mod users;

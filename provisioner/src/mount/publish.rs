@@ -12,11 +12,11 @@ use crate::layout::{DATA, TRASH, VOLUMES};
 use crate::locks::lock;
 use crate::mount::target::MountTarget;
 use crate::mount::users::VolumeMount;
-use crate::mount::{loop_image, target, users};
+use crate::mount::{loop_image, publishers, target, users};
 use crate::pool::record::VolumeRecord;
 use crate::pool::{Access, Pool};
 use crate::store::lookup::Data;
-use crate::store::{Store, lookup};
+use crate::store::{Publisher, Store, lookup};
 use crate::sys::MountAs;
 use crate::types::{Publish, Stage, VolumeMode};
 
@@ -126,13 +126,16 @@ pub(crate) fn publish(store: &Store, request: &Publish) -> Result<(), Error> {
         Some(root) => MountSource::Mounted(root),
         None => MountSource::Itself(&data),
     };
-    mount_at(store, &pool, &record, &source, &target, how)?;
     if !request.pod_uid.is_empty() {
-        lock(&store.state)
-            .pods
-            .insert(target.real, request.pod_uid.clone());
+        let publisher = Publisher {
+            target: target.real.clone(),
+            pod_uid: request.pod_uid.clone(),
+            pod: request.pod.clone(),
+        };
+        publishers::remember(store, publisher)
+            .context("remembering the pod below", &store.config.root)?;
     }
-    Ok(())
+    mount_at(store, &pool, &record, &source, &target, how)
 }
 
 /// See [`unpublish`](crate::Provisioner::unpublish).
@@ -143,7 +146,7 @@ pub(crate) fn unpublish(store: &Store, id: &str, target: &Path) -> Result<(), Er
         return Ok(());
     };
     unmount_all(store, id, &at)?;
-    lock(&store.state).pods.remove(&at.real);
+    publishers::forget(store, &at.real);
     match at.parent.kind(&at.name).context("looking at", target)? {
         None => Ok(()),
         Some(Kind::Directory) => match at.parent.remove_empty(&at.name) {

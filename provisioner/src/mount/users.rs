@@ -19,6 +19,8 @@ use crate::types::Publication;
 pub(crate) struct VolumeMount {
     pub(crate) target: PathBuf,
     pub(crate) pod_uid: String,
+    /// `<namespace>/<name>` of the pod, empty when unknown.
+    pub(crate) pod: String,
     pub(crate) readonly: bool,
     /// Of the whole volume, not of a directory inside.
     pub(crate) whole: bool,
@@ -34,6 +36,7 @@ impl VolumeMount {
     pub(crate) fn publication(self) -> Publication {
         Publication {
             pod_uid: self.pod_uid,
+            pod: self.pod,
             target: self.target,
             readonly: self.readonly,
         }
@@ -42,10 +45,11 @@ impl VolumeMount {
 
 impl fmt::Display for VolumeMount {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.pod_uid.is_empty() {
-            write!(f, "{}", self.target.display())
-        } else {
-            write!(f, "pod {} at {}", self.pod_uid, self.target.display())
+        let target = self.target.display();
+        match (self.pod.as_str(), self.pod_uid.as_str()) {
+            ("", "") => write!(f, "{target}"),
+            ("", uid) => write!(f, "pod {uid} at {target}"),
+            (pod, uid) => write!(f, "pod {pod} (UID {uid}) at {target}"),
         }
     }
 }
@@ -107,9 +111,9 @@ pub(crate) fn mounts_among(
     loops: &[Loop],
 ) -> Vec<VolumeMount> {
     let kubelet = store.config.kubelet_dir.canonicalize().unwrap_or_default();
-    let (pods, staging) = {
+    let (publishers, staging) = {
         let state = lock(&store.state);
-        (state.pods.clone(), state.staging.clone())
+        (state.publishers.clone(), state.staging.clone())
     };
     let relative = format!("{VOLUMES}/{id}/{DATA}");
     let root = pool.map(|pool| pool.inside(&relative));
@@ -140,9 +144,13 @@ pub(crate) fn mounts_among(
                 }
             };
             let device = node.is_some();
+            let publisher = publishers.get(&mount.point);
             let pod_uid = pod_in(&kubelet, &mount.point, device)
-                .or_else(|| pods.get(&mount.point).cloned())
+                .or_else(|| publisher.map(|it| it.pod_uid.clone()))
                 .unwrap_or_default();
+            // The path is the proof of whose mount it is; a name is only taken with it.
+            let pod = publisher.filter(|it| it.pod_uid == pod_uid);
+            let pod = pod.map(|it| it.pod.clone()).unwrap_or_default();
             Some(VolumeMount {
                 // A device is shown nowhere before it is published.
                 staging: !device
@@ -150,6 +158,7 @@ pub(crate) fn mounts_among(
                         || staging.contains(&mount.point)),
                 target: mount.point.clone(),
                 pod_uid,
+                pod,
                 readonly: node.map_or(mount.read_only, |it| it.read_only),
                 whole,
                 device,

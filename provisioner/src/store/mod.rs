@@ -11,8 +11,11 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::backend::DataSpec;
 use crate::error::{Error, IoContext};
+use crate::fs::envelope::Document;
 use crate::layout::POOLS;
 use crate::locks::{NamedLocks, lock};
 use crate::notify::Notify;
@@ -56,8 +59,8 @@ pub(crate) struct State {
     pub(crate) pools: BTreeMap<PoolId, PoolState>,
     /// What is remembered of each directory under `pools/`.
     pub(crate) known: BTreeMap<String, KnownPool>,
-    /// UIDs of pods by target, for targets whose path does not contain it.
-    pub(crate) pods: BTreeMap<PathBuf, String>,
+    /// The pods that volumes were published for, by target.
+    pub(crate) publishers: BTreeMap<PathBuf, Publisher>,
     /// The requested pool on the node's own filesystem.
     pub(crate) shared: Option<SharedPool>,
     /// Staging paths outside kubelet's `plugins/`.
@@ -87,6 +90,23 @@ pub(crate) enum Entry<Record = VolumeRecord> {
     Intact(Box<Record>),
     /// Why its record cannot be trusted.
     Damaged(String),
+}
+
+/// A pod that a volume was published for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Publisher {
+    /// Where.
+    pub(crate) target: PathBuf,
+    /// UID of the pod, empty when unknown.
+    pub(crate) pod_uid: String,
+    /// `<namespace>/<name>` of the pod, empty when unknown.
+    pub(crate) pod: String,
+}
+
+impl Document for Publisher {
+    const KIND: &'static str = "berth-publisher";
+    const VERSION: u64 = 1;
 }
 
 /// Something in the trash.

@@ -71,6 +71,14 @@ impl Fake {
         lock(&self.0).freeing.clear();
     }
 
+    /// Takes every mount below a directory off, as a node does that starts anew.
+    pub(crate) fn unmount_below(&self, path: &Path) {
+        let mut machine = lock(&self.0);
+        machine
+            .mounts
+            .retain(|mount| !mount.point.starts_with(path));
+    }
+
     pub(crate) fn switch_quotas_off(&self) {
         lock(&self.0).quotas_off = true;
     }

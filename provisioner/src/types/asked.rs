@@ -129,6 +129,8 @@ pub struct Publish {
     pub flags: Vec<MountFlag>,
     /// UID of the pod, empty when unknown.
     pub pod_uid: String,
+    /// `<namespace>/<name>` of the pod, empty when unknown.
+    pub pod: String,
     /// Refuse while any other publish of the volume stands.
     pub single_writer: bool,
 }

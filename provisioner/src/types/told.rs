@@ -129,10 +129,24 @@ pub struct Publication {
     /// UID of the pod: from the target's path, else as [`Publish`] said; empty
     /// when neither tells.
     pub pod_uid: String,
+    /// `<namespace>/<name>` of the pod, empty when unknown.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub pod: String,
     /// Where it is mounted.
     pub target: PathBuf,
     /// Whether that mount is read-only.
     pub readonly: bool,
+}
+
+impl Publication {
+    /// Whose mount it is, for people: the pod's name where it is known, else its UID.
+    pub fn user(&self) -> String {
+        match (self.pod.as_str(), self.pod_uid.as_str()) {
+            ("", "") => "a process".to_owned(),
+            ("", uid) => format!("pod {uid}"),
+            (pod, _) => format!("pod {pod}"),
+        }
+    }
 }
 
 /// One volume.

@@ -103,6 +103,7 @@ impl Case {
             readonly,
             flags: Vec::new(),
             pod_uid: "pod".into(),
+            pod: String::new(),
             single_writer: true,
         };
         self.p().publish(&publish).unwrap();
@@ -333,6 +334,7 @@ pub(crate) fn a_raw_block_device(kind: Kind) {
             readonly: false,
             flags: Vec::new(),
             pod_uid: pod.into(),
+            pod: String::new(),
             single_writer: true,
         }
     };

@@ -48,6 +48,7 @@ pub(crate) fn publish(node: &TestNode, id: &str, pod: &str) -> Publish {
         readonly: false,
         flags: Vec::new(),
         pod_uid: pod.into(),
+        pod: String::new(),
         single_writer: true,
     }
 }

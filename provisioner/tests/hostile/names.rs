@@ -187,6 +187,7 @@ pub(crate) fn paths_outside_kubelets_directory_are_refused(disk: Disk) {
             readonly: false,
             flags: Vec::new(),
             pod_uid: "pod".into(),
+            pod: String::new(),
             single_writer: false,
         })
     };

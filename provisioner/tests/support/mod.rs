@@ -128,6 +128,7 @@ impl Rig {
             readonly: false,
             flags: Vec::new(),
             pod_uid: "pod".into(),
+            pod: String::new(),
             single_writer: true,
         })?;
         Ok(target)
