@@ -19,6 +19,7 @@ use prometheus_client::{
 )]
 pub enum Operation {
     Create,
+    Assign,
     Grow,
     Erase,
     Stage,
@@ -42,7 +43,12 @@ impl Operation {
     pub fn is_reconcilers(self) -> bool {
         matches!(
             self,
-            Self::Create | Self::Grow | Self::Erase | Self::Snapshot | Self::EraseSnapshot
+            Self::Create
+                | Self::Assign
+                | Self::Grow
+                | Self::Erase
+                | Self::Snapshot
+                | Self::EraseSnapshot
         )
     }
 }

@@ -81,6 +81,7 @@ pub(crate) fn spec() -> VolumeSpec {
         backend: None,
         sparse: false,
         adopt: false,
+        bound: None,
         state: VolumeState::Present,
     }
 }

@@ -13,9 +13,10 @@ use crate::pool::{Access, init};
 use crate::report::{pools, snapshots, volumes};
 use crate::store::{Store, lookup, open};
 use crate::types::{
-    InitOptions, PoolId, PoolReport, SnapshotReport, SnapshotSpec, Source, VolumeReport, VolumeSpec,
+    ClaimRef, InitOptions, PoolId, PoolReport, SetRef, SnapshotReport, SnapshotSpec, Source,
+    VolumeReport, VolumeSpec,
 };
-use crate::volume::{by_claim, create, grow, snapshot};
+use crate::volume::{assign, by_claim, create, grow, snapshot};
 
 /// See [`init_pool`](crate::Provisioner::init_pool).
 pub(crate) fn init_pool(
@@ -98,6 +99,27 @@ pub(crate) fn expand(store: &Store, id: &str, size: u64) -> Result<VolumeReport,
     volumes::report(store, &pool_id, Some(id))
         .pop()
         .ok_or_else(|| Error::UnknownVolume { id: id.into() })
+}
+
+/// See [`assign`](crate::Provisioner::assign).
+pub(crate) fn assign(
+    store: &Store,
+    id: &str,
+    claim: ClaimRef,
+    set: Option<SetRef>,
+) -> Result<VolumeReport, Error> {
+    store.require_writer()?;
+    let unknown = || Error::UnknownVolume { id: id.into() };
+    let _one = store.volume_locks.hold(id);
+    let pool_id = lookup::pool_of(store, id).ok_or_else(unknown)?;
+    let gate = store.gate(&pool_id)?;
+    let _shared = gate.read().unwrap_or_else(PoisonError::into_inner);
+    let (pool, record) = lookup::open_healthy(store, id, Access::Write)?;
+    assign::assign(store, &pool, record, claim, set)?;
+    drop(pool);
+    volumes::report(store, &pool_id, Some(id))
+        .pop()
+        .ok_or_else(unknown)
 }
 
 /// See [`snapshot`](crate::Provisioner::snapshot).

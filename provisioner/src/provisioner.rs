@@ -15,8 +15,8 @@ use crate::report::{check, pools, snapshots, volumes};
 use crate::store::Store;
 use crate::sys::Sys;
 use crate::types::{
-    CheckReport, Config, InitOptions, KnownPool, PoolId, PoolReport, Publish, SnapshotReport,
-    SnapshotSpec, Stage, Usage, VolumeReport, VolumeSpec,
+    CheckReport, ClaimRef, Config, InitOptions, KnownPool, PoolId, PoolReport, Publish, SetRef,
+    SnapshotReport, SnapshotSpec, Stage, Usage, VolumeReport, VolumeSpec,
 };
 use crate::volume::{by_claim, delete, snapshot, trash};
 
@@ -137,6 +137,21 @@ impl Provisioner {
     /// [`Error::UnknownVolume`], or what is wrong with the volume or its pool.
     pub fn expand(&self, id: &str, size: u64) -> Result<VolumeReport, Error> {
         operation::expand(&self.store, id, size)
+    }
+
+    /// Gives a volume to another claim, in its record and its by-claim link. The claim
+    /// that it has already changes nothing.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] for a claim that cannot be, [`Error::UnknownVolume`], or
+    /// what is wrong with the volume or its pool.
+    pub fn assign(
+        &self,
+        id: &str,
+        claim: ClaimRef,
+        set: Option<SetRef>,
+    ) -> Result<VolumeReport, Error> {
+        operation::assign(&self.store, id, claim, set)
     }
 
     /// The volume, if a pool that was seen holds one of that id.

@@ -23,6 +23,8 @@ pub enum Step {
     Create,
     /// The volume is there: adopt it, or refresh what is reported.
     Report,
+    /// The volume was given to another claim: record that, then report it.
+    Assign,
     /// Raise the volume's limit to this many bytes, then report it.
     Grow(u64),
     /// Erase the data.
@@ -65,6 +67,7 @@ fn keep(
             ));
         }
         return match &volume.health {
+            VolumeHealth::Ready if is_handed_on(spec, volume) && writable(seen) => Step::Assign,
             VolumeHealth::Ready if volume.size < spec.size.0 && writable(seen) => {
                 Step::Grow(spec.size.0)
             }
@@ -95,6 +98,12 @@ fn keep(
         }
         _ => Step::Create,
     }
+}
+
+/// Whether the object names another claim than the disk. An object that was recreated from
+/// a PersistentVolume without a claim names none.
+fn is_handed_on(spec: &VolumeSpec, volume: &VolumeReport) -> bool {
+    !spec.claim.uid.is_empty() && volume.claim.as_ref() != Some(&spec.claim)
 }
 
 fn erase(spec: &VolumeSpec, phase: VolumePhase, seen: &Seen<'_>) -> Step {
@@ -280,6 +289,11 @@ mod tests {
             size: Bytes(2 << 30),
             ..spec()
         };
+        let mut handed_on = spec();
+        handed_on.claim.name = "other".to_owned();
+        handed_on.claim.uid = "2".to_owned();
+        let mut unnamed = spec();
+        unnamed.claim.uid = String::new();
         let cloned = VolumeSpec {
             source: Some(Source::Snapshot("s".to_owned())),
             ..spec()
@@ -348,6 +362,15 @@ mod tests {
                 Some(&read_only),
                 Some(&here),
             ),
+            ("ready, handed on", &handed_on, &ready, p, Some(&here)),
+            (
+                "ready, handed on, read-only",
+                &handed_on,
+                &ready,
+                Some(&read_only),
+                Some(&here),
+            ),
+            ("ready, without a claim", &unnamed, &ready, p, Some(&here)),
             ("ready, no record", &present, &ready, p, None),
             ("ready, no data", &present, &ready, p, Some(&lost)),
             ("ready, unmounted", &present, &ready, Some(&unmounted), None),
@@ -435,6 +458,9 @@ mod tests {
             ready, read-only                 Report
             ready, grown                     Grow(2147483648)
             ready, grown, read-only          Report
+            ready, handed on                 Assign
+            ready, handed on, read-only      Report
+            ready, without a claim           Report
             ready, no record                 Lost! pool disk0-0123456789ab has no record of the volume; nothing is made in its place
             ready, no data                   Lost! no data directory
             ready, unmounted                 Failed: pool disk0-0123456789ab: the disk is not mounted

@@ -232,13 +232,17 @@ async fn reconcile(volume: Arc<Volume>, context: Arc<Context>) -> Result<Action,
                 .disks
                 .operate(Operation::Grow, &name, move |disk| disk.expand(&id, size))
                 .await;
-            match (work, seen.volume) {
-                (Ok(report), _) => Outcome::There(Box::new(report), None),
-                (Err(Failure::Disk(error)), Some(report)) => {
-                    Outcome::There(Box::new(report), Some(format!("cannot grow: {error}")))
-                }
-                (Err(failure), _) => return Err(failure.into()),
-            }
+            changed(work, seen.volume, "cannot grow")?
+        }
+        Step::Assign => {
+            let (id, claim, set) = (name.clone(), spec.claim.clone(), spec.owner.clone());
+            let work = context
+                .disks
+                .operate(Operation::Assign, &name, move |disk| {
+                    disk.assign(&id, claim, set)
+                })
+                .await;
+            changed(work, seen.volume, "cannot be given to its claim")?
         }
         Step::Erase => {
             let pool = PoolId::new(spec.pool.as_str()).map_err(Failure::from)?;
@@ -283,6 +287,22 @@ async fn reconcile(volume: Arc<Volume>, context: Arc<Context>) -> Result<Action,
         } => Action::await_change(),
         Outcome::There(_, Some(_)) | Outcome::NotThere { .. } => context.back_off(&name),
     })
+}
+
+/// What came of changing a volume that is there: it still is, whatever failed.
+fn changed(
+    work: Result<VolumeReport, Failure>,
+    before: Option<VolumeReport>,
+    cannot: &str,
+) -> Result<Outcome, Failure> {
+    match (work, before) {
+        (Ok(report), _) => Ok(Outcome::There(Box::new(report), None)),
+        (Err(Failure::Disk(error)), Some(report)) => Ok(Outcome::There(
+            Box::new(report),
+            Some(format!("{cannot}: {error}")),
+        )),
+        (Err(failure), _) => Err(failure),
+    }
 }
 
 fn erased() -> Outcome {

@@ -177,6 +177,7 @@ mod tests {
             backend: None,
             sparse: false,
             adopt: false,
+            bound: None,
             state: VolumeState::Present,
         };
         let mut volume = pv::volume("pvc-u", spec);

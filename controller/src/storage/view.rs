@@ -60,8 +60,10 @@ impl ClusterState {
             (Some(claim), true) => self.peers_state(claim),
             _ => Peers::Ready,
         };
+        let pod = claim.as_ref().and_then(|claim| self.pod_of(claim));
         let decision = volumes::decide(&volumes::View {
             claim: claim.as_deref(),
+            pod: pod.as_ref(),
             pv: pvs.first().map(|pv| &**pv),
             volume: self.volumes.get("", name).map(|v| &**v),
             class,
@@ -71,6 +73,13 @@ impl ClusterState {
             peers: &peers,
         });
         (decision, claim)
+    }
+
+    /// What is known of a pod that uses the claim.
+    fn pod_of(&self, claim: &PersistentVolumeClaim) -> Option<claim::Pod> {
+        let namespace = claim.namespace().unwrap_or_default();
+        let pods = self.pods_of(&namespace, &claim.name_any());
+        pods.first().map(|pod| pod::facts(pod))
     }
 
     /// The open claims of the claim's pod, once all of them are due. The error

@@ -1,6 +1,8 @@
 //! The writes of a volume's life.
 
-use berth_api::{Bytes, Volume, names};
+use std::collections::BTreeMap;
+
+use berth_api::{Bytes, ClaimRef, Volume, names};
 use berth_plan::{
     target::Target,
     volumes::{Action, Proof, claim, pv},
@@ -42,6 +44,18 @@ pub(super) async fn apply(ctx: &Ctx, action: Action) -> Done {
             create_volume(&volumes, *volume).await
         }
         Action::Expose { volume, mark, pv } => expose(&volumes, &pvs, &volume, mark, &pv).await,
+        Action::Follow {
+            volume,
+            claim,
+            owner,
+            pv,
+        } => {
+            bound(ctx, &pvs, &claim, &pv).await?;
+            let labels: BTreeMap<_, _> = pv::labels(&claim, owner.as_ref()).into();
+            let spec = json!({"claim": claim, "owner": owner, "bound": volume.uid});
+            let change = json!({"metadata": {"labels": labels}, "spec": spec});
+            patch_volume(&volumes, &volume, change).await
+        }
         Action::MoveTo { volume, node } => {
             patch_volume(&volumes, &volume, json!({"spec": {"node": node}})).await
         }
@@ -173,7 +187,10 @@ async fn expose(
     let name = &volume.name;
     let mut put = Vec::new();
     if mark {
-        let marks = json!({"metadata": {"annotations": {names::EXPOSED: "true"}}});
+        let marks = json!({
+            "metadata": {"annotations": {names::EXPOSED: "true"}},
+            "spec": {"bound": volume.uid},
+        });
         put.extend(patch_volume(volumes, volume, marks).await?);
     }
     let wanted = pv::claim_ref(pv);
@@ -197,6 +214,31 @@ async fn expose(
         Err(error) => return Err(error.into()),
     }
     Ok(put)
+}
+
+/// Reads a binding again from the API server: a volume is known by a claim, and may be
+/// copied and erased as its data, only while both sides say so.
+async fn bound(
+    ctx: &Ctx,
+    pvs: &Api<PersistentVolume>,
+    wanted: &ClaimRef,
+    pv: &Target,
+) -> Result<(), Failure> {
+    let call = format!("get PersistentVolume {}", pv.name);
+    let live = bounded(call, pvs.get_opt(&pv.name)).await?;
+    let claims: Api<PersistentVolumeClaim> = Api::namespaced(ctx.client.clone(), &wanted.namespace);
+    let call = format!("get claim {}/{}", wanted.namespace, wanted.name);
+    let claim = bounded(call, claims.get_opt(&wanted.name)).await?;
+    let is_bound = live.zip(claim).is_some_and(|(live, claim)| {
+        live.uid() == pv.uid && pv::is_of(wanted, &claim) && pv::is_bound(&live, &claim)
+    });
+    match is_bound {
+        true => Ok(()),
+        false => Err(Failure::Stale(format!(
+            "PersistentVolume {} and claim {}/{} are not bound to each other any more",
+            pv.name, wanted.namespace, wanted.name
+        ))),
+    }
 }
 
 /// The only place that orders a volume's data to be erased. What the decision took from a

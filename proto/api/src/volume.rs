@@ -106,6 +106,11 @@ pub struct VolumeSpec {
     /// adopts what the pool holds, and never makes an empty one in its place.
     #[serde(default)]
     pub adopt: bool,
+    /// UID of this very object, since its PersistentVolume is or was bound to a living
+    /// claim. Only then may the end of a claim erase the data: an object that a backup
+    /// brought back has another UID, and names claims that are gone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bound: Option<String>,
     /// Whether to keep or erase the data. A deleted volume cannot come back.
     #[serde(default)]
     #[x_kube(validation = ("oldSelf == 'Present' || self == oldSelf", "a deleted volume cannot come back"))]

@@ -82,7 +82,8 @@ fn finish_growth(store: &Store, pool: &Pool, mut record: VolumeRecord) -> Result
     Ok(())
 }
 
-fn write_record(pool: &Pool, record: &VolumeRecord) -> Result<(), Error> {
+/// Writes the record of a volume that is there.
+pub(crate) fn write_record(pool: &Pool, record: &VolumeRecord) -> Result<(), Error> {
     let path = pool.dir.path().join(VOLUMES).join(&record.id);
     let dir = pool
         .volumes()?

@@ -1,5 +1,6 @@
 //! Volumes and snapshots: making, growing, limiting and deleting them.
 
+pub(crate) mod assign;
 pub(crate) mod build;
 pub(crate) mod by_claim;
 pub(crate) mod create;

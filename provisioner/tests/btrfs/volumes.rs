@@ -5,7 +5,7 @@ use std::io::ErrorKind;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
-use berth_provisioner::{Error, FindingKind, InitOptions, Provisioner, VolumeHealth};
+use berth_provisioner::{ClaimRef, Error, FindingKind, InitOptions, Provisioner, VolumeHealth};
 
 use crate::help::{MIB, PATIENCE, btrfs, commit, fill, node, node_with, publish, subvolumes, want};
 
@@ -350,4 +350,35 @@ fn by_claim_links_are_made_again_from_the_records() {
     fs::remove_dir_all(node.root().join("by-claim")).unwrap();
     let _p = Provisioner::open(node.config()).unwrap();
     assert!(link.join(".").exists());
+}
+
+#[test]
+fn a_volume_is_known_by_the_claim_that_it_was_given_to() {
+    let (node, _disk, p, pool) = node();
+    p.create(&pool, &want("v", MIB)).unwrap();
+    p.create(&pool, &want("w", MIB)).unwrap();
+    let links = node.root().join("by-claim");
+    let claim = |namespace: &str, name: &str| ClaimRef {
+        namespace: namespace.into(),
+        name: name.into(),
+        uid: "9".into(),
+    };
+    for _ in 0..2 {
+        let report = p.assign("v", claim("shop", "new"), None).unwrap();
+        assert_eq!(report.claim, Some(claim("shop", "new")));
+        assert!(links.join("shop/new/.").exists());
+        assert!(!links.join("default/data-v").is_symlink());
+        assert!(links.join("default/data-w/.").exists());
+    }
+    // The last of a namespace takes its directory along.
+    p.assign("w", claim("shop", "other"), None).unwrap();
+    assert!(!links.join("default").exists());
+    for hostile in ["..", "a/b", ""] {
+        assert!(p.assign("v", claim(hostile, "x"), None).is_err());
+        assert!(p.assign("v", claim("shop", hostile), None).is_err());
+    }
+    drop(p);
+    let p = Provisioner::open(node.config()).unwrap();
+    assert_eq!(p.find("v").unwrap().claim, Some(claim("shop", "new")));
+    assert!(p.check().unwrap().findings.is_empty());
 }

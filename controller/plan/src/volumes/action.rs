@@ -1,7 +1,7 @@
 //! The writes of a volume's life. Each carries the object that it is for, so that the
 //! code that executes it need not look the object up again.
 
-use berth_api::Volume;
+use berth_api::{ClaimRef, SetRef, Volume};
 use k8s_openapi::{
     api::core::v1::{PersistentVolume, PersistentVolumeClaimCondition},
     apimachinery::pkg::api::resource::Quantity,
@@ -57,7 +57,7 @@ pub enum Action {
         /// The node to name; `None` removes the annotation.
         node: Option<String>,
     },
-    /// Mark the Volume as exposed, then create its PV.
+    /// Mark the Volume as exposed, and as bound to its claim, then create its PV.
     Expose {
         /// The Volume that gets the mark.
         volume: Target,
@@ -71,6 +71,17 @@ pub enum Action {
         /// The Volume to create, with `adopt` set.
         volume: Box<Volume>,
         /// The PV, which must still be there.
+        pv: Target,
+    },
+    /// The PersistentVolume is bound to this claim: the Volume says so too.
+    Follow {
+        /// The Volume whose `spec.claim`, `spec.owner` and `spec.bound` change.
+        volume: Target,
+        /// The claim.
+        claim: ClaimRef,
+        /// The set and ordinal behind the claim.
+        owner: Option<SetRef>,
+        /// The PersistentVolume, which must still be bound to the claim.
         pv: Target,
     },
     /// The pool is on another node now.

@@ -73,10 +73,11 @@ pub fn mode(claim: &PersistentVolumeClaim) -> VolumeMode {
     }
 }
 
-/// Whether the claim still wants a volume made: it is bound to nothing, stays,
-/// and kube-controller-manager handed it to us.
+/// Whether the claim still wants a volume made: it is bound to nothing, stays, is not
+/// a populator's, and kube-controller-manager handed it to us.
 pub fn is_open(claim: &PersistentVolumeClaim) -> bool {
     volume_name(claim).is_none()
+        && populator(claim).is_none()
         && claim.metadata.deletion_timestamp.is_none()
         && [names::STORAGE_PROVISIONER, names::BETA_STORAGE_PROVISIONER]
             .iter()
@@ -134,6 +135,24 @@ pub enum Source<'a> {
     Claim(&'a str),
     /// A VolumeSnapshot's.
     Snapshot(&'a str),
+}
+
+/// What the claim waits for, where its `dataSourceRef` is of a kind that a volume populator
+/// serves: that makes a claim of its own, fills its volume, and hands the PersistentVolume
+/// over (KEP-1495). Berth has nothing to do for the first claim, and nothing to warn of.
+pub fn populator(claim: &PersistentVolumeClaim) -> Option<String> {
+    if volume_name(claim).is_some() {
+        return None;
+    }
+    let source = claim.spec.as_ref()?.data_source_ref.as_ref()?;
+    let group = source
+        .api_group
+        .as_deref()
+        .filter(|group| !group.is_empty())?;
+    (group != volume_snapshot::GROUP).then(|| {
+        let (kind, name) = (&source.kind, &source.name);
+        format!("waiting for the volume populator of {kind}.{group} to fill it from {name}")
+    })
 }
 
 /// What a claim asks to start with (`dataSource`, which the API server keeps equal to

@@ -7,7 +7,7 @@
 //! copied. external-provisioner demands the same of claim and PersistentVolume ("claim
 //! in dataSource not bound or invalid").
 
-use berth_api::{ClaimRef, Source, Volume, VolumeState};
+use berth_api::{Source, Volume, VolumeState};
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
 
 use super::{claim, pv, wait::ClaimWait};
@@ -44,7 +44,7 @@ pub fn origin(
     if source.metadata.deletion_timestamp.is_some() {
         return Err(format!("{what}, is being deleted: name another").into());
     }
-    let bound = chain.pv.filter(|pv| is_bound(source, pv));
+    let bound = chain.pv.filter(|pv| pv::is_bound(pv, source));
     let Some(pv) = bound else {
         return Err(ClaimWait::in_progress(format!(
             "waiting for {what}, to be bound"
@@ -54,12 +54,11 @@ pub fn origin(
         return Err(format!("its data source {name} is not a volume of Berth").into());
     };
     let spec = &volume.spec;
-    if !is_of(source, &spec.claim) {
-        return Err(format!(
-            "{what}, was bound to a volume that was made for another claim, so it is not copied; \
-             copy the files with a pod that mounts both claims"
-        )
-        .into());
+    if !pv::is_of(&spec.claim, source) {
+        // Where the PersistentVolume was handed on, the Volume follows it.
+        return Err(ClaimWait::in_progress(format!(
+            "waiting for {what}, to be known as its volume's; is there a second PersistentVolume of that volume?"
+        )));
     }
     if spec.state == VolumeState::Deleted {
         return Err(format!("{what}, is being erased: name another").into());
@@ -72,25 +71,6 @@ pub fn origin(
             source: Source::Volume(volume.metadata.name.clone().unwrap_or_default()),
         }),
     }
-}
-
-/// Whether claim and PersistentVolume are bound to each other, according to both.
-fn is_bound(claim: &PersistentVolumeClaim, pv: &PersistentVolume) -> bool {
-    let phase = claim.status.as_ref().and_then(|s| s.phase.as_deref());
-    let phase_of_pv = pv.status.as_ref().and_then(|s| s.phase.as_deref());
-    phase == Some("Bound")
-        && phase_of_pv == Some("Bound")
-        && claim::volume_name(claim).is_some_and(|n| Some(n) == pv.metadata.name.as_deref())
-        && pv::claim_ref(pv).is_some_and(|reference| is_of(claim, &reference))
-}
-
-/// Whether a reference is to this very claim.
-fn is_of(claim: &PersistentVolumeClaim, reference: &ClaimRef) -> bool {
-    let uid = claim::uid(claim);
-    !uid.is_empty()
-        && reference.uid == uid
-        && claim.metadata.namespace.as_ref() == Some(&reference.namespace)
-        && claim.metadata.name.as_ref() == Some(&reference.name)
 }
 
 #[cfg(test)]
@@ -227,7 +207,7 @@ mod tests {
     fn a_foreign_handle_gives_nothing() {
         let refused = || {
             expect![
-                "its data source, claim data, was bound to a volume that was made for another claim, so it is not copied; copy the files with a pod that mounts both claims"
+                "waiting for its data source, claim data, to be known as its volume's; is there a second PersistentVolume of that volume?"
             ]
         };
         for (field, other) in [("namespace", "victim"), ("name", "theirs"), ("uid", "u2")] {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use berth_api::Volume;
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
 
-use super::{action::Action, class::Class, wait::ClaimWait};
+use super::{action::Action, claim, class::Class, wait::ClaimWait};
 use crate::{grants::Grant, room::Room};
 
 /// Everything that the next write of one volume depends on.
@@ -14,6 +14,8 @@ pub struct View<'a> {
     /// The claim: the one that the PV is bound to, else the one that the volume
     /// was made for; only if its UID is that one's.
     pub claim: Option<&'a PersistentVolumeClaim>,
+    /// A pod that uses the claim.
+    pub pod: Option<&'a claim::Pod>,
     /// The PV with this volume's handle.
     pub pv: Option<&'a PersistentVolume>,
     /// The Volume object.

@@ -10,6 +10,7 @@ pub mod claim;
 pub mod class;
 pub mod clone;
 mod decision;
+pub mod follow;
 mod grow;
 mod health;
 pub mod pv;
@@ -52,6 +53,9 @@ fn without_volume(view: &View) -> Decision {
     let (Some(claim), Some(class)) = (view.claim, view.class) else {
         return Step::Nothing.into();
     };
+    if let Some(text) = claim::populator(claim) {
+        return Decision::wait(ClaimWait::in_progress(text));
+    }
     if !claim::is_open(claim) {
         return Step::Nothing.into();
     }
@@ -216,6 +220,12 @@ fn with_pv(view: &View, pv: &PersistentVolume, volume: Option<&Volume>) -> Decis
         let volume = Target::of(&volume.metadata);
         return Decision::from(Action::MoveTo { volume, node }).tell("PoolMoved", text);
     }
+    let followed = view
+        .claim
+        .and_then(|claim| follow::decide(claim, view.pod, pv, volume));
+    if let Some(action) = followed {
+        return action.into();
+    }
     let status = volume.status.clone().unwrap_or_default();
     match status.phase {
         VolumePhase::Lost | VolumePhase::NoRoom | VolumePhase::Deleted => {
@@ -245,6 +255,15 @@ fn reclaim(
     held: bool,
 ) -> Decision {
     let done = match volume {
+        Some(volume) if came_back(volume) => {
+            if terminating && held {
+                return drop_finalizer(pv).into();
+            }
+            let text = "not erased: the volume came back with its PersistentVolume, and has not been \
+                        bound to a claim of this cluster since; bind it to a claim and delete that, \
+                        or delete the PersistentVolume and keep the data";
+            return Decision::wait(text).warn("VolumeKept", text);
+        }
         Some(volume) if volume.spec.state == VolumeState::Present => {
             let proof = Proof::ReleasedPv {
                 pv: pv.metadata.name.clone().unwrap_or_default(),
@@ -268,6 +287,12 @@ fn reclaim(
         (true, true) => drop_finalizer(pv).into(),
         (true, false) => Step::Nothing.into(),
     }
+}
+
+/// Whether this object has not been seen with a living claim yet. What a dump or a backup
+/// brought back names a claim that is gone, and must not be erased for that.
+fn came_back(volume: &Volume) -> bool {
+    volume.spec.state == VolumeState::Present && !follow::is_marked(volume)
 }
 
 fn drop_finalizer(pv: &PersistentVolume) -> Action {

@@ -136,6 +136,25 @@ pub fn claim_ref(pv: &PersistentVolume) -> Option<ClaimRef> {
     })
 }
 
+/// Whether claim and PersistentVolume are bound to each other, according to both.
+pub fn is_bound(pv: &PersistentVolume, claim: &PersistentVolumeClaim) -> bool {
+    let phase = claim.status.as_ref().and_then(|s| s.phase.as_deref());
+    let phase_of_pv = pv.status.as_ref().and_then(|s| s.phase.as_deref());
+    phase == Some("Bound")
+        && phase_of_pv == Some("Bound")
+        && claim::volume_name(claim).is_some_and(|n| Some(n) == pv.metadata.name.as_deref())
+        && claim_ref(pv).is_some_and(|reference| is_of(&reference, claim))
+}
+
+/// Whether a reference is to this very claim.
+pub fn is_of(reference: &ClaimRef, claim: &PersistentVolumeClaim) -> bool {
+    let uid = claim::uid(claim);
+    !uid.is_empty()
+        && reference.uid == uid
+        && claim.metadata.namespace.as_ref() == Some(&reference.namespace)
+        && claim.metadata.name.as_ref() == Some(&reference.name)
+}
+
 /// Capacity of a PV in bytes.
 pub fn capacity(pv: &PersistentVolume) -> Bytes {
     let all = pv.spec.as_ref().and_then(|s| s.capacity.as_ref());
@@ -181,23 +200,28 @@ pub fn adopted(pv: &PersistentVolume, node: &str) -> Option<VolumeSpec> {
         backend: get(names::ATTRIBUTE_BACKEND).and_then(|name| name.parse().ok()),
         sparse: false,
         adopt: true,
+        bound: None,
         state: VolumeState::Present,
     })
 }
 
+/// The labels that people select volumes by; without a value where there is none.
+pub fn labels(claim: &ClaimRef, owner: Option<&SetRef>) -> [(&'static str, Option<String>); 2] {
+    let namespace = Some(claim.namespace.clone()).filter(|n| !n.is_empty());
+    // Names of sets may be longer than a label's value.
+    let set = owner.filter(|o| o.name.len() <= 63).map(|o| o.name.clone());
+    [
+        (names::LABEL_CLAIM_NAMESPACE, namespace),
+        (names::LABEL_SET, set),
+    ]
+}
+
 /// The Volume object of a spec, with the labels that people select by.
 pub fn volume(name: &str, spec: VolumeSpec) -> Volume {
-    let mut labels = BTreeMap::new();
-    if !spec.claim.namespace.is_empty() {
-        labels.insert(
-            names::LABEL_CLAIM_NAMESPACE.to_owned(),
-            spec.claim.namespace.clone(),
-        );
-    }
-    // Names of sets may be longer than a label's value.
-    if let Some(owner) = spec.owner.as_ref().filter(|o| o.name.len() <= 63) {
-        labels.insert(names::LABEL_SET.to_owned(), owner.name.clone());
-    }
+    let labels: BTreeMap<String, String> = labels(&spec.claim, spec.owner.as_ref())
+        .into_iter()
+        .filter_map(|(key, value)| Some((key.to_owned(), value?)))
+        .collect();
     let mut volume = Volume::new(name, spec);
     volume.metadata.labels = Some(labels).filter(|l| !l.is_empty());
     volume
@@ -227,6 +251,7 @@ pub fn placed(
         backend: class.backend,
         sparse: class.sparse,
         adopt: false,
+        bound: None,
         state: VolumeState::Present,
     }
 }

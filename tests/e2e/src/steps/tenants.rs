@@ -283,7 +283,7 @@ async fn static_volume(ctx: &Ctx, mallory: &Tenant<'_>, handle: &str) -> Result<
     let source = json!({"kind": "PersistentVolumeClaim", "name": "given"});
     mallory.wants("loot-of-given", "dataSource", source).await?;
     mallory
-        .gets_nothing("loot-of-given", "made for another claim")
+        .gets_nothing("loot-of-given", "to be known as its volume's")
         .await?;
     pvs.delete(&twin, &DeleteParams::default()).await?;
     ctx.claims(&mallory.ns)

@@ -106,6 +106,7 @@ fn labels_are_for_selecting() {
         backend: None,
         sparse: false,
         adopt: false,
+        bound: None,
         state: VolumeState::Present,
     };
     let volume = pv::volume("pvc-u0", spec);

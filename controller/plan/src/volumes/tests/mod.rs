@@ -97,7 +97,9 @@ impl World {
         };
         let spec = pv::placed(&claim, Some(owner), &self.class, "n1", "p1", None);
         let mut volume = pv::volume("pvc-u0", spec);
+        volume.metadata.uid = Some("volume-uid".to_owned());
         if exposed {
+            volume.spec.bound = volume.metadata.uid.clone();
             let mark = [(names::EXPOSED.to_owned(), "true".to_owned())];
             volume.metadata.annotations = Some(mark.into());
         }
@@ -129,6 +131,7 @@ impl World {
         let rooms = room::rooms(&self.grants, &self.volume, &BTreeMap::new());
         decide(&View {
             claim: self.claim.as_ref(),
+            pod: None,
             pv: self.pv.as_ref(),
             volume: self.volume.as_ref(),
             class: Some(&self.class),
