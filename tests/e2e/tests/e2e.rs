@@ -14,7 +14,7 @@ use berth_e2e::{
     ctx::Ctx,
     evidence, install,
     steps::{
-        backends, clients, data, disruption, health, limits, network, order, place, refusal,
+        backends, clients, data, disruption, health, limits, lives, network, order, place, refusal,
         rollout, shapes, snapshots, tables, tenants, tokens,
     },
 };
@@ -63,6 +63,11 @@ const SIDE_BY_SIDE: &[(&str, Test)] = tests! {
     "claim_is_copied": |w, ns| backends::claim_is_copied(&w.ctx, ns);
     "snapshot_restores_a_claim": |w, ns| snapshots::snapshot_restores_a_claim(&w.ctx, ns);
     "another_namespaces_data_is_out_of_reach": |w, ns| tenants::another_namespaces_data_is_out_of_reach(&w.ctx, ns);
+    "backup_runs_beside_its_replica": |w, ns| lives::backup_beside_its_replica(&w.ctx, ns);
+    "claim_is_renamed_through_its_volume": |w, ns| lives::claim_renamed(&w.ctx, ns);
+    "populator_hands_a_volume_over": |w, ns| lives::populator_hands_over(&w.ctx, ns);
+    "growth_in_vain_is_lowered": |w, ns| lives::growth_in_vain_is_lowered(&w.ctx, ns);
+    "what_a_dump_brings_back_stays": |w, ns| lives::what_a_dump_brings_back_stays(&w.ctx, ns);
     "dns_of_each_ordinal": |w, ns| network::dns(&w.ctx, ns);
     "pod_proxy_and_service": |w, ns| network::proxy_and_service(&w.ctx, ns);
     "table_of_creations": |w, ns| tables::create(&w.ctx, ns);

@@ -7,6 +7,7 @@ pub mod data;
 pub mod disruption;
 pub mod health;
 pub mod limits;
+pub mod lives;
 pub mod network;
 pub mod order;
 pub mod place;
