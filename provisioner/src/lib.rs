@@ -50,6 +50,7 @@ mod tests;
 mod types;
 mod volume;
 
+pub use backend::candidates;
 pub use error::Error;
 pub use pool::{init::init_pool, shared::SharedPool};
 pub use provisioner::Provisioner;

@@ -2,6 +2,7 @@
 //! the volume, the snapshot and the pool until it is written, so that the report
 //! describes what the operation left. What writes knows nothing of reports.
 
+use std::path::PathBuf;
 use std::sync::PoisonError;
 
 use crate::error::Error;
@@ -117,9 +118,10 @@ pub(crate) fn assign(
     let (pool, record) = lookup::open_healthy(store, id, Access::Write)?;
     assign::assign(store, &pool, record, claim, set)?;
     drop(pool);
-    volumes::report(store, &pool_id, Some(id))
-        .pop()
-        .ok_or_else(unknown)
+    let report = volumes::report(store, &pool_id, Some(id));
+    let report = report.into_iter().next().ok_or_else(unknown)?;
+    by_claim::link_staged(store, id, report.staged.first().map(PathBuf::as_path));
+    Ok(report)
 }
 
 /// See [`snapshot`](crate::Provisioner::snapshot).

@@ -248,7 +248,9 @@ impl Provisioner {
     /// # Errors
     /// As [`publish`](Self::publish), without its refusals.
     pub fn stage(&self, request: &Stage) -> Result<(), Error> {
-        publish::stage(&self.store, request)
+        publish::stage(&self.store, request)?;
+        by_claim::link_staged(&self.store, &request.id, Some(&request.staging));
+        Ok(())
     }
 
     /// Unmounts a staging path. The directory stays; it is the caller's. Succeeds when
@@ -258,7 +260,9 @@ impl Provisioner {
     /// [`Error::Busy`] while a process uses it, [`Error::TargetConflict`] when
     /// something else is mounted there.
     pub fn unstage(&self, id: &str, staging: &Path) -> Result<(), Error> {
-        publish::unstage(&self.store, id, staging)
+        publish::unstage(&self.store, id, staging)?;
+        by_claim::link_staged(&self.store, id, None);
+        Ok(())
     }
 
     /// Mounts a volume for a pod; repeated calls with the same parameters change

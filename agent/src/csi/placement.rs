@@ -3,7 +3,7 @@
 
 use berth_api::names::TOPOLOGY_NODE;
 use berth_csi::csi::{Topology, TopologyRequirement};
-use berth_provisioner::{Backend, Health, PoolId, PoolReport, VolumeMode};
+use berth_provisioner::{Backend, Health, PoolId, PoolReport, VolumeMode, candidates};
 use tonic::Status;
 
 use super::request::filesystems;
@@ -15,15 +15,6 @@ pub(super) struct Want {
     pub(super) backend: Option<Backend>,
     /// Filesystem that the caller expects inside; empty for any.
     pub(super) fs_type: String,
-}
-
-/// Backends for a mode, the best first. Plain directories limit nothing, so they
-/// are made on demand only.
-fn candidates(mode: VolumeMode) -> &'static [Backend] {
-    match mode {
-        VolumeMode::Filesystem => &[Backend::Btrfs, Backend::ProjectQuota, Backend::Image],
-        VolumeMode::Block => &[Backend::Image],
-    }
 }
 
 impl Want {
@@ -45,10 +36,14 @@ impl Want {
             Some(demanded) => std::slice::from_ref(demanded),
             None => candidates(self.mode),
         };
-        wanted
+        let mut there = wanted
             .iter()
             .copied()
-            .find(|kind| pool.backends.contains(kind))
+            .filter(|kind| pool.backends.contains(kind));
+        let first = there.clone().next();
+        there
+            .find(|kind| self.has_filesystem(pool, *kind))
+            .or(first)
     }
 
     fn has_filesystem(&self, pool: &PoolReport, backend: Backend) -> bool {

@@ -59,6 +59,17 @@ impl Driver for Btrfs {
         let (sys, parent) = (new.sys, new.parent);
         let data = source.dir.open(DATA, Mounts::Stay)?;
         let subvolume = sys.snapshot_subvolume(&data, parent, DATA, snapshot)?;
+        // Asked afterwards: one that was made meanwhile is not in the copy either.
+        let inside = sys
+            .nested_subvolumes(&data, self::subvolume(source.spec)?)?
+            .len();
+        if inside > 0 {
+            return Err(io::Error::other(format!(
+                "{inside} btrfs subvolumes were made inside the volume, and a copy would have \
+                 empty directories in their place; remove them, or keep such data in a volume \
+                 of backend image"
+            )));
+        }
         if !snapshot {
             sys.limit(parent, subvolume, new.spec.enforced)?;
         }

@@ -74,6 +74,8 @@ impl Driver for Image {
     fn create(&self, new: &NewData<'_>) -> io::Result<Option<u64>> {
         let file = new.parent.create_file(DATA, 0o600)?;
         let spec = new.spec;
+        // What is allocated is only a promise if it is never written elsewhere.
+        new.sys.overwrite_in_place(&file)?;
         new.sys.allocate(&file, spec.enforced, spec.sparse)?;
         if spec.mode == VolumeMode::Filesystem {
             new.sys.format(new.parent, DATA)?;

@@ -61,10 +61,16 @@ pub(crate) fn supported(fstype: &str) -> Result<(), String> {
     }
 }
 
-/// The backends for volumes of this mode when none is requested, the best first.
-pub(crate) fn candidates(mode: VolumeMode) -> &'static [Backend] {
+/// The backends for volumes of this mode when none is requested, the best first. Plain
+/// directories limit nothing, so they are made on demand only.
+///
+/// A subvolume of btrfs comes after an image: a qgroup's limit also counts what an
+/// overwrite pins until its old extents are gone, so a file that is smaller than its
+/// volume meets the limit when it is rewritten in place; a full one refuses even to be
+/// cut; and `df` in the pod shows the pool. An image does all three as a disk does.
+pub fn candidates(mode: VolumeMode) -> &'static [Backend] {
     match mode {
-        VolumeMode::Filesystem => &[Backend::Btrfs, Backend::ProjectQuota, Backend::Image],
+        VolumeMode::Filesystem => &[Backend::ProjectQuota, Backend::Image, Backend::Btrfs],
         VolumeMode::Block => &[Backend::Image],
     }
 }

@@ -349,6 +349,7 @@ fn unmount_all(store: &Store, id: &str, target: &MountTarget) -> Result<(), Erro
         if !is_volume(&there.root, id) && !loop_image::may_be_image_of(store, id, there) {
             return Err(target.conflict("something else is mounted there; it is left alone"));
         }
+        unmount_inside(store, id, target, &table)?;
         match store.sys.unmount(&target.parent, &target.name) {
             Ok(()) => {
                 tracing::info!(volume = id, target = %target.requested.display(), "volume unmounted");
@@ -361,6 +362,63 @@ fn unmount_all(store: &Store, id: &str, target: &MountTarget) -> Result<(), Erro
             Err(e) => return Err(e).context("unmounting", &target.requested),
         }
     }
+}
+
+/// Unmounts what a pod mounted inside the volume and left there (a privileged one, with
+/// Bidirectional propagation): the pod is gone, and would stay Terminating for it.
+///
+/// Such a mount is seen wherever the volume is mounted, and to unmount one is to unmount
+/// all. So while another pod has the volume, whose mount it may be, it is left, and told.
+fn unmount_inside(
+    store: &Store,
+    id: &str,
+    target: &MountTarget,
+    table: &[MountEntry],
+) -> Result<(), Error> {
+    let mut inside: Vec<&Path> = table
+        .iter()
+        .map(|mount| mount.point.as_path())
+        .filter(|point| *point != target.real && point.starts_with(&target.real))
+        .collect();
+    // The table has the outer before the inner, and the lower before the upper.
+    inside.reverse();
+    for point in inside {
+        let busy = || Error::Busy {
+            target: point.to_owned(),
+        };
+        if is_shared(store, target, table) {
+            return Err(busy());
+        }
+        // By handle and without links: what is in the volume is anybody's.
+        let below = point.strip_prefix(target.parent.path()).ok();
+        let (parent, name) = below
+            .and_then(|below| Some((below.parent()?, below.file_name()?.to_str()?)))
+            .ok_or_else(busy)?;
+        let parent = target.parent.open_place(parent);
+        let parent = parent.context("opening the directory of", point)?;
+        match store.sys.unmount(&parent, name) {
+            Ok(()) => {
+                tracing::warn!(volume = id, at = %point.display(), "a pod left a mount inside its volume; unmounted")
+            }
+            Err(e) if e.raw_os_error() == Some(Errno::EBUSY as i32) => return Err(busy()),
+            Err(e) => return Err(e).context("unmounting", point),
+        }
+    }
+    Ok(())
+}
+
+/// Whether what is mounted at the target is mounted for another pod too.
+fn is_shared(store: &Store, target: &MountTarget, table: &[MountEntry]) -> bool {
+    let pods = store.config.kubelet_dir.canonicalize().unwrap_or_default();
+    let pods = pods.join("pods");
+    let here = mountinfo::at(table, &target.real);
+    here.is_some_and(|here| {
+        table.iter().any(|other| {
+            (other.device, &other.root) == (here.device, &here.root)
+                && other.point != target.real
+                && other.point.starts_with(&pods)
+        })
+    })
 }
 
 #[cfg(test)]

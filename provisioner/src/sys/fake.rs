@@ -348,6 +348,10 @@ impl Images for Fake {
         unsupported()
     }
 
+    fn overwrite_in_place(&self, _file: &File) -> io::Result<()> {
+        unsupported()
+    }
+
     fn format(&self, _dir: &Dir, _name: &str) -> io::Result<()> {
         unsupported()
     }

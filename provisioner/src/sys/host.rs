@@ -196,7 +196,11 @@ pub(crate) trait Images {
     /// Makes `file` at least `bytes` long, its blocks allocated (fallocate(2)) unless
     /// `sparse`. Never shortens it.
     fn allocate(&self, file: &File, bytes: u64, sparse: bool) -> io::Result<()>;
-    /// Makes an ext4 in the file `name` of `dir`, which holds nothing.
+    /// Has `file`, which is empty, be overwritten where it lies, also on a filesystem that
+    /// would write elsewhere: what is allocated stays enough. Nothing on others.
+    fn overwrite_in_place(&self, file: &File) -> io::Result<()>;
+    /// Makes an ext4 in the file `name` of `dir`, which holds nothing; nothing is in it
+    /// either.
     fn format(&self, dir: &Dir, name: &str) -> io::Result<()>;
     /// Lets `to`, which is empty, share the blocks of `from` (FICLONE); `false` when
     /// the filesystem cannot.

@@ -9,10 +9,17 @@ use nix::errno::Errno;
 use nix::fcntl::FallocateFlags;
 use nix::sys::statvfs::fstatvfs;
 
-use super::raw::filesystem;
+use berth_linux::loops::{self, LoopOptions};
+use rustix::fs::{AtFlags, unlinkat};
+
+use super::host::MountAs;
+use super::raw::{filesystem, mount};
 use crate::fs::dir::Dir;
 
 const MKFS: &str = "mkfs.ext4";
+
+/// Bytes of the blocks of an ext4, and of the device that it is mounted from.
+const BLOCK: u32 = 4096;
 
 /// Unit of the sizes in /sys/block, whatever the device's own blocks are.
 const SECTOR: u64 = 512;
@@ -38,13 +45,13 @@ pub(super) fn allocate(file: &File, bytes: u64, sparse: bool) -> io::Result<()> 
 
 /// Makes an ext4 in the file `name` of `dir`.
 ///
-/// Its blocks are 4 KiB, also where mkfs would take less because the image is
+/// Its blocks are [`BLOCK`] bytes, also where mkfs would take less because the image is
 /// small: a device of 4 KiB blocks refuses those. The image is fresh and reads as
 /// zeros, so nothing is written over with zeros, now or by the first mount; and
 /// nothing is discarded, which would give allocated blocks back.
 pub(super) fn format(dir: &Dir, name: &str) -> io::Result<()> {
     let output = Command::new(MKFS)
-        .args(["-q", "-F", "-m", "0", "-b", "4096"])
+        .args(["-q", "-F", "-m", "0", "-b", &BLOCK.to_string()])
         .args(["-E", "nodiscard,assume_storage_prezeroed=1"])
         .arg(format!("./{name}"))
         .current_dir(format!("/proc/self/fd/{}", dir.as_fd().as_raw_fd()))
@@ -58,7 +65,7 @@ pub(super) fn format(dir: &Dir, name: &str) -> io::Result<()> {
             _ => e,
         })?;
     if output.status.success() {
-        return Ok(());
+        return empty(dir, name);
     }
     let said = String::from_utf8_lossy(&output.stderr);
     Err(io::Error::other(format!(
@@ -66,6 +73,21 @@ pub(super) fn format(dir: &Dir, name: &str) -> io::Result<()> {
         output.status,
         said.trim()
     )))
+}
+
+/// Removes the directory `lost+found`, which mkfs always makes: databases refuse a data
+/// directory that is not empty. e2fsck makes it again where it needs one. The filesystem is
+/// mounted for that, but nowhere, so nobody else sees it.
+fn empty(dir: &Dir, name: &str) -> io::Result<()> {
+    let image = dir.open_file(name)?;
+    let options = LoopOptions {
+        read_only: false,
+        autoclear: true,
+        block_size: BLOCK,
+    };
+    let (number, _device) = loops::attach(&image, options)?;
+    let root = mount::detached_ext4(&loops::node(number)?, MountAs::default())?;
+    Ok(unlinkat(&root, "lost+found", AtFlags::REMOVEDIR)?)
 }
 
 /// Grows the mounted ext4 with root `dir` to the size of its device.

@@ -331,6 +331,10 @@ impl Images for Linux {
         images::allocate(file, bytes, sparse)
     }
 
+    fn overwrite_in_place(&self, file: &File) -> io::Result<()> {
+        filesystem::overwrite_in_place(file)
+    }
+
     fn format(&self, dir: &Dir, name: &str) -> io::Result<()> {
         images::format(dir, name)
     }

@@ -1,9 +1,10 @@
-//! By-claim links: `by-claim/<namespace>/<claim>` points to the data. Only people
-//! read them; all of them can be rebuilt from the records.
+//! By-claim links: `by-claim/<namespace>/<claim>` points to the data: to the directory, or
+//! to the image, and while an image is staged, to the place where its files can be seen.
+//! Only people read them; all of them can be rebuilt from the records.
 
 use std::ffi::OsStr;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::error::{Error, IoContext};
 use crate::fs::dir::{Dir, Kind, Mounts};
@@ -11,7 +12,7 @@ use crate::layout::{DATA, VOLUMES};
 use crate::locks::lock;
 use crate::pool::record::VolumeRecord;
 use crate::store::{Entry, Store};
-use crate::types::PoolId;
+use crate::types::{Backend, PoolId, VolumeMode};
 
 /// Directory of the links, under the root.
 pub(crate) const BY_CLAIM: &str = "by-claim";
@@ -28,8 +29,49 @@ pub(crate) struct Link {
 }
 
 /// Whether a link is Berth's, judging by its target.
-pub(crate) fn is_ours(target: &Path) -> bool {
-    target.starts_with(UP)
+pub(crate) fn is_ours(store: &Store, target: &Path) -> bool {
+    target.starts_with(UP) || staged_below(store).is_some_and(|dir| target.starts_with(dir))
+}
+
+/// Where kubelet has volumes staged.
+fn staged_below(store: &Store) -> Option<PathBuf> {
+    let kubelet = store.config.kubelet_dir.canonicalize().ok()?;
+    Some(kubelet.join("plugins"))
+}
+
+/// Whether a link leads where it should: to its volume, or to where that is mounted.
+pub(crate) fn is_right(store: &Store, link: &Link, target: &OsStr) -> bool {
+    *target == *link.target || shows_mount(store, Path::new(target))
+}
+
+fn shows_mount(store: &Store, target: &Path) -> bool {
+    let mounts = || store.sys.mounts().unwrap_or_default();
+    staged_below(store).is_some_and(|dir| target.starts_with(dir))
+        && mounts().iter().any(|mount| mount.point == target)
+}
+
+/// Links an image that was staged to the place where its files are, and one that was
+/// unstaged to the image again.
+pub(crate) fn link_staged(store: &Store, id: &str, staging: Option<&Path>) {
+    let found = lock(&store.state).pools.values().find_map(|pool| {
+        let Entry::Intact(record) = pool.volumes.get(id)? else {
+            return None;
+        };
+        Some((pool.dir.clone(), record.as_ref().clone()))
+    });
+    let Some((dir, record)) = found else { return };
+    if record.backend != Backend::Image || record.mode != VolumeMode::Filesystem {
+        return;
+    }
+    let Some(mut link) = link_of(&dir, &record) else {
+        return;
+    };
+    if let Some(staging) = staging.and_then(|path| path.canonicalize().ok()) {
+        link.target = staging.to_string_lossy().into_owned();
+    }
+    if let Err(e) = set_link(store, &link) {
+        tracing::warn!(volume = id, error = %e, "no by-claim link");
+    }
 }
 
 /// The links that the records ask for. Should two volumes claim one name, the
@@ -101,7 +143,7 @@ pub(crate) fn link_pool(store: &Store, id: &PoolId) {
 /// Links a volume that was made or found; the volume is usable without.
 pub(crate) fn link(store: &Store, dir: &str, record: &VolumeRecord) {
     if let Some(link) = link_of(dir, record)
-        && let Err(e) = set_link(store, &link)
+        && let Err(e) = keep_link(store, &link)
     {
         tracing::warn!(volume = record.id, error = %e, "no by-claim link");
     }
@@ -117,7 +159,7 @@ pub(crate) fn unlink(store: &Store, dir: &str, record: &VolumeRecord) {
         let namespace = by_claim.open(&link.namespace, Mounts::Stay)?;
         if namespace
             .read_link(&link.claim)?
-            .is_some_and(|target| *target == *link.target)
+            .is_some_and(|target| is_right(store, &link, &target))
         {
             namespace.remove_file(&link.claim)?;
         }
@@ -140,7 +182,7 @@ pub(crate) fn repair(store: &Store) -> Result<u64, Error> {
     let wanted = wanted_links(store);
     let path = store.config.root.join(BY_CLAIM);
     for link in &wanted {
-        if set_link(store, link).context("linking in", &path)? {
+        if keep_link(store, link).context("linking in", &path)? {
             changed += 1;
         }
     }
@@ -156,7 +198,7 @@ pub(crate) fn repair(store: &Store) -> Result<u64, Error> {
             let known = wanted
                 .iter()
                 .any(|link| link.namespace == namespace && *link.claim == *name);
-            if is_ours(Path::new(&target)) && !known && !is_damaged(store, &target) {
+            if is_ours(store, Path::new(&target)) && !known && !is_damaged(store, &target) {
                 dir.remove_file(&name).context("removing", dir.path())?;
                 changed += 1;
             }
@@ -184,6 +226,15 @@ fn link_of(dir: &str, record: &VolumeRecord) -> Option<Link> {
 
 fn directory(store: &Store) -> io::Result<Dir> {
     Dir::open_root(&store.config.root)?.ensure(BY_CLAIM, 0o700, Mounts::Stay)
+}
+
+/// Sets a link, unless it leads where its volume is mounted.
+fn keep_link(store: &Store, link: &Link) -> io::Result<bool> {
+    let namespace = directory(store)?.ensure(&link.namespace, 0o700, Mounts::Stay)?;
+    match namespace.read_link(&link.claim)? {
+        Some(target) if is_right(store, link, &target) => Ok(false),
+        _ => set_link(store, link),
+    }
 }
 
 fn set_link(store: &Store, link: &Link) -> io::Result<bool> {

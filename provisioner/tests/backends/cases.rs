@@ -48,6 +48,16 @@ impl Case {
         }
     }
 
+    /// The directory of pools and links.
+    pub(crate) fn root(&self) -> PathBuf {
+        self.node.root()
+    }
+
+    /// The pool's directory.
+    pub(crate) fn disk(&self) -> PathBuf {
+        self.node.pool_dir("disk0")
+    }
+
     pub(crate) fn p(&self) -> &Provisioner {
         self.p.as_ref().unwrap()
     }
@@ -142,7 +152,7 @@ impl Case {
 ///
 /// In a thread without CAP_SYS_RESOURCE, as containers are: ext4 lets whoever has it
 /// pass every limit of its quota. Capabilities belong to threads.
-fn fill(file: &Path) -> (u64, std::io::Error) {
+pub(crate) fn fill(file: &Path) -> (u64, std::io::Error) {
     std::thread::scope(|scope| {
         let writer = scope.spawn(|| {
             caps::drop(None, CapSet::Effective, Capability::CAP_SYS_RESOURCE).unwrap();

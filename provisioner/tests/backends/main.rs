@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "tests, and what helps them")]
 
 mod cases;
+mod contract;
 mod load;
 #[macro_use]
 mod on;
@@ -16,6 +17,9 @@ on!(
     "btrfs",
     "",
     Backend::Btrfs,
+    contract::is_empty_when_new,
+    contract::files_are_seen_by_claim,
+    contract::nested_subvolumes_are_not_copied,
     cases::a_full_volume_stops_and_its_neighbour_writes_on,
     cases::a_restart_finds_everything,
     cases::a_snapshot_is_restored,
@@ -28,6 +32,11 @@ on!(
     "ext4",
     "",
     Backend::Image,
+    contract::is_empty_when_new,
+    contract::files_are_seen_by_claim,
+    contract::a_file_is_rewritten_in_any_order,
+    contract::a_full_volume_is_emptied_as_a_disk_is,
+    contract::what_is_allocated_cannot_be_taken,
     cases::a_full_volume_stops_and_its_neighbour_writes_on,
     cases::a_restart_finds_everything,
     cases::a_snapshot_is_restored,
@@ -40,6 +49,11 @@ on!(
     "xfs",
     "",
     Backend::Image,
+    contract::is_empty_when_new,
+    contract::files_are_seen_by_claim,
+    contract::a_file_is_rewritten_in_any_order,
+    contract::a_full_volume_is_emptied_as_a_disk_is,
+    contract::what_is_allocated_cannot_be_taken,
     cases::a_full_volume_stops_and_its_neighbour_writes_on,
     cases::a_restart_finds_everything,
     cases::a_snapshot_is_restored,
@@ -52,6 +66,11 @@ on!(
     "btrfs",
     "",
     Backend::Image,
+    contract::is_empty_when_new,
+    contract::files_are_seen_by_claim,
+    contract::a_file_is_rewritten_in_any_order,
+    contract::a_full_volume_is_emptied_as_a_disk_is,
+    contract::what_is_allocated_cannot_be_taken,
     cases::a_full_volume_stops_and_its_neighbour_writes_on,
     cases::a_raw_block_device,
     load::a_device_is_cloned_and_grows_under_load,
@@ -61,6 +80,8 @@ on!(
     "ext4",
     "",
     Backend::Directory,
+    contract::is_empty_when_new,
+    contract::files_are_seen_by_claim,
     cases::a_restart_finds_everything,
     cases::a_snapshot_is_restored,
     load::a_volume_is_cloned_under_load,

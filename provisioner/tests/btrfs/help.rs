@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use berth_provisioner::testing::{LoopPool, TestNode};
 use berth_provisioner::{
-    ClaimRef, InitOptions, PoolId, Provisioner, Publish, SetRef, Stage, VolumeMode, VolumeSpec,
-    init_pool,
+    Backend, ClaimRef, InitOptions, PoolId, Provisioner, Publish, SetRef, Stage, VolumeMode,
+    VolumeSpec, init_pool,
 };
 
 pub(crate) const MIB: u64 = 1 << 20;
@@ -31,7 +31,7 @@ pub(crate) fn want(id: &str, size: u64) -> VolumeSpec {
             name: "web".into(),
             ordinal: 0,
         }),
-        backend: None,
+        backend: Some(Backend::Btrfs),
         mode: VolumeMode::Filesystem,
         source: None,
         sparse: false,

@@ -4,7 +4,7 @@ use std::fs;
 use std::io::ErrorKind;
 use std::os::unix::fs::symlink;
 
-use berth_provisioner::{Error, Health, Provisioner};
+use berth_provisioner::{Error, Health, Provisioner, Publish};
 
 use crate::help::{MIB, PATIENCE, node, publish, stage, want};
 
@@ -74,6 +74,37 @@ fn a_second_pod_is_refused_while_the_first_ones_mount_stands() {
     p.unpublish("v", &first.target).unwrap();
     p.publish(&second).unwrap();
     p.unpublish("v", &second.target).unwrap();
+}
+
+#[test]
+fn what_a_pod_left_mounted_inside_goes_with_its_last_user() {
+    let (node, _disk, p, pool) = node();
+    p.create(&pool, &want("v", MIB)).unwrap();
+    let [first, second] = ["pod-1", "pod-2"].map(|pod| publish(&node, "v", pod));
+    let shared = |request: &Publish| {
+        let mut request = request.clone();
+        request.single_writer = false;
+        p.publish(&request)
+    };
+    shared(&first).unwrap();
+    shared(&second).unwrap();
+    // As a pod with Bidirectional propagation, which ends without unmounting.
+    let inside = first.target.join("sub");
+    fs::create_dir(&inside).unwrap();
+    let (none, flags) = (None::<&str>, nix::mount::MsFlags::empty());
+    for _ in 0..2 {
+        nix::mount::mount(none, &inside, Some("tmpfs"), flags, none).unwrap();
+    }
+    fs::write(inside.join("file"), "in use").unwrap();
+    // It may be the other pod's.
+    let refused = p.unpublish("v", &first.target).unwrap_err();
+    assert!(matches!(refused, Error::Busy { .. }), "{refused}");
+    assert_eq!(fs::read_to_string(inside.join("file")).unwrap(), "in use");
+    p.unpublish("v", &second.target).unwrap();
+    p.unpublish("v", &first.target).unwrap();
+    assert!(!first.target.exists());
+    p.delete("v").unwrap();
+    assert!(p.settle(PATIENCE));
 }
 
 #[test]

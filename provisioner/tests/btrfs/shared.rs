@@ -6,7 +6,7 @@ use std::path::Path;
 use berth_provisioner::testing::{LoopPool, TestNode};
 use berth_provisioner::{
     Backend, Config, Error, FindingKind, Health, InitOptions, KnownPool, PoolId, PoolReport,
-    Provisioner, SharedPool, init_pool,
+    Provisioner, SharedPool, VolumeSpec, init_pool,
 };
 
 use crate::help::{GIB, MIB, fill, publish, stage, want};
@@ -17,6 +17,14 @@ fn node_on(fstype: &str) -> TestNode {
     let image = node.kubelet().join("system.img");
     LoopPool::format(image, 4 * GIB, fstype, false).mount(&node.root(), "");
     node
+}
+
+/// What a claim gets here, whatever the filesystem.
+fn image(id: &str, size: u64) -> VolumeSpec {
+    VolumeSpec {
+        backend: None,
+        ..want(id, size)
+    }
 }
 
 fn shared(capacity: u64) -> SharedPool {
@@ -42,7 +50,7 @@ fn is_made_and_carries_images(fstype: &str) {
     assert_eq!(report.backends, [Backend::Image, Backend::Directory]);
     let pool = report.id.unwrap();
 
-    let volume = p.create(&pool, &want("v", 64 * MIB)).unwrap();
+    let volume = p.create(&pool, &image("v", 64 * MIB)).unwrap();
     assert_eq!(volume.backend, Backend::Image);
     let mut request = publish(&node, "v", "pod-1");
     request.staging = Some(node.staging("v"));
@@ -52,7 +60,7 @@ fn is_made_and_carries_images(fstype: &str) {
     assert!(error.raw_os_error() == Some(nix::errno::Errno::ENOSPC as i32));
     assert!((32 * MIB..=64 * MIB).contains(&written), "{written}");
     assert!(matches!(
-        p.create(&pool, &want("w", GIB)),
+        p.create(&pool, &image("w", GIB)),
         Err(Error::NoRoom { .. })
     ));
     // The system's own mounts of the filesystem are none of the pool's.
@@ -93,7 +101,7 @@ fn another_size_is_the_pools_from_then_on() {
     p.share(shared(GIB)).unwrap();
     let made = only(&p);
     let pool = made.id.clone().unwrap();
-    p.create(&pool, &want("v", 64 * MIB)).unwrap();
+    p.create(&pool, &image("v", 64 * MIB)).unwrap();
 
     p.share(shared(2 * GIB)).unwrap();
     let grown = only(&p);

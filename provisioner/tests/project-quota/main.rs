@@ -6,6 +6,8 @@
 
 #[path = "../backends/cases.rs"]
 mod cases;
+#[path = "../backends/contract.rs"]
+mod contract;
 #[path = "../backends/load.rs"]
 mod load;
 #[macro_use]
@@ -20,6 +22,10 @@ on!(
     "xfs",
     "prjquota",
     Backend::ProjectQuota,
+    contract::is_empty_when_new,
+    contract::files_are_seen_by_claim,
+    contract::a_file_is_rewritten_in_any_order,
+    contract::a_full_volume_is_emptied_as_a_disk_is,
     cases::a_full_volume_stops_and_its_neighbour_writes_on,
     cases::a_restart_finds_everything,
     cases::a_snapshot_is_restored,
@@ -32,6 +38,10 @@ on!(
     "ext4",
     "prjquota",
     Backend::ProjectQuota,
+    contract::is_empty_when_new,
+    contract::files_are_seen_by_claim,
+    contract::a_file_is_rewritten_in_any_order,
+    contract::a_full_volume_is_emptied_as_a_disk_is,
     cases::a_full_volume_stops_and_its_neighbour_writes_on,
     cases::a_restart_finds_everything,
     cases::a_snapshot_is_restored,

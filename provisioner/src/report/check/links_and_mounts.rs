@@ -38,7 +38,10 @@ pub(super) fn links(findings: &mut Findings, store: &Store) {
         let found = namespace
             .as_ref()
             .and_then(|dir| dir.read_link(&link.claim).ok().flatten());
-        if found.as_deref() == Some(link.target.as_ref()) {
+        if found
+            .as_deref()
+            .is_some_and(|found| by_claim::is_right(store, link, found))
+        {
             continue;
         }
         let there = namespace.and_then(|dir| dir.kind(&link.claim).ok().flatten());
@@ -64,7 +67,7 @@ pub(super) fn links(findings: &mut Findings, store: &Store) {
                 .iter()
                 .any(|link| link.namespace == namespace && *link.claim == *name);
             let ours = dir.read_link(&name).ok().flatten().is_some_and(|target| {
-                is_ours(Path::new(&target)) && !by_claim::is_damaged(store, &target)
+                is_ours(store, Path::new(&target)) && !by_claim::is_damaged(store, &target)
             });
             if ours && !known {
                 let path = dir.path().join(&name);

@@ -8,6 +8,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 
 use nix::errno::Errno;
+use rustix::fs::{IFlags, ioctl_getflags, ioctl_setflags};
 
 use super::layout::{Ext4Uuid, FsUuid, FsXattr, XfsGeometry};
 use crate::fs::dir::Dir;
@@ -78,9 +79,24 @@ fn known<T>(
     }
 }
 
-/// Lets `to` share all blocks of `from`; `false` when the filesystem cannot.
+/// Sets `FS_NOCOW_FL` (chattr +C) on an empty file, where there is such a flag: btrfs.
+pub(crate) fn overwrite_in_place(file: &File) -> io::Result<()> {
+    use rustix::io::Errno;
+    let set = ioctl_getflags(file).and_then(|flags| ioctl_setflags(file, flags | IFlags::NOCOW));
+    match set {
+        // ext4 and xfs overwrite in place anyway, and know no such flag.
+        Ok(()) | Err(Errno::OPNOTSUPP | Errno::INVAL | Errno::NOTTY) => Ok(()),
+        Err(e) => Err(e.into()),
+    }
+}
+
+/// Lets `to`, which is empty, share all blocks of `from`; `false` when the filesystem
+/// cannot. On btrfs both have to be overwritten in place, or neither.
 pub(crate) fn reflink(from: &File, to: &File) -> io::Result<bool> {
     use rustix::io::Errno;
+    if ioctl_getflags(from).is_ok_and(|flags| flags.contains(IFlags::NOCOW)) {
+        overwrite_in_place(to)?;
+    }
     match rustix::fs::ioctl_ficlone(to, from) {
         Ok(()) => Ok(true),
         Err(Errno::OPNOTSUPP | Errno::XDEV | Errno::INVAL | Errno::NOTTY) => Ok(false),
