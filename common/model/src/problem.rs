@@ -27,17 +27,20 @@ pub enum ProblemKind {
     SpaceShort,
     /// Something deleted cannot be erased.
     TrashStuck,
+    /// A volume has grown, and the filesystem inside its image has not.
+    NotGrown,
     /// There is no room for anything more. Nothing is wrong with that.
     Full,
 }
 
 impl ProblemKind {
     /// Every kind.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::ReadOnly,
         Self::IoErrors,
         Self::SpaceShort,
         Self::TrashStuck,
+        Self::NotGrown,
         Self::Full,
     ];
 
@@ -48,6 +51,7 @@ impl ProblemKind {
             Self::IoErrors => "IoErrors",
             Self::SpaceShort => "SpaceShort",
             Self::TrashStuck => "TrashStuck",
+            Self::NotGrown => "NotGrown",
             Self::Full => "Full",
         }
     }

@@ -76,14 +76,15 @@ fn ordinal_set() -> CustomResourceDefinition {
 }
 
 /// A field left empty is an absent field, as in core, and gets its default: the API
-/// server drops what is empty but may not be. (It does not for server-side apply,
-/// which refuses such a field. So what many tools print, a creationTimestamp left
-/// empty, may be.)
+/// server drops what is empty but may not be. It does not for server-side apply, which
+/// refuses such a field. So in the templates, which have hardly a default, it may be, and
+/// the planner drops it.
 fn drop_nullable(properties: &mut Value) {
     for (name, field) in properties.as_object_mut().into_iter().flatten() {
-        if name != "creationTimestamp" {
-            field.as_object_mut().map(|field| field.remove("nullable"));
+        if ["template", "volumeClaimTemplates"].contains(&name.as_str()) {
+            continue;
         }
+        field.as_object_mut().map(|field| field.remove("nullable"));
         for part in ["properties", "items", "additionalProperties"] {
             match field.get_mut(part) {
                 Some(inner) if part == "properties" => drop_nullable(inner),

@@ -80,7 +80,11 @@ pub struct OrdinalSetSpec {
     pub template: Value,
     /// Claims that each replica gets; the claim `data` of replica 2 of set `web`
     /// is `data-web-2`.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        default,
+        deserialize_with = "blank_is_none",
+        skip_serializing_if = "Vec::is_empty"
+    )]
     #[schemars(schema_with = "schema::claim_templates")]
     pub volume_claim_templates: Vec<Value>,
     /// Headless Service that gives each replica its DNS name.
@@ -121,6 +125,15 @@ pub struct OrdinalSetSpec {
     /// has no such field for sets; it is a Deployment's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub progress_deadline_seconds: Option<i32>,
+}
+
+/// A field that is there and blank, as charts leave it.
+fn blank_is_none<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: serde::Deserializer<'de>,
+    T: Default + Deserialize<'de>,
+{
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
 /// One replica after the other, or all at once.

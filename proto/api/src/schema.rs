@@ -32,6 +32,7 @@ pub(crate) fn pod_template(_: &mut SchemaGenerator) -> Schema {
     policy["x-kubernetes-validations"] = rules::restart_policy();
     spec["properties"]["activeDeadlineSeconds"] = json!({
         "type": "integer",
+        "nullable": true,
         "description": "Not allowed: the pods of a set run until the set ends them.",
         "x-kubernetes-validations": rules::no_deadline(),
     });
@@ -45,6 +46,7 @@ pub(crate) fn claim_templates(_: &mut SchemaGenerator) -> Schema {
     let metadata = &mut claim["properties"]["metadata"];
     metadata["required"] = json!(["name"]);
     let name = &mut metadata["properties"]["name"];
+    name["nullable"] = json!(false);
     // The pod's volume has the template's name, and volume names are DNS labels.
     name["maxLength"] = json!(63);
     name["x-kubernetes-validations"] = rules::claim_name();
@@ -80,6 +82,7 @@ pub(crate) fn claim_templates(_: &mut SchemaGenerator) -> Schema {
         "description": "Claims that each replica gets; the claim `data` of replica 2 of set `web` is `data-web-2`.",
         "maxItems": 32,
         "items": claim,
+        "nullable": true,
         "x-kubernetes-list-type": "atomic",
         "x-kubernetes-validations": rules::claims(),
     }))
@@ -169,20 +172,21 @@ fn definition(name: &str) -> Value {
 /// the API server's to write; `creationTimestamp: null` is what many tools emit.
 fn object_meta() -> Value {
     let strings = json!({
-        "type": "object", "maxProperties": 256, "additionalProperties": {"type": "string"},
+        "type": "object", "maxProperties": 256, "nullable": true,
+        "additionalProperties": {"type": "string"},
     });
     let mut labels = strings.clone();
     labels["additionalProperties"]["maxLength"] = json!(63);
     json!({
         "type": "object",
         "properties": {
-            "name": {"type": "string"},
-            "generateName": {"type": "string"},
-            "namespace": {"type": "string"},
+            "name": {"type": "string", "nullable": true},
+            "generateName": {"type": "string", "nullable": true},
+            "namespace": {"type": "string", "nullable": true},
             "creationTimestamp": {"type": "string", "format": "date-time", "nullable": true},
             "labels": labels,
             "annotations": strings,
-            "finalizers": {"type": "array", "items": {"type": "string"}, "x-kubernetes-list-type": "set"},
+            "finalizers": {"type": "array", "nullable": true, "items": {"type": "string"}, "x-kubernetes-list-type": "set"},
         },
     })
 }
@@ -204,9 +208,18 @@ fn structural(value: &Value) -> Value {
             "x-kubernetes-unions" | "default" => continue,
             "properties" => {
                 let fields = child.as_object().expect("properties is an object");
+                let required = map.get("required").and_then(Value::as_array);
+                let is_required =
+                    |name: &str| required.is_some_and(|all| all.iter().any(|one| one == name));
                 fields
                     .iter()
-                    .map(|(name, field)| (name.clone(), structural(field)))
+                    .map(|(name, field)| {
+                        let mut field = structural(field);
+                        if !is_required(name) {
+                            blank(&mut field);
+                        }
+                        (name.clone(), field)
+                    })
                     .collect()
             }
             "items" | "additionalProperties" => structural(child),
@@ -217,6 +230,14 @@ fn structural(value: &Value) -> Value {
     let mut out = Value::Object(out);
     default_list_map_keys(&mut out);
     out
+}
+
+/// Lets a field be left blank (`nodeSelector:`), as charts do: server-side apply sends the
+/// null, and native sets drop it.
+fn blank(field: &mut Value) {
+    if field.is_object() && field.get("default").is_none() {
+        field["nullable"] = json!(true);
+    }
 }
 
 /// Keys of a list-map must be required or have a default (structural schema);
@@ -237,6 +258,9 @@ fn default_list_map_keys(list: &mut Value) {
         if !required {
             let default = if key == "protocol" { "TCP" } else { "" };
             item["properties"][key]["default"] = json!(default);
+            if let Some(key) = item["properties"][key].as_object_mut() {
+                key.remove("nullable");
+            }
         }
     }
 }

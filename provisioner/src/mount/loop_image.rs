@@ -129,22 +129,29 @@ pub(crate) fn grow_filesystem(store: &Store, pool: &Pool, id: &str) -> Result<()
         return Ok(());
     };
     let path = pool.dir.path().join(VOLUMES).join(id);
-    let image = pool
-        .dir
-        .open(format!("{VOLUMES}/{id}"), Mounts::Stay)
-        .and_then(|dir| dir.open_file(DATA))
-        .context("opening", &path)?;
-    let size = image.metadata().context("looking at", &path)?.len();
-    let inside = backend::ext4_size(&image).context("reading", &path)?;
-    // It ends with a whole block; less than one of the largest is no growth.
-    if inside.is_some_and(|inside| size.saturating_sub(inside) >= 64 << 10) {
+    if behind(pool, id).context("reading", &path)? {
         store
             .sys
             .grow_ext4(&mounted)
             .context("growing the filesystem of", mounted.path())?;
-        tracing::info!(volume = id, size, "filesystem grown");
+        tracing::info!(volume = id, "filesystem grown");
     }
     Ok(())
+}
+
+/// Whether the filesystem in an image is smaller than the image; `false` where that cannot
+/// be read.
+pub(crate) fn is_behind(pool: &Pool, id: &str) -> bool {
+    behind(pool, id).unwrap_or(false)
+}
+
+fn behind(pool: &Pool, id: &str) -> std::io::Result<bool> {
+    let dir = pool.dir.open(format!("{VOLUMES}/{id}"), Mounts::Stay)?;
+    let image = dir.open_file(DATA)?;
+    let size = image.metadata()?.len();
+    let inside = backend::ext4_size(&image)?;
+    // It ends with a whole block; less than one of the largest is no growth.
+    Ok(inside.is_some_and(|inside| size.saturating_sub(inside) >= 64 << 10))
 }
 
 /// Mounts the filesystem of an image.

@@ -217,6 +217,13 @@ fn image_problems(
         )));
     }
     let mounted = loop_image::mounted_among(store, loops, table);
+    if mounted.is_some() && loop_image::is_behind(pool, &record.id) {
+        problems.push(ProblemKind::NotGrown.with(
+            "the volume has grown, and the filesystem in its image has not: the agent has no right \
+             to resize it while it is mounted (CAP_SYS_RESOURCE); it grows when the pods that use it \
+             are started anew",
+        ));
+    }
     let errors = mounted.map(|dir| errors(store, &dir)).unwrap_or_default();
     if errors.iter().any(|errors| errors.count > 0) {
         let repair = match refuses_writes {

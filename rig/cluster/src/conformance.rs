@@ -89,6 +89,8 @@ pub struct Choice {
     pub processes: usize,
     /// Where each spec's log and report go; `None` is below the cluster's own logs.
     pub logs: Option<PathBuf>,
+    /// More arguments for upstream's program.
+    pub arguments: Vec<String>,
 }
 
 impl Choice {
@@ -99,6 +101,7 @@ impl Choice {
             without: Vec::new(),
             processes: 4,
             logs: None,
+            arguments: Vec::new(),
         }
     }
 }
@@ -119,6 +122,7 @@ pub fn run(cluster: &Cluster, choice: &Choice) -> Result<Report> {
         program: E2E.get(&go)?.join("e2e.test"),
         repository: KUBERNETES_PROGRAMS.module_dir("k8s.io/kubernetes")?,
         logs: logs.unwrap_or_else(|| cluster.log_dir().join("conformance")),
+        arguments: &choice.arguments,
     };
     make_dir(&suite.logs)?;
     let begun = Instant::now();
@@ -185,6 +189,7 @@ struct Suite<'a> {
     program: PathBuf,
     repository: PathBuf,
     logs: PathBuf,
+    arguments: &'a [String],
 }
 
 impl Suite<'_> {
@@ -224,6 +229,7 @@ impl Suite<'_> {
                 self.cluster.kubectl_path().display()
             ))
             .arg(format!("-repo-root={}", self.repository.display()))
+            .args(self.arguments)
             .arg(format!("-ginkgo.focus={focus}"))
             .arg(format!("-ginkgo.dry-run={dry}"))
             .arg(format!("-ginkgo.json-report={}", report.display()))

@@ -51,11 +51,29 @@ impl From<&OrdinalSet> for Set {
     fn from(of: &OrdinalSet) -> Set {
         let status = of.status.clone().unwrap_or_default();
         let mut set = set(Kind::OrdinalSet, &of.metadata, &of.spec, status);
-        // Many tools print it, always empty: whether it is there is no other revision.
+        // Blank fields (`nodeSelector:`) mean nothing, and many tools print
+        // `creationTimestamp: null`: whether they are there is no other revision.
+        drop_blanks(&mut set.spec.template);
+        set.spec
+            .volume_claim_templates
+            .iter_mut()
+            .for_each(drop_blanks);
         if let Some(Value::Object(metadata)) = set.spec.template.get_mut("metadata") {
             metadata.remove("creationTimestamp");
         }
         set
+    }
+}
+
+/// Removes fields that are null, as the API server does of native sets.
+fn drop_blanks(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            fields.retain(|_, field| !field.is_null());
+            fields.values_mut().for_each(drop_blanks);
+        }
+        Value::Array(items) => items.iter_mut().for_each(drop_blanks),
+        _ => {}
     }
 }
 

@@ -140,7 +140,9 @@ pub async fn files_named(ctx: &Ctx, node: &str, id: &str) -> Result<String> {
 /// With reclaim policy Retain the data outlives claim and PV.
 pub async fn retain_keeps_data(ctx: &Ctx, ns: &str) -> Result<()> {
     let class = format!("retain-{ns}");
-    ctx.apply(ns, &class_manifest(&class, json!({}), "Retain"))
+    // Subvolumes, whose files can be read on the node while nobody has them mounted.
+    let parameters = json!({"backend": "btrfs"});
+    ctx.apply(ns, &class_manifest(&class, parameters, "Retain"))
         .await?;
     let set = SetBuilder::new("web", 1).claim_of_class("data", "32Mi", &class);
     ctx.apply(ns, &set.build()).await?;

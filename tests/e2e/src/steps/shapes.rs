@@ -55,7 +55,7 @@ async fn convert_one(ctx: &Ctx, ns: &str, manifest: &str) -> Result<()> {
         "json",
     ];
     let given = set_of(&run(ctx, &read, &converted).await?)?;
-    for (how, text) in [(&strict[..], &converted), (&by_server, &said(&converted))] {
+    for (how, text) in [(&strict[..], &converted), (&by_server, &converted)] {
         let stored = set_of(&run(ctx, &[&apply[..], how].concat(), text).await?)?;
         let mut lost = Vec::new();
         for part in ["template", "volumeClaimTemplates", "selector"] {
@@ -64,14 +64,6 @@ async fn convert_one(ctx: &Ctx, ns: &str, manifest: &str) -> Result<()> {
         ensure!(lost.is_empty(), "not stored as given: {}", lost.join("; "));
     }
     Ok(())
-}
-
-/// Without the fields that are left empty: for definitions, unlike for core's own
-/// kinds, the API server does not drop them from what is applied on its side.
-fn said(manifest: &str) -> String {
-    let kept = |line: &&str| !line.ends_with(": null") || line.contains("creationTimestamp");
-    let lines: Vec<&str> = manifest.lines().filter(kept).collect();
-    lines.join("\n")
 }
 
 async fn run(ctx: &Ctx, args: &[&str], text: &str) -> Result<String> {

@@ -319,7 +319,7 @@ async fn delete(ctx: &Ctx, ns: &str, kind: &str, name: &str) -> Result<()> {
 }
 
 /// Installs the definitions and runs the controller, both upstream's.
-async fn install(ctx: &Ctx) -> Result<Child> {
+pub async fn install(ctx: &Ctx) -> Result<Child> {
     let build = || {
         anyhow::Ok((
             programs::snapshot_definitions()?,

@@ -113,7 +113,7 @@ fn an_orphaned_revision_is_adopted() {
 }
 
 #[test]
-fn a_creation_time_left_empty_is_no_other_template() {
+fn a_field_left_blank_is_no_other_template() {
     let read = |metadata| {
         let mut set = berth_api::OrdinalSet::new("web", Default::default());
         set.spec.template = json!({"metadata": metadata, "spec": {}});
@@ -123,6 +123,20 @@ fn a_creation_time_left_empty_is_no_other_template() {
         read(json!({"creationTimestamp": null, "labels": {}})),
         read(json!({"labels": {}}))
     );
+    let blank = json!({"nodeSelector": null, "containers": [{"name": "main", "env": null}]});
+    let mut set = berth_api::OrdinalSet::default();
+    set.spec.template = json!({"spec": blank});
+    set.spec.volume_claim_templates = vec![json!({"spec": {"selector": null}})];
+    let set = Set::from(&set).spec;
+    assert_eq!(
+        set.template,
+        json!({"spec": {"containers": [{"name": "main"}]}})
+    );
+    assert_eq!(set.volume_claim_templates, [json!({"spec": {}})]);
+    // Also where the list itself is blank.
+    let blank = json!({"selector": {}, "template": {}, "volumeClaimTemplates": null});
+    let blank: berth_api::OrdinalSetSpec = serde_json::from_value(blank).expect("a spec");
+    assert!(blank.volume_claim_templates.is_empty());
     assert_eq!(
         Set::from(&berth_api::OrdinalSet::default()).spec.template,
         json!(null)
