@@ -2,10 +2,8 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
-
 fn main() -> ExitCode {
-    match berth_agent::cli::Cli::parse().execute() {
+    match berth_agent::cli::Cli::read().execute() {
         Ok(code) => code,
         Err(error) => {
             eprintln!("error: {error:#}");

@@ -5,11 +5,12 @@
 mod check;
 mod common;
 mod inspect;
+mod ls;
 mod pools;
 mod table;
 mod volumes;
 
-use std::process::ExitCode;
+use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand};
 
@@ -50,6 +51,12 @@ enum Command {
     /// Exit code 0: all is as it should be. 1: there are findings. 2: the check
     /// itself failed.
     Check(Common),
+    /// List the names in directories, such as /var/lib/berth/by-claim/<namespace>/<claim>
+    Ls {
+        /// Directories; links to them are followed
+        #[arg(required = true)]
+        paths: Vec<PathBuf>,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -73,6 +80,11 @@ enum PoolsCommand {
 }
 
 impl Cli {
+    /// Reads the command line; a program called `ls` is `berth-agent ls`.
+    pub fn read() -> Self {
+        Self::parse_from(arguments(std::env::args_os()))
+    }
+
     /// Carries out the command.
     ///
     /// # Errors
@@ -87,9 +99,20 @@ impl Cli {
             Command::Pools(PoolsArgs { common, .. }) => pools::list(&common),
             Command::Volumes(common) => volumes::list(&common),
             Command::Inspect { volume, common } => inspect::show(&volume, &common),
+            Command::Ls { paths } => ls::list(&paths),
             Command::Check(common) => check::check(&common),
         }
     }
+}
+
+/// The arguments, with the subcommand that a name of the program stands for.
+fn arguments(given: impl Iterator<Item = OsString>) -> Vec<OsString> {
+    let mut all: Vec<_> = given.collect();
+    let name = all.first().map(PathBuf::from);
+    if name.is_some_and(|name| name.file_name().is_some_and(|name| name == "ls")) {
+        all.insert(1, "ls".into());
+    }
+    all
 }
 
 #[cfg(test)]

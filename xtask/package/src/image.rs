@@ -52,6 +52,10 @@ pub fn contents(arch: Arch, programs: &Programs) -> Result<Contents> {
         let path = format!("usr/local/bin/{name}");
         own.insert(path, Content::Copy(program.to_owned(), true));
     }
+    own.insert(
+        "usr/local/bin/ls".to_owned(),
+        Content::Link("berth-agent".to_owned()),
+    );
     Ok(Contents {
         layers: [userland.files, own],
         packages: userland.packages,
