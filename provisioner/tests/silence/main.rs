@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -21,21 +22,37 @@ use berth_provisioner::{
 const MIB: u64 = 1 << 20;
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// A filesystem that is frozen, and thawed whatever happens to the test.
+/// A filesystem that is frozen, and thawed whatever happens to the test: also when the
+/// test itself is caught in it.
 struct Frozen {
     at: PathBuf,
+    watch: Option<(Sender<()>, JoinHandle<()>)>,
 }
 
 impl Frozen {
     fn new(at: &Path) -> Self {
         freeze("-f", at);
-        Self { at: at.to_owned() }
+        let (done, wait) = channel();
+        let path = at.to_owned();
+        let watch = std::thread::spawn(move || {
+            if wait.recv_timeout(PATIENCE).is_err() {
+                let _ = Command::new("fsfreeze").arg("-u").arg(path).status();
+            }
+        });
+        Self {
+            at: at.to_owned(),
+            watch: Some((done, watch)),
+        }
     }
 }
 
 impl Drop for Frozen {
     fn drop(&mut self) {
-        freeze("-u", &self.at);
+        if let Some((done, watch)) = self.watch.take() {
+            let _ = done.send(());
+            let _ = watch.join();
+        }
+        let _ = Command::new("fsfreeze").arg("-u").arg(&self.at).status();
     }
 }
 
