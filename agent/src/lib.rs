@@ -5,6 +5,7 @@ pub mod cli;
 pub mod csi;
 pub mod disks;
 pub mod install;
+pub mod lanes;
 pub mod metrics;
 pub mod privileges;
 pub mod readiness;

@@ -172,7 +172,7 @@ impl Metrics {
         }
         registry.register(
             "pool_health",
-            "1 for the state that the pool is in: Healthy, LostMount, ReadOnly, Damaged, Unsupported",
+            "1 for the state that the pool is in: Healthy, LostMount, ReadOnly, Unresponsive, Damaged, Unsupported",
             metrics.health.clone(),
         );
         for (name, help, family) in [

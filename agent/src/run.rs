@@ -23,7 +23,7 @@ use tonic::transport::Server;
 use crate::{
     csi::{controller::ControllerService, identity::Identity, node::NodeService, server},
     disks::Disks,
-    install,
+    install, lanes,
     metrics::Metrics,
     privileges,
     readiness::Readiness,
@@ -117,9 +117,20 @@ const API_PAUSE: Duration = Duration::from_secs(5);
 /// How often a standalone agent looks whether disks were mounted or made pools.
 const LOOK_AGAIN: Duration = Duration::from_secs(10);
 
+/// How often each disk is asked for a sign of life, so that silence is told in time.
+const ASK: Duration = Duration::from_secs(5);
+
 /// How long requests that run when the agent is to stop have to finish; less than
 /// the 30 s that kubelet gives a pod.
 const DRAIN: Duration = Duration::from_secs(10);
+
+/// How long operations on disks have to end after that. One that waits for a disk which
+/// does not answer cannot be ended, and is left to the kernel.
+const FAREWELL: Duration = Duration::from_secs(5);
+
+/// Threads for calls that block: as many as [`lanes::PER_POOL`] for 40 pools. They are made
+/// when they are needed.
+const BLOCKING: usize = 40 * lanes::PER_POOL;
 
 /// Runs the agent until SIGTERM or SIGINT.
 ///
@@ -145,13 +156,16 @@ pub fn main(args: RunArgs) -> anyhow::Result<()> {
             Err(error) => tracing::warn!(error = causes(&error), "no copy on the host"),
         }
     }
-    tokio::runtime::Builder::new_multi_thread()
+    let runtime = tokio::runtime::Builder::new_multi_thread()
         // Kubelet's calls come one by one; two threads keep memory small.
         .worker_threads(2)
+        .max_blocking_threads(BLOCKING)
         .enable_all()
         .build()
-        .context("cannot start the runtime")?
-        .block_on(serve(args, &name))
+        .context("cannot start the runtime")?;
+    let result = runtime.block_on(serve(args, &name));
+    runtime.shutdown_timeout(FAREWELL);
+    result
 }
 
 async fn serve(args: RunArgs, name: &str) -> anyhow::Result<()> {
@@ -170,9 +184,12 @@ async fn serve(args: RunArgs, name: &str) -> anyhow::Result<()> {
     let health = berth_telemetry::serve(listener, router, token.clone());
     spawn(&mut tasks, "health", async { Ok(health.await?) });
 
+    let mut disks = None;
     let result = tokio::select! {
         () = token.cancelled() => Ok(()),
-        ended = start(&args, name, &readiness, metrics, &token, &mut tasks) => ended,
+        started = start(&args, name, &readiness, metrics, &token, &mut tasks) => {
+            started.map(|started| disks = Some(started))
+        }
     };
     let result = match result {
         Ok(()) => first_to_end(&mut tasks).await,
@@ -191,11 +208,18 @@ async fn serve(args: RunArgs, name: &str) -> anyhow::Result<()> {
     if tokio::time::timeout(DRAIN, rest).await.is_err() {
         tracing::info!("some connections are still open; they are closed");
     }
+    // The next agent starts although calls of this one may wait for a disk for ever.
+    if let Some(disks) = disks
+        && let Err(error) = disks.close().await
+    {
+        tracing::error!(%error, "the disks are not released");
+    }
     tracing::info!("stopped; volumes stay mounted");
     result
 }
 
-/// Opens the pools and starts everything that needs them.
+/// Starts everything. Serves at once, whatever the disks do: each pool is opened in the
+/// background, and what needs one that is not open yet is refused until it is.
 async fn start(
     args: &RunArgs,
     name: &str,
@@ -203,13 +227,12 @@ async fn start(
     metrics: Metrics,
     token: &CancellationToken,
     tasks: &mut Tasks,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<Disks> {
     let config = args.config();
-    let provisioner = tokio::task::spawn_blocking(move || Provisioner::open(config))
+    let provisioner = tokio::task::spawn_blocking(move || Provisioner::start(config))
         .await
         .context("opening the pools did not end")?
         .with_context(|| format!("cannot open the pools under {}", args.root.display()))?;
-    readiness.set_pools_open();
     let (disks, changes) = Disks::new(name, provisioner, metrics);
 
     let socket = args.csi_socket();
@@ -219,12 +242,17 @@ async fn start(
         "csi",
         serve_csi(incoming, disks.clone(), readiness.clone(), token.clone()),
     );
+    spawn(
+        tasks,
+        "disks",
+        ask_disks(disks.clone(), readiness.clone(), token.clone()),
+    );
     if args.standalone {
         // There is nobody to register with, and nobody to report to.
         readiness.set_registered(true);
         readiness.set_reported();
-        spawn(tasks, "pools", watch_pools(disks, token.clone()));
-        return Ok(());
+        spawn(tasks, "pools", watch_pools(disks.clone(), token.clone()));
+        return Ok(disks);
     }
     // Kubelet calls the CSI socket as soon as it sees this one.
     let (service, refused) = Registration::new(&socket, readiness.clone());
@@ -239,14 +267,39 @@ async fn start(
         tasks,
         "reconcile",
         reconcile(
-            disks,
+            disks.clone(),
             changes,
             args.shared_pool.clone(),
             readiness.clone(),
             token.clone(),
         ),
     );
-    Ok(())
+    Ok(disks)
+}
+
+/// Asks each disk for a sign of life, again and again, so that others need not wait to
+/// learn that there is none. Depends on nothing but the disks.
+async fn ask_disks(
+    disks: Disks,
+    readiness: Readiness,
+    token: CancellationToken,
+) -> anyhow::Result<()> {
+    let ask = async {
+        if let Err(error) = disks.wait_open().await {
+            tracing::error!(%error, "the pools are not opened");
+        }
+        readiness.set_pools_open();
+        loop {
+            if let Err(error) = disks.ask().await {
+                tracing::error!(%error, "the disks are not asked how they are");
+            }
+            tokio::time::sleep(ASK).await;
+        }
+    };
+    tokio::select! {
+        () = token.cancelled() => Ok(()),
+        () = ask => Ok(()),
+    }
 }
 
 /// Keeps the API and the disks together, once the API has told which pools this
@@ -292,7 +345,7 @@ async fn watch_pools(disks: Disks, token: CancellationToken) -> anyhow::Result<(
             Ok(pools) => disks.metrics().pools(&pools),
             Err(error) => tracing::error!(%error, "the pools could not be looked at"),
         }
-        if volumes_too && let Ok(volumes) = disks.read(Provisioner::list).await {
+        if volumes_too && let Ok(volumes) = disks.read_each(Provisioner::list_of).await {
             let troubles = volumes.iter().flat_map(VolumeReport::kinds_of_problem);
             disks.metrics().volumes(troubles);
         }

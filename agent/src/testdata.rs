@@ -11,6 +11,7 @@ pub(crate) fn pool(health: Health) -> PoolReport {
         id: Some(PoolId::new("disk0-0123456789ab").expect("valid")),
         dir: "disk0".to_owned(),
         path: "/var/lib/berth/pools/disk0".into(),
+        taken_at: "2026-01-02T03:04:05Z".to_owned(),
         health,
         message: String::new(),
         troubles: Vec::new(),

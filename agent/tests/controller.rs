@@ -109,7 +109,7 @@ async fn a_name_is_one_volume_until_it_is_erased_and_then_another() {
     let larger = create(&mut client, request("web", 65 * MIB, 0)).await;
     assert_eq!(larger, Err(Code::AlreadyExists));
     let demanding = CreateVolumeRequest {
-        parameters: HashMap::from([("backend".to_owned(), "image".to_owned())]),
+        parameters: HashMap::from([("backend".to_owned(), "btrfs".to_owned())]),
         ..request("web", 64 * MIB, 0)
     };
     assert_eq!(

@@ -71,6 +71,8 @@ fn volume(machine: &Machine, name: &str, size: &str) -> Value {
             "pool": machine.pool.as_str(),
             "node": NODE,
             "size": size,
+            // Its files can be read without a mount.
+            "backend": "btrfs",
             "claim": {"namespace": "shop", "name": format!("data-{name}"), "uid": name},
         },
     })

@@ -118,6 +118,31 @@ pub enum Error {
         /// The directory.
         path: PathBuf,
     },
+    /// The pool's disk does not answer, or has not yet been opened. Nothing was done.
+    #[error("{}: {why}", path.display())]
+    Unresponsive {
+        /// The directory, or the file that shows it.
+        path: PathBuf,
+        /// What is waited for.
+        why: String,
+    },
+    /// Pools that have not been opened yet may hold what was asked for.
+    #[error("the pools {dirs} are not open yet, and may hold {id}: try again")]
+    NotOpenYet {
+        /// What was looked for.
+        id: String,
+        /// Names of their directories.
+        dirs: String,
+    },
+    /// The data is being copied: it stays until that is done.
+    #[error("{id} is being copied: try again when the copy is done")]
+    Copied {
+        /// The volume.
+        id: String,
+    },
+    /// This process is about to end.
+    #[error("the agent is stopping: try again")]
+    Stopping,
     /// The pool cannot be trusted.
     #[error("{}: {why}", path.display())]
     DamagedPool {

@@ -10,6 +10,8 @@ pub(crate) const POOLS: &str = "pools";
 pub(crate) const META: &str = ".berth";
 /// The identity, in [`META`].
 pub(crate) const IDENTITY: &str = "pool.json";
+/// What is read to see whether the disk answers, in [`META`].
+pub(crate) const PROBE: &str = "probe";
 /// The build area, in [`META`]: where volumes are made before they appear. What is in
 /// there was never given to anybody.
 pub(crate) const NEW: &str = "new";

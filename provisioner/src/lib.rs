@@ -5,9 +5,11 @@
 //!
 //! ```text
 //! <root>/agent.lock                      held by the one process that changes things
+//! <root>/leases/<pool>                 held while anything may write to that pool
 //! <root>/by-claim/<namespace>/<claim>    link to the data; a convenience, re-derivable
 //! <root>/pools/<dir>/                    one pool, usually a mount point
 //!   .berth/pool.json                     who the pool is
+//!   .berth/probe                       is read to see whether the disk answers
 //!   .berth/new/<id>/                     volumes being built, given to nobody yet
 //!   volumes/<id>/record.json             what the volume is
 //!   volumes/<id>/data                    what pods see
@@ -49,6 +51,7 @@ pub mod testing;
 mod tests;
 mod types;
 mod volume;
+mod workers;
 
 pub use backend::candidates;
 pub use error::Error;

@@ -38,6 +38,11 @@ impl NamedLocks {
             name: name.to_owned(),
         }
     }
+
+    /// Whether somebody holds `name` now.
+    pub(crate) fn is_held(&self, name: &str) -> bool {
+        lock(&self.held).contains(name)
+    }
 }
 
 impl Drop for Named<'_> {

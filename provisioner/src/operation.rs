@@ -3,7 +3,7 @@
 //! describes what the operation left. What writes knows nothing of reports.
 
 use std::path::PathBuf;
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 
 use crate::error::Error;
 use crate::layout::POOLS;
@@ -12,23 +12,27 @@ use crate::mount::loop_image;
 use crate::names;
 use crate::pool::{Access, init};
 use crate::report::{pools, snapshots, volumes};
+use crate::store::desks::SILENCE;
 use crate::store::{Store, lookup, open};
 use crate::types::{
     ClaimRef, InitOptions, PoolId, PoolReport, SetRef, SnapshotReport, SnapshotSpec, Source,
     VolumeReport, VolumeSpec,
 };
 use crate::volume::{assign, by_claim, create, grow, snapshot};
+use crate::workers;
 
 /// See [`init_pool`](crate::Provisioner::init_pool).
 pub(crate) fn init_pool(
-    store: &Store,
+    store: &Arc<Store>,
     dir: &str,
     options: &InitOptions,
 ) -> Result<PoolReport, Error> {
     store.require_writer()?;
     let known = lock(&store.state).known.contains_key(dir);
     init::init(store.sys.as_ref(), &store.config, dir, options, known)?;
-    pools::scan_and_report(store, false)?
+    workers::ask(store, false)?;
+    store.desks.wait(|at| at == dir, SILENCE);
+    pools::last(store)
         .into_iter()
         .find(|report| report.dir == dir)
         .ok_or_else(|| Error::InitRefused {
@@ -45,20 +49,15 @@ pub(crate) fn create(
 ) -> Result<VolumeReport, Error> {
     store.require_writer()?;
     create::validate(want)?;
-    // Always in the same order, or two calls could deadlock: snapshots before
-    // volumes, volumes by id.
-    let mut ids = vec![want.id.as_str()];
-    let _snapshot = match &want.source {
-        Some(Source::Snapshot(id)) => Some(store.snapshot_locks.hold(id)),
-        Some(Source::Volume(id)) => {
-            ids.push(id);
-            None
-        }
-        None => None,
-    };
-    ids.sort_unstable();
-    ids.dedup();
-    let _held: Vec<_> = ids.iter().map(|id| store.volume_locks.hold(id)).collect();
+    // Always in the same order, or two calls could deadlock: snapshots, sources of copies,
+    // volumes. Nobody who holds a volume waits for another.
+    let (mut _snapshot, mut _copy) = (None, None);
+    match &want.source {
+        Some(Source::Snapshot(id)) => _snapshot = Some(store.snapshot_locks.hold(id)),
+        Some(Source::Volume(id)) => _copy = Some(store.source_of_copy(id)),
+        None => {}
+    }
+    let _one = store.volume_locks.hold(&want.id);
     let gate = store.gate(pool)?;
     let _shared = gate.read().unwrap_or_else(PoisonError::into_inner);
     let open = open::pool(store, pool, Access::Write)?;
@@ -88,8 +87,8 @@ pub(crate) fn expand(store: &Store, id: &str, size: u64) -> Result<VolumeReport,
     store.require_writer()?;
     grow::validate_size(size)?;
     let _one = store.volume_locks.hold(id);
-    let pool_id =
-        lookup::pool_of(store, id).ok_or_else(|| Error::UnknownVolume { id: id.into() })?;
+    store.refuse_copied(id)?;
+    let pool_id = lookup::pool_of(store, id).ok_or_else(|| store.unknown_volume(id))?;
     let gate = store.gate(&pool_id)?;
     let _shared = gate.read().unwrap_or_else(PoisonError::into_inner);
     let (pool, record) = lookup::open_healthy(store, id, Access::Write)?;
@@ -138,10 +137,9 @@ pub(crate) fn snapshot(store: &Store, want: &SnapshotSpec) -> Result<SnapshotRep
             }),
         };
     }
-    let _volume = store.volume_locks.hold(&want.volume);
-    let pool_id = lookup::pool_of(store, &want.volume).ok_or_else(|| Error::UnknownVolume {
-        id: want.volume.clone(),
-    })?;
+    let _copy = store.source_of_copy(&want.volume);
+    let pool_id =
+        lookup::pool_of(store, &want.volume).ok_or_else(|| store.unknown_volume(&want.volume))?;
     let gate = store.gate(&pool_id)?;
     let _shared = gate.read().unwrap_or_else(PoisonError::into_inner);
     let (pool, record) = lookup::open_healthy(store, &want.volume, Access::Write)?;

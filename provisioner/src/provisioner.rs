@@ -3,35 +3,39 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crate::discovery::{scan, shared};
+use crate::discovery::shared;
 use crate::error::{Error, IoContext};
 use crate::mount::{publish, publishers};
 use crate::operation;
 use crate::pool::shared::SharedPool;
 use crate::report::{check, pools, snapshots, volumes};
-use crate::store::Store;
+use crate::store::desks::SILENCE;
+use crate::store::{Store, lookup};
 use crate::sys::Sys;
 use crate::types::{
     CheckReport, ClaimRef, Config, InitOptions, KnownPool, PoolId, PoolReport, Publish, SetRef,
     SnapshotReport, SnapshotSpec, Stage, Usage, VolumeReport, VolumeSpec,
 };
 use crate::volume::{by_claim, delete, snapshot, trash};
+use crate::workers;
+
+/// How long background work that can end has to end when a provisioner is dropped.
+const FAREWELL: Duration = Duration::from_secs(10);
 
 /// Everything that touches this node's disks. Shared by reference between
 /// threads; calls block.
 #[derive(Debug)]
 pub struct Provisioner {
     store: Arc<Store>,
-    remover: Option<JoinHandle<()>>,
 }
 
 impl Provisioner {
     /// Opens the root to work on it: takes its lock, reads every pool, finishes
     /// what a crash left half made and goes on erasing what is in the trash.
-    /// Initialises nothing; see [`rescan`](Self::rescan).
+    /// Initialises nothing; see [`rescan`](Self::rescan). Does not wait for disks that
+    /// do not answer.
     ///
     /// # Errors
     /// [`Error::Locked`] while another process has it open, [`Error::Io`] when the
@@ -40,6 +44,17 @@ impl Provisioner {
     #[cfg(target_os = "linux")]
     pub fn open(config: Config) -> Result<Self, Error> {
         Self::open_with(config, Box::new(crate::sys::Linux))
+    }
+
+    /// Like [`open`](Self::open), without waiting for any disk: each pool is read in the
+    /// background. Until then whatever may concern it is refused with
+    /// [`Error::NotOpenYet`]; see [`wait_open`](Self::wait_open).
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    #[cfg(target_os = "linux")]
+    pub fn start(config: Config) -> Result<Self, Error> {
+        Self::start_with(config, Box::new(crate::sys::Linux))
     }
 
     /// Opens the root for inspection, beside an agent that works on it. Every operation
@@ -53,26 +68,40 @@ impl Provisioner {
     }
 
     pub(crate) fn open_with(config: Config, sys: Box<dyn Sys>) -> Result<Self, Error> {
-        let root = config.root.clone();
+        let opened = Self::start_with(config, sys)?;
+        opened.wait_open();
+        Ok(opened)
+    }
+
+    pub(crate) fn start_with(config: Config, sys: Box<dyn Sys>) -> Result<Self, Error> {
         let store = Arc::new(Store::for_writing(config, sys)?);
-        publishers::load(&store).context("reading who uses the volumes below", &root)?;
-        scan::register_all(&store)?;
-        let remover = trash::start(&store).context("starting a thread for", &root)?;
-        Ok(Self {
-            store,
-            remover: Some(remover),
-        })
+        let root = store.config.root.clone();
+        publishers::load(&store).context("reading who uses the volumes below", root)?;
+        let started = Self { store };
+        workers::ask(&started.store, false)?;
+        Ok(started)
     }
 
     pub(crate) fn inspect_with(config: Config, sys: Box<dyn Sys>) -> Result<Self, Error> {
         let root = config.root.clone();
         let store = Arc::new(Store::for_inspection(config, sys));
         publishers::load(&store).context("reading who uses the volumes below", &root)?;
-        scan::register_all(&store)?;
-        Ok(Self {
-            store,
-            remover: None,
-        })
+        let started = Self { store };
+        workers::ask(&started.store, false)?;
+        started.wait_open();
+        Ok(started)
+    }
+
+    /// Waits until every pool has been read; not for disks that are silent.
+    pub fn wait_open(&self) {
+        self.store.desks.wait(|_| true, SILENCE);
+    }
+
+    /// Begins nothing any more and lets the next process in: gives up the root's lock,
+    /// and those of all pools but the ones on which an operation still runs. Waits for
+    /// background work for at most `patience`; what waits for a disk cannot be ended.
+    pub fn close(&self, patience: Duration) {
+        workers::close(&self.store, patience);
     }
 
     /// Remembers pools that this node had according to the API, so that an empty
@@ -84,12 +113,68 @@ impl Provisioner {
 
     /// Looks at every directory under `pools/`, healthy or not, and at those that
     /// are remembered: picks up disks that were mounted, initialised or unmounted
-    /// since. Cheap enough to be called every few seconds.
+    /// since. Cheap enough to be called every few seconds. A disk that has not answered
+    /// for 10 s is reported as [`Health::Unresponsive`](crate::Health::Unresponsive),
+    /// and not waited for any more.
     ///
     /// # Errors
     /// [`Error::Io`] when the root itself cannot be read.
     pub fn rescan(&self) -> Result<Vec<PoolReport>, Error> {
-        pools::rescan(&self.store)
+        self.rescan_within(SILENCE)
+    }
+
+    /// Like [`rescan`](Self::rescan), but waits for the answers for at most `patience`:
+    /// what has not answered by then is reported as it was seen last.
+    ///
+    /// # Errors
+    /// As [`rescan`](Self::rescan).
+    pub fn rescan_within(&self, patience: Duration) -> Result<Vec<PoolReport>, Error> {
+        workers::rescan(&self.store, true, patience)
+    }
+
+    /// Asks every disk for a sign of life, and waits for none: what a disk answers, or
+    /// that it does not, is in later reports. Makes no pools.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when the root itself cannot be read.
+    pub fn ask(&self) -> Result<(), Error> {
+        workers::ask(&self.store, false)
+    }
+
+    /// Every directory as it was seen last; asks no disk, and never waits.
+    pub fn pools(&self) -> Vec<PoolReport> {
+        pools::last(&self.store)
+    }
+
+    /// Looks at one pool, and at no other; nothing if no directory has shown it.
+    pub fn look_at(&self, pool: &PoolId) -> Option<PoolReport> {
+        workers::look_at(&self.store, pool)
+    }
+
+    /// The pool that holds a volume or a snapshot of this id, as far as pools were read.
+    /// Never waits.
+    pub fn pool_of(&self, id: &str) -> Option<PoolId> {
+        lookup::pool_of(&self.store, id).or_else(|| lookup::pool_of_snapshot(&self.store, id))
+    }
+
+    /// Whether this pool's disk does not answer. Never waits.
+    pub fn is_silent(&self, pool: &PoolId) -> bool {
+        self.store.is_silent(pool)
+    }
+
+    /// The error for a volume that no pool which was read has: while one was not read, it
+    /// says that. Never waits.
+    pub fn unknown_volume(&self, id: &str) -> Error {
+        self.store.unknown_volume(id)
+    }
+
+    /// Refuses to take what was not found for absent, while a pool was never read that
+    /// may hold it. Never waits.
+    ///
+    /// # Errors
+    /// [`Error::NotOpenYet`].
+    pub fn require_all_read(&self, id: &str) -> Result<(), Error> {
+        self.store.refuse_unopened(id)
     }
 
     /// Makes a directory under `pools/` a pool, see [`init_pool`](crate::init_pool).
@@ -165,6 +250,17 @@ impl Provisioner {
         volumes::list(&self.store)
     }
 
+    /// Every volume of one pool that was seen; from memory where its disk does not
+    /// answer.
+    pub fn list_of(&self, pool: &PoolId) -> Vec<VolumeReport> {
+        volumes::report(&self.store, pool, None)
+    }
+
+    /// The pools that were seen. Never waits.
+    pub fn pool_ids(&self) -> Vec<PoolId> {
+        self.store.pool_ids()
+    }
+
     /// Space of a volume.
     ///
     /// # Errors
@@ -232,6 +328,12 @@ impl Provisioner {
     /// Every snapshot of every pool that was seen, in the order of their ids.
     pub fn list_snapshots(&self) -> Vec<SnapshotReport> {
         snapshots::list(&self.store)
+    }
+
+    /// Every snapshot of one pool that was seen; from memory where its disk does not
+    /// answer.
+    pub fn list_snapshots_of(&self, pool: &PoolId) -> Vec<SnapshotReport> {
+        snapshots::report(&self.store, pool, None)
     }
 
     /// Erases a snapshot on purpose. Succeeds when it is gone already, or never existed.
@@ -302,16 +404,13 @@ impl Provisioner {
     /// # Errors
     /// [`Error::Io`] when the root itself cannot be read.
     pub fn check(&self) -> Result<CheckReport, Error> {
-        check::run(&self.store)
+        let pools = workers::rescan(&self.store, false, SILENCE)?;
+        Ok(check::run(&self.store, &pools))
     }
 }
 
 impl Drop for Provisioner {
     fn drop(&mut self) {
-        self.store.notify.stop();
-        if let Some(thread) = self.remover.take() {
-            // It only fails if the thread panicked, which is logged already.
-            let _ = thread.join();
-        }
+        workers::close(&self.store, FAREWELL);
     }
 }

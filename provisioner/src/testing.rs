@@ -202,12 +202,21 @@ impl LoopPool {
             .arg(at));
     }
 
-    /// Unmounts what is mounted at `at`.
+    /// Unmounts what is mounted at `at`. A worker that looks at the pool holds it for an
+    /// instant, so this is tried again.
     ///
     /// # Panics
-    /// When it is busy: nothing of ours may hold a pool.
+    /// When it stays busy: nothing of ours may hold a pool.
     pub fn unmount(&self, at: &Path) {
-        run(Command::new("umount").arg(at));
+        for _ in 0..200 {
+            match nix::mount::umount2(at, nix::mount::MntFlags::empty()) {
+                Err(nix::errno::Errno::EBUSY) => {
+                    std::thread::sleep(std::time::Duration::from_millis(50));
+                }
+                answer => return answer.expect("it can be unmounted"),
+            }
+        }
+        panic!("{} stays busy", at.display());
     }
 
     /// Whether a loop device still has the image, by device and inode.

@@ -31,7 +31,7 @@ use super::{
     health,
     lookup::{self, Named},
     names::candidate_ids,
-    node::operate,
+    node::{operate, operate_in},
     pages::page,
     parameters,
     placement::{self, Want},
@@ -40,6 +40,7 @@ use super::{
 };
 use crate::{
     disks::{Disks, Failure},
+    lanes::Lane,
     metrics::Operation,
 };
 
@@ -118,7 +119,8 @@ impl controller_server::Controller for ControllerService {
         let volume = id.clone();
         let erased = operate(&self.disks, Operation::Erase, &id, move |disk| {
             match disk.find(&volume) {
-                None => Ok(true),
+                // What lies in a pool that was not read is not gone.
+                None => disk.require_all_read(&volume).map(|()| true),
                 Some(there) if create::api_owned(&there) => Ok(false),
                 Some(_) => disk.delete(&volume).map(|()| true),
             }
@@ -164,7 +166,7 @@ impl controller_server::Controller for ControllerService {
         request: Request<ListVolumesRequest>,
     ) -> Result<Response<ListVolumesResponse>, Status> {
         let request = request.into_inner();
-        let all = self.disks.read(Provisioner::list).await?;
+        let all = self.disks.read_each(Provisioner::list_of).await?;
         let page = page(all, |v| &v.id, request.max_entries, &request.starting_token)?;
         let entry = |volume: &VolumeReport| list_volumes_response::Entry {
             volume: Some(response::volume(volume, &self.disks.node_name)),
@@ -261,10 +263,10 @@ impl controller_server::Controller for ControllerService {
                 id: id.clone(),
                 volume: volume.clone(),
             };
-            answer = operate(&self.disks, Operation::Snapshot, &id, move |disk| {
-                disk.snapshot(&want)
-            })
-            .await;
+            let pool = self.disks.pool_of(&volume);
+            let (lane, operation) = (Lane::Copy, Operation::Snapshot);
+            let work = move |disk: &Provisioner| disk.snapshot(&want);
+            answer = operate_in(&self.disks, pool.as_ref(), lane, operation, &id, work).await;
             // A snapshot of that name was erased: this is another one.
             if !matches!(answer, Err(Failure::Disk(Error::Tombstoned { .. }))) {
                 break;
@@ -305,7 +307,8 @@ impl controller_server::Controller for ControllerService {
         request: Request<ListSnapshotsRequest>,
     ) -> Result<Response<ListSnapshotsResponse>, Status> {
         let request = request.into_inner();
-        let mut all = self.disks.read(Provisioner::list_snapshots).await?;
+        let mut all = self.disks.read_each(Provisioner::list_snapshots_of).await?;
+        all.sort_by(|a, b| a.id.cmp(&b.id));
         let matches = |filter: &str, value: &str| filter.is_empty() || filter == value;
         all.retain(|snapshot| {
             matches(&request.snapshot_id, &snapshot.id)
@@ -327,10 +330,12 @@ impl controller_server::Controller for ControllerService {
     ) -> Result<Response<GetSnapshotResponse>, Status> {
         let id = required("snapshot_id", &request.into_inner().snapshot_id)?;
         let snapshot = id.clone();
-        let found = self.disks.read(move |disk| disk.find_snapshot(&snapshot));
+        let found = self
+            .disks
+            .read_of(&id, move |disk| disk.find_snapshot(&snapshot));
         let found = found
             .await?
-            .ok_or(Failure::Disk(Error::UnknownSnapshot { id }))?;
+            .ok_or_else(|| self.disks.unknown_snapshot(&id))?;
         Ok(Response::new(GetSnapshotResponse {
             snapshot: Some(response::snapshot(&found)),
         }))
@@ -351,7 +356,7 @@ impl controller_server::Controller for ControllerService {
         request: Request<ControllerListVolumeHealthRequest>,
     ) -> Result<Response<ControllerListVolumeHealthResponse>, Status> {
         let request = request.into_inner();
-        let all = self.disks.read(Provisioner::list).await?;
+        let all = self.disks.read_each(Provisioner::list_of).await?;
         let mut ill: Vec<_> = all.iter().map(health::volume).collect();
         ill.retain(|volume| !volume.health_statuses.is_empty());
         let page = page(
@@ -391,7 +396,7 @@ impl controller_server::Controller for ControllerService {
         let grown = operate(&self.disks, Operation::Expand, &id, move |disk| {
             let there = disk
                 .find(&volume)
-                .ok_or_else(|| Error::UnknownVolume { id: volume.clone() })?;
+                .ok_or_else(|| disk.unknown_volume(&volume))?;
             // Volumes do not shrink: one that is larger than allowed stays so.
             match range.limit.is_some_and(|limit| there.size > limit) {
                 true => Ok(Err(there.size)),

@@ -46,7 +46,9 @@ pub(super) fn pools(reports: &[PoolReport]) -> Vec<StorageBackendHealth> {
         let status = match &pool.health {
             Health::Healthy | Health::Uninitialized | Health::Unsupported(_) => None,
             Health::ReadOnly => Some(StorageDegraded),
-            Health::LostMount | Health::Damaged(_) => Some(StorageUnreachable),
+            Health::LostMount | Health::Damaged(_) | Health::Unresponsive => {
+                Some(StorageUnreachable)
+            }
         };
         let state = status.map(|status| (status, pool.health.as_str(), &pool.message));
         // Room that is used up is no matter of health.

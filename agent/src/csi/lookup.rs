@@ -8,12 +8,13 @@ use tonic::Status;
 use super::{
     create::{self, Create, Origin},
     names::candidate_ids,
-    node::operate,
+    node::{operate, operate_in},
     parameters, placement,
     request::{accesses, filesystems},
 };
 use crate::{
     disks::{Disks, Failure},
+    lanes::Lane,
     metrics::Operation,
 };
 
@@ -28,8 +29,8 @@ pub(super) enum Named<T> {
 /// The volume of this id.
 pub(super) async fn find(disks: &Disks, id: &str) -> Result<VolumeReport, Status> {
     let volume = id.to_owned();
-    let found = disks.read(move |disk| disk.find(&volume)).await?;
-    found.ok_or_else(|| Failure::Disk(Error::UnknownVolume { id: id.to_owned() }).into())
+    let found = disks.read_of(id, move |disk| disk.find(&volume)).await?;
+    found.ok_or_else(|| disks.unknown_volume(id).into())
 }
 
 /// What a name stands for: the first of its ids that exists, or else the first
@@ -41,6 +42,7 @@ pub(super) async fn named<T: Send + 'static>(
 ) -> Result<Named<T>, Status> {
     let name = name.to_owned();
     let resolve = move |disk: &Provisioner| {
+        disk.require_all_read(&name)?;
         if let Some(there) = candidate_ids(&name).find_map(|id| find(disk, &id)) {
             return Ok(Some(Named::There(there)));
         }
@@ -51,6 +53,7 @@ pub(super) async fn named<T: Send + 'static>(
         }
         Ok(None)
     };
+    disks.opened().await;
     let named = disks.read(resolve).await?.map_err(Failure::Disk)?;
     named.ok_or_else(|| {
         Status::failed_precondition(
@@ -61,7 +64,6 @@ pub(super) async fn named<T: Send + 'static>(
 
 /// What the source of a new volume is, as it is now.
 async fn origin(disks: &Disks, source: &Source) -> Result<Origin, Status> {
-    let unknown = |error| Status::from(Failure::Disk(error));
     match source.clone() {
         Source::Volume(id) => {
             let volume = find(disks, &id).await?;
@@ -75,10 +77,8 @@ async fn origin(disks: &Disks, source: &Source) -> Result<Origin, Status> {
         }
         Source::Snapshot(id) => {
             let snapshot = id.clone();
-            let found = disks.read(move |disk| disk.find_snapshot(&snapshot));
-            let snapshot = found
-                .await?
-                .ok_or_else(|| unknown(Error::UnknownSnapshot { id: id.clone() }))?;
+            let found = disks.read_of(&id, move |disk| disk.find_snapshot(&snapshot));
+            let snapshot = found.await?.ok_or_else(|| disks.unknown_snapshot(&id))?;
             Ok(Origin {
                 id,
                 pool: snapshot.pool,
@@ -101,18 +101,21 @@ pub(super) async fn make(disks: &Disks, create: &Create, id: &str) -> Result<Vol
         Some(origin) => vec![origin.pool],
         None => placement::choose(&disks.rescan().await?, &create.want(), spec.size)?,
     };
-    let making = operate(disks, Operation::Create, id, move |disk| {
-        let mut full = None;
-        for pool in &pools {
-            match disk.create(pool, &spec) {
-                // Another pool may do: this one has less room than it had.
-                Err(no_room @ Error::NoRoom { .. }) => full = Some(no_room),
-                answer => return answer,
-            }
+    let lane = match spec.source {
+        Some(_) => Lane::Copy,
+        None => Lane::Work,
+    };
+    let mut full = None;
+    for pool in pools {
+        let (at, spec) = (pool.clone(), spec.clone());
+        let work = move |disk: &Provisioner| disk.create(&at, &spec);
+        match operate_in(disks, Some(&pool), lane, Operation::Create, id, work).await {
+            // Another pool may do: this one has less room than it had.
+            Err(no_room @ Failure::Disk(Error::NoRoom { .. })) => full = Some(no_room),
+            answer => return Ok(answer?),
         }
-        Err(full.unwrap_or(Error::UnknownVolume { id: spec.id }))
-    });
-    Ok(making.await?)
+    }
+    Err(full.unwrap_or_else(|| disks.unknown_volume(id)).into())
 }
 
 /// Repeats the creation of a volume that exists, which restores what is missing

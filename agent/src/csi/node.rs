@@ -15,7 +15,7 @@ use berth_csi::csi::{
     NodeUnpublishVolumeResponse, NodeUnstageVolumeRequest, NodeUnstageVolumeResponse, node_server,
     node_service_capability, node_service_capability::rpc,
 };
-use berth_provisioner::{Backend, Error, Publish, Stage};
+use berth_provisioner::{Backend, Error, PoolId, Provisioner, Publish, Stage};
 use tonic::{Request, Response, Status};
 
 use super::{
@@ -25,6 +25,7 @@ use super::{
 };
 use crate::{
     disks::{Disks, Failure},
+    lanes::Lane,
     metrics::Operation,
 };
 
@@ -61,9 +62,25 @@ pub(super) async fn operate<T: Send + 'static>(
     disks: &Disks,
     operation: Operation,
     id: &str,
-    work: impl FnOnce(&berth_provisioner::Provisioner) -> Result<T, Error> + Send + 'static,
+    work: impl FnOnce(&Provisioner) -> Result<T, Error> + Send + 'static,
 ) -> Result<T, Failure> {
-    let result = disks.operate(operation, id, work).await;
+    log(operation, id, disks.operate(operation, id, work).await)
+}
+
+/// The same in a pool that is known.
+pub(super) async fn operate_in<T: Send + 'static>(
+    disks: &Disks,
+    pool: Option<&PoolId>,
+    lane: Lane,
+    operation: Operation,
+    id: &str,
+    work: impl FnOnce(&Provisioner) -> Result<T, Error> + Send + 'static,
+) -> Result<T, Failure> {
+    let result = disks.operate_in(pool, lane, operation, id, work).await;
+    log(operation, id, result)
+}
+
+fn log<T>(operation: Operation, id: &str, result: Result<T, Failure>) -> Result<T, Failure> {
     match &result {
         Ok(_) if operation.changes_volume() => {
             tracing::info!(volume = id, method = ?operation, "done");
@@ -84,7 +101,7 @@ impl NodeService {
         &self,
         operation: Operation,
         id: &str,
-        work: impl FnOnce(&berth_provisioner::Provisioner) -> Result<T, Error> + Send + 'static,
+        work: impl FnOnce(&Provisioner) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Status> {
         Ok(operate(&self.disks, operation, id, work).await?)
     }
@@ -96,7 +113,11 @@ impl NodeService {
             return Ok(());
         }
         let volume = id.to_owned();
-        match self.disks.read(move |disk| disk.find(&volume)).await? {
+        match self
+            .disks
+            .read_of(id, move |disk| disk.find(&volume))
+            .await?
+        {
             Some(report) => filesystems::check(&access.fs_type, report.backend),
             None => Ok(()),
         }
@@ -206,7 +227,7 @@ impl node_server::Node for NodeService {
         let found = self
             .operate(Operation::Stats, &id, move |disk| {
                 let Some(report) = disk.find(&volume) else {
-                    return Err(Error::UnknownVolume { id: volume });
+                    return Err(disk.unknown_volume(&volume));
                 };
                 let here = report.staged.contains(&path)
                     || report.published.iter().any(|at| at.target == path);
@@ -229,8 +250,11 @@ impl node_server::Node for NodeService {
     ) -> Result<Response<NodeGetVolumeHealthResponse>, Status> {
         let id = required("volume_id", &request.into_inner().volume_id)?;
         let volume = id.clone();
-        let found = self.disks.read(move |disk| disk.find(&volume)).await?;
-        let found = found.ok_or(Failure::Disk(Error::UnknownVolume { id }))?;
+        let found = self
+            .disks
+            .read_of(&id, move |disk| disk.find(&volume))
+            .await?;
+        let found = found.ok_or_else(|| self.disks.unknown_volume(&id))?;
         Ok(Response::new(NodeGetVolumeHealthResponse {
             volume_health: Some(health::volume(&found)),
         }))
@@ -240,7 +264,7 @@ impl node_server::Node for NodeService {
         &self,
         _: Request<NodeGetStorageHealthRequest>,
     ) -> Result<Response<NodeGetStorageHealthResponse>, Status> {
-        let pools = self.disks.recent_pools().await?;
+        let pools = self.disks.pools();
         Ok(Response::new(NodeGetStorageHealthResponse {
             backend_health: health::pools(&pools),
         }))
@@ -263,7 +287,7 @@ impl node_server::Node for NodeService {
         let size = self
             .operate(Operation::Expand, &id, move |disk| {
                 let Some(report) = disk.find(&volume) else {
-                    return Err(Error::UnknownVolume { id: volume });
+                    return Err(disk.unknown_volume(&volume));
                 };
                 let requested = range.required.unwrap_or(0);
                 // What is inside an image grows at this step.

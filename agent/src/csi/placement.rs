@@ -244,7 +244,8 @@ mod tests {
         let yes = Ok(vec!["a".to_owned()]);
         let no = Err(Code::InvalidArgument);
         assert_eq!(chosen(&want("btrfs", None)), yes);
-        assert_eq!(chosen(&want("ext4", None)), no);
+        assert_eq!(chosen(&want("ext4", None)), yes);
+        assert_eq!(chosen(&want("xfs", None)), no);
         assert_eq!(chosen(&want("ext4", Some(Backend::Image))), yes);
         assert_eq!(chosen(&want("xfs", Some(Backend::Image))), no);
         assert_eq!(chosen(&want("ext4", Some(Backend::Btrfs))), no);

@@ -34,9 +34,15 @@ pub fn code(error: &Error) -> Code {
         | Error::Published { .. }
         | Error::NotStaged { .. } => Code::FailedPrecondition,
         // May be half done: ask again.
-        Error::Busy { .. } | Error::Io { .. } | Error::Locked { .. } | Error::InspectOnly => {
-            Code::Unavailable
-        }
+        Error::Busy { .. }
+        | Error::Io { .. }
+        | Error::Locked { .. }
+        | Error::InspectOnly
+        // Nothing was done, and it may go in a moment.
+        | Error::Unresponsive { .. }
+        | Error::NotOpenYet { .. }
+        | Error::Copied { .. }
+        | Error::Stopping => Code::Unavailable,
     }
 }
 
@@ -44,7 +50,9 @@ impl From<Failure> for Status {
     fn from(failure: Failure) -> Self {
         match failure {
             Failure::Busy { .. } => Self::aborted(failure.to_string()),
-            Failure::Stopped(_) => Self::unavailable(failure.to_string()),
+            Failure::Silent { .. } | Failure::Crowded { .. } | Failure::Stopped(_) => {
+                Self::unavailable(failure.to_string())
+            }
             Failure::Disk(error) => Self::new(code(&error), error.to_string()),
         }
     }
@@ -180,6 +188,22 @@ mod tests {
             (Error::Locked { path: path() }, Code::Unavailable),
             (Error::InspectOnly, Code::Unavailable),
             (
+                Error::Unresponsive {
+                    path: path(),
+                    why: why(),
+                },
+                Code::Unavailable,
+            ),
+            (
+                Error::NotOpenYet {
+                    id: id(),
+                    dirs: why(),
+                },
+                Code::Unavailable,
+            ),
+            (Error::Copied { id: id() }, Code::Unavailable),
+            (Error::Stopping, Code::Unavailable),
+            (
                 Error::Io {
                     action: "d",
                     path: path(),
@@ -196,5 +220,12 @@ mod tests {
         }
         let busy = Status::from(Failure::Busy { id: id() });
         assert_eq!(busy.code(), Code::Aborted);
+        for failure in [
+            Failure::Silent { pool: pool() },
+            Failure::Crowded { what: why() },
+            Failure::Stopped(why()),
+        ] {
+            assert_eq!(Status::from(failure).code(), Code::Unavailable);
+        }
     }
 }

@@ -3,7 +3,7 @@
 //! is in this one function, and is tested as a table.
 
 use berth_api::{VolumePhase, VolumeSpec, VolumeState, VolumeStatus};
-use berth_provisioner::{Health, PoolId, PoolReport, VolumeHealth, VolumeReport};
+use berth_provisioner::{Health, PoolReport, VolumeHealth, VolumeReport};
 
 /// What the node holds of a volume.
 #[derive(Clone, Debug)]
@@ -154,22 +154,6 @@ fn failed(phase: VolumePhase, message: String) -> Step {
     Step::Wait { phase, message }
 }
 
-/// The report of the pool `id`. Two directories have one id when its disk is mounted
-/// under another name now: the old directory still reports that it lost the pool. The
-/// one that can be used is the pool.
-pub(super) fn pool_of<'a>(reports: &'a [PoolReport], id: &PoolId) -> Option<&'a PoolReport> {
-    let of_id = reports
-        .iter()
-        .filter(|report| report.id.as_ref() == Some(id));
-    of_id.min_by_key(|report| match report.health {
-        Health::Healthy => 0,
-        Health::ReadOnly => 1,
-        // It is mounted there, and its state says more than its absence elsewhere.
-        Health::Damaged(_) | Health::Unsupported(_) => 2,
-        Health::Uninitialized | Health::LostMount => 3,
-    })
-}
-
 /// Why the pool cannot even be read, if so.
 pub(super) fn unusable(id: &str, pool: Option<&PoolReport>) -> Option<String> {
     let Some(pool) = pool else {
@@ -179,9 +163,11 @@ pub(super) fn unusable(id: &str, pool: Option<&PoolReport>) -> Option<String> {
     };
     match pool.health {
         Health::Healthy | Health::ReadOnly => None,
-        Health::Uninitialized | Health::LostMount | Health::Damaged(_) | Health::Unsupported(_) => {
-            Some(format!("pool {id}: {}", pool.message))
-        }
+        Health::Uninitialized
+        | Health::LostMount
+        | Health::Unresponsive
+        | Health::Damaged(_)
+        | Health::Unsupported(_) => Some(format!("pool {id}: {}", pool.message)),
     }
 }
 
@@ -198,42 +184,7 @@ mod tests {
     use super::*;
     use crate::testdata::{pool, spec, volume};
     use berth_api::{Bytes, Source};
-    use berth_provisioner::Publication;
-
-    #[test]
-    fn a_pool_is_where_it_can_be_used() {
-        let at = |dir: &str, health| PoolReport {
-            dir: dir.to_owned(),
-            ..pool(health)
-        };
-        let other = PoolReport {
-            id: Some(PoolId::new("disk1-0123456789ab").expect("valid")),
-            ..at("disk1", Health::Healthy)
-        };
-        let damaged = || Health::Damaged("torn".to_owned());
-        let id = PoolId::new("disk0-0123456789ab").expect("valid");
-        for (old, new) in [
-            (Health::LostMount, Health::Healthy),
-            (Health::LostMount, Health::ReadOnly),
-            (Health::LostMount, damaged()),
-            (damaged(), Health::ReadOnly),
-            (Health::ReadOnly, Health::Healthy),
-        ] {
-            let (old, new) = (at("disk0", old), at("fast", new));
-            for reports in [
-                vec![other.clone(), old.clone(), new.clone()],
-                vec![new.clone(), old.clone(), other.clone()],
-            ] {
-                let found = pool_of(&reports, &id).map(|report| report.dir.as_str());
-                assert_eq!(found, Some("fast"), "{:?}, {:?}", old.health, new.health);
-            }
-        }
-        // A pool that only lost its mount is reported as just that.
-        let lost = [other.clone(), at("disk0", Health::LostMount)];
-        let found = pool_of(&lost, &id).map(|report| &report.health);
-        assert_eq!(found, Some(&Health::LostMount));
-        assert!(pool_of(&[other], &id).is_none());
-    }
+    use berth_provisioner::{PoolId, Publication};
 
     fn status(phase: VolumePhase, path: Option<&str>) -> VolumeStatus {
         VolumeStatus {

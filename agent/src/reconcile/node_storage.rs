@@ -22,8 +22,9 @@ use tokio_util::sync::CancellationToken;
 use super::{summary, within};
 use crate::{disks::Disks, readiness::Readiness};
 
-/// How often the pools are looked at without a reason.
-const LOOK_AGAIN: Duration = Duration::from_secs(10);
+/// How often the pools are looked at without a reason. A disk that falls silent is known
+/// after at most 15 s, and reported at the next look.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
 
 /// Reads what this node's agent wrote before, in an earlier life.
 ///
@@ -61,6 +62,19 @@ pub fn pools(reports: &[PoolReport], old: Option<&NodeStorageStatus>) -> Vec<Nod
         .map(|report| {
             let path = report.path.to_string_lossy().into_owned();
             let before = old.and_then(|old| old.pools.iter().find(|pool| pool.path == path));
+            let id = report.id.as_ref().map(ToString::to_string);
+            // A disk that this process never heard of has the figures that it had before.
+            if report.health == Health::Unresponsive
+                && report.taken_at.is_empty()
+                && let Some(before) = before.filter(|before| before.id == id)
+            {
+                return NodePool {
+                    health: PoolHealth::Unresponsive,
+                    message: Some(report.message.clone()),
+                    troubles: Vec::new(),
+                    ..before.clone()
+                };
+            }
             let free = match before {
                 Some(before) if before.free.0.abs_diff(report.free) <= report.capacity / 100 => {
                     before.free
@@ -68,7 +82,7 @@ pub fn pools(reports: &[PoolReport], old: Option<&NodeStorageStatus>) -> Vec<Nod
                 _ => Bytes(report.free),
             };
             NodePool {
-                id: report.id.as_ref().map(ToString::to_string),
+                id,
                 path,
                 health: health(&report.health),
                 message: (!report.message.is_empty()).then(|| report.message.clone()),
@@ -94,6 +108,7 @@ pub fn health(health: &Health) -> PoolHealth {
         Health::Uninitialized => PoolHealth::Uninitialized,
         Health::LostMount => PoolHealth::LostMount,
         Health::ReadOnly => PoolHealth::ReadOnly,
+        Health::Unresponsive => PoolHealth::Unresponsive,
         Health::Damaged(_) => PoolHealth::Damaged,
         Health::Unsupported(_) => PoolHealth::Unsupported,
     }
@@ -306,6 +321,28 @@ mod tests {
             at(free - percent - 1, reserved + 1),
             (free - percent - 1, reserved + 1)
         );
+    }
+
+    #[test]
+    fn a_disk_that_is_not_heard_of_keeps_its_figures() {
+        let old = status(&[testdata::pool(Health::Healthy)]);
+        let report = PoolReport {
+            taken_at: String::new(),
+            message: "being opened".to_owned(),
+            capacity: 0,
+            filesystem: String::new(),
+            ..testdata::pool(Health::Unresponsive)
+        };
+        let told = pools(std::slice::from_ref(&report), Some(&old)).remove(0);
+        let expected = NodePool {
+            health: PoolHealth::Unresponsive,
+            message: Some("being opened".to_owned()),
+            ..old.pools[0].clone()
+        };
+        assert_eq!(told, expected);
+        // Not those of another pool in its place.
+        let other = PoolReport { id: None, ..report };
+        assert_eq!(pools(&[other], Some(&old))[0].capacity, Bytes(0));
     }
 
     #[test]

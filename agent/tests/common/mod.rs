@@ -21,8 +21,8 @@ use berth_csi::csi::{
     volume_capability::{AccessMode, AccessType, MountVolume, access_mode::Mode},
 };
 use berth_provisioner::{
-    ClaimRef, InitOptions, PoolId, Provisioner, SetRef, VolumeMode, VolumeReport, VolumeSpec,
-    init_pool,
+    Backend, ClaimRef, InitOptions, PoolId, Provisioner, SetRef, VolumeMode, VolumeReport,
+    VolumeSpec, init_pool,
     testing::{LoopPool, TestNode},
 };
 use hyper_util::rt::TokioIo;
@@ -142,7 +142,8 @@ impl Agent {
                 name: "web".to_owned(),
                 ordinal: 0,
             }),
-            backend: None,
+            // Its files can be read without a mount.
+            backend: Some(Backend::Btrfs),
             mode: VolumeMode::Filesystem,
             source: None,
             sparse: false,

@@ -37,6 +37,7 @@ fn view(text: &str) -> View {
                     "Healthy" => PoolHealth::Healthy,
                     "LostMount" => PoolHealth::LostMount,
                     "ReadOnly" => PoolHealth::ReadOnly,
+                    "Unresponsive" => PoolHealth::Unresponsive,
                     other => panic!("{other:?}"),
                 };
                 let report = view.reports.entry(name).or_default();
@@ -404,6 +405,61 @@ fn what_changes_about_a_pool_is_told_once() {
             "!Missing no node reports it (last on n1); bring the disk or its node back, or set spec.lost"
         ]
     );
+}
+
+/// A disk that stops answering keeps what it has, since it may answer in a moment: its
+/// grant, its node and its label. It gets nothing new, and people are told.
+#[test]
+fn a_silent_disk_keeps_its_place_and_gets_nothing_new() {
+    let mut all = view(
+        "node n1
+         node n2
+         report n1 p1",
+    );
+    while apply(&mut all) {}
+    let before = all.pools["p1"].status.clone().unwrap_or_default();
+    let silent = &mut all.reports.get_mut("n1").expect("there").pools[0];
+    silent.health = PoolHealth::Unresponsive;
+    silent.message = Some("the disk does not answer".to_owned());
+    let copy = NodePool {
+        health: PoolHealth::Healthy,
+        ..silent.clone()
+    };
+    while apply(&mut all) {}
+    let after = all.pools["p1"].status.clone().unwrap_or_default();
+    assert_eq!((&after.node, after.epoch), (&before.node, before.epoch));
+    assert_eq!(
+        (after.capacity, after.reserved),
+        (before.capacity, before.reserved)
+    );
+    let label = names::pool_label("p1");
+    assert!(all.nodes["n1"].contains_key(&label));
+    let healthy = after.conditions.iter().find(|it| it.type_ == "Healthy");
+    let healthy = healthy.expect("is told");
+    assert_eq!(
+        (&*healthy.status, &*healthy.reason),
+        ("False", "Unresponsive")
+    );
+    let grants = grant(&all);
+    let rooms = crate::room::rooms(&grants, [], &BTreeMap::new());
+    assert_eq!(
+        (rooms["p1"].free(), grants["p1"].standing.is_ready()),
+        (0, false)
+    );
+    let told = notices(&before, &after);
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(told[0].warning && told[0].text == "the disk does not answer");
+    // Nor does another node get it that reports the same pool meanwhile.
+    let other = all.reports.entry("n2".to_owned()).or_default();
+    other.pools.push(copy);
+    assert_eq!(grant(&all)["p1"].node.as_deref(), Some("n1"));
+
+    all.reports.remove("n2");
+    all.reports.get_mut("n1").expect("there").pools[0].health = PoolHealth::Healthy;
+    while apply(&mut all) {}
+    let well = all.pools["p1"].status.clone().unwrap_or_default();
+    assert!(notices(&after, &well).iter().all(|it| !it.warning));
+    assert_eq!(well.epoch, before.epoch);
 }
 
 #[test]

@@ -104,6 +104,9 @@ pub enum PoolHealth {
     LostMount,
     /// The filesystem is mounted read-only.
     ReadOnly,
+    /// The disk has not answered for 10 seconds, or not yet since the agent started. The
+    /// pool stays where it is, and gets nothing new until the disk answers.
+    Unresponsive,
     /// The identity file is damaged, or the filesystem answers with errors.
     Damaged,
     /// The filesystem cannot carry any backend.

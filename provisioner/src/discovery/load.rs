@@ -7,6 +7,7 @@ use std::sync::{Arc, RwLock};
 use crate::error::{Error, IoContext};
 use crate::fs::dir::{Dir, Mounts};
 use crate::layout::{DATA, RECORD, SNAPSHOTS, id_in_trash};
+use crate::mount::loop_image;
 use crate::pool::ledger::{Holder, Ledger};
 use crate::pool::record::{SnapshotRecord, VolumeRecord};
 use crate::pool::{Pool, ledger, tombstone};
@@ -34,7 +35,9 @@ pub(crate) fn load(store: &Store, pool: &Pool, gate: Arc<RwLock<()>>) -> Result<
     if settle {
         build::clear(store, pool)?;
     }
+    let images = loop_image::identities(pool, &volumes);
     Ok(PoolState {
+        images,
         dir: pool.name.clone(),
         fs_uuid: pool.filesystem.uuid.clone(),
         usable: true,

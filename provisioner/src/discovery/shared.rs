@@ -14,18 +14,18 @@ use crate::pool::{Observed, Verdict};
 use crate::store::Store;
 use crate::types::{Config, Health, InitOptions};
 
-/// Makes the directory of the requested shared pool; its name and the error if that
-/// fails.
-pub(crate) fn make_directory(store: &Store, pools: &Dir) -> Option<(String, io::Error)> {
-    let name = lock(&store.state).shared.as_ref()?.dir().to_owned();
-    if lock(&store.state).known.contains_key(&name) {
+/// Makes the directory `name` if it is that of the requested shared pool; the error if
+/// that fails.
+pub(crate) fn make_directory(store: &Store, pools: &Dir, name: &str) -> Option<io::Error> {
+    requested(store, name)?;
+    if lock(&store.state).known.contains_key(name) {
         return None;
     }
-    match ensure(pools, &name) {
+    match ensure(pools, name) {
         Ok(()) => None,
-        // The scan refuses it by name.
-        Err(_) if matches!(pools.kind(&name), Ok(Some(Kind::Link))) => None,
-        Err(e) => Some((name, e)),
+        // The look refuses it by name.
+        Err(_) if matches!(pools.kind(name), Ok(Some(Kind::Link))) => None,
+        Err(e) => Some(e),
     }
 }
 

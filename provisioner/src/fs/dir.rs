@@ -162,6 +162,26 @@ impl Dir {
         Ok(names)
     }
 
+    /// Names, as far as they are valid text, of what is a directory or a link here, or of
+    /// an unknown kind. What is mounted on a directory is not asked.
+    pub(crate) fn names_of_places(&self) -> io::Result<Vec<String>> {
+        use nix::dir::Type;
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let mut dir = nix::dir::Dir::openat(&self.fd, ".", flags, Mode::empty())?;
+        let mut names = Vec::new();
+        for entry in dir.iter() {
+            let entry = entry?;
+            if matches!(
+                entry.file_type(),
+                None | Some(Type::Directory | Type::Symlink)
+            ) && let Ok(name) = entry.file_name().to_str()
+            {
+                names.push(name.to_owned());
+            }
+        }
+        Ok(names)
+    }
+
     /// Names of the directories in this directory that are valid text, sorted.
     pub(crate) fn directories(&self) -> io::Result<Vec<String>> {
         let mut found = Vec::new();

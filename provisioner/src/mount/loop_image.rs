@@ -2,12 +2,13 @@
 //! mounted, and whether the filesystem inside fills it. A device is matched by device
 //! and inode of its file, never by name.
 
+use std::collections::BTreeMap;
 use std::fs::Metadata;
 use std::path::Path;
 
-use berth_linux::DeviceNumber;
 use berth_linux::loops::MAJOR;
 use berth_linux::mountinfo::MountEntry;
+use berth_linux::{DeviceNumber, FileId};
 
 use crate::error::{Error, IoContext};
 use crate::fs::dir::{Dir, Mounts};
@@ -16,7 +17,7 @@ use crate::locks::lock;
 use crate::mount::target;
 use crate::pool::Pool;
 use crate::pool::record::VolumeRecord;
-use crate::store::{Entry, Store, open};
+use crate::store::{Entry, PoolState, Store};
 use crate::sys::{Loop, LoopOptions, MountAs};
 use crate::types::{Backend, VolumeMode};
 use crate::{backend, sys};
@@ -92,6 +93,9 @@ pub(crate) fn mounted_among(store: &Store, loops: &[Loop], table: &[MountEntry])
 
 /// A loop device of an image that can be written: the one that it has, or a new
 /// one, which stays for as long as the handle is open.
+///
+/// # Errors
+/// [`Error::Copied`] while the image is being copied, or that of a system call.
 pub(crate) fn attach(
     store: &Store,
     pool: &Pool,
@@ -99,6 +103,13 @@ pub(crate) fn attach(
     image: &std::fs::File,
     read_only: bool,
 ) -> Result<(u32, Option<std::fs::File>), Error> {
+    store.refuse_copied(&record.id)?;
+    let is = image
+        .metadata()
+        .context("looking at the image of", &record.id)?;
+    if let Some(state) = lock(&store.state).pools.get_mut(&pool.identity.id) {
+        state.images.insert(record.id.clone(), FileId::from(&is));
+    }
     let there = loops_of(store, pool, &record.id)
         .into_iter()
         .find(|it| it.read_only == read_only);
@@ -203,7 +214,8 @@ pub(crate) fn detach(store: &Store, pool: &Pool, id: &str) -> Result<(), Error> 
 }
 
 /// Whether a loop device may be unmounted from a target of volume `id`: it has that
-/// volume's image, or that of no volume.
+/// volume's image, or that of no volume. Decided by what is remembered of images, so that
+/// no disk is asked, least of all another pool's.
 pub(crate) fn may_be_image_of(store: &Store, id: &str, mount: &MountEntry) -> bool {
     let Ok(loops) = store.sys.loops() else {
         return false;
@@ -214,25 +226,24 @@ pub(crate) fn may_be_image_of(store: &Store, id: &str, mount: &MountEntry) -> bo
     else {
         return false;
     };
-    let known: Vec<(crate::types::PoolId, String)> = lock(&store.state)
-        .pools
-        .iter()
-        .flat_map(|(pool, state)| {
-            let images = state
-                .volumes
-                .iter()
-                .filter(|(_, entry)| may_be_image(entry));
-            images.map(move |(id, _)| (pool.clone(), id.clone()))
-        })
-        .filter(|(_, other)| other != id)
-        .collect();
-    !known.iter().any(|(pool, other)| {
-        open::pool(store, pool, crate::pool::Access::Read).is_ok_and(|pool| {
-            loops_of(store, &pool, other)
-                .iter()
-                .any(|theirs| theirs.number == it.number)
-        })
-    })
+    let state = lock(&store.state);
+    let mut others = state.pools.values().flat_map(|pool| {
+        let images = pool.images.iter();
+        images.filter(|(other, image)| *other != id && **image == it.file)
+    });
+    let own = |pool: &PoolState| pool.images.get(id) == Some(&it.file);
+    state.pools.values().any(own) || others.next().is_none()
+}
+
+/// What the images of these volumes are.
+pub(crate) fn identities(
+    pool: &Pool,
+    volumes: &BTreeMap<String, Entry>,
+) -> BTreeMap<String, FileId> {
+    let images = volumes.iter().filter(|(_, entry)| may_be_image(entry));
+    images
+        .filter_map(|(id, _)| Some((id.clone(), FileId::from(&stat(pool, id)?))))
+        .collect()
 }
 
 /// Thaws images that an earlier process froze and did not thaw.
@@ -262,6 +273,11 @@ fn image_of(store: &Store, pool: &Pool, id: &str) -> Option<Metadata> {
     if !may_be_image {
         return None;
     }
+    stat(pool, id)
+}
+
+/// The image's file.
+fn stat(pool: &Pool, id: &str) -> Option<Metadata> {
     pool.dir
         .open(format!("{VOLUMES}/{id}"), Mounts::Stay)
         .and_then(|dir| dir.open_file(DATA))

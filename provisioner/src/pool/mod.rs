@@ -2,6 +2,7 @@
 //! pure function.
 
 pub(crate) mod init;
+pub(crate) mod lease;
 pub(crate) mod ledger;
 pub(crate) mod record;
 pub(crate) mod shared;
@@ -9,6 +10,7 @@ pub(crate) mod tombstone;
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use berth_linux::mountinfo::MountEntry;
 
@@ -17,6 +19,7 @@ use crate::error::{Error, IoContext};
 use crate::fs::dir::{Dir, Mounts, is_symlink_or_mount_escape};
 use crate::fs::envelope::{self, Document};
 use crate::layout::{IDENTITY, META, POOLS, SNAPSHOTS, TOMBSTONES, TRASH, VOLUMES};
+use crate::pool::lease::Lease;
 use crate::pool::record::Identity;
 use crate::sys::{Filesystem, Sys};
 use crate::types::{Health, KnownPool, PoolId};
@@ -152,6 +155,9 @@ pub(crate) struct Pool {
     pub(crate) identity: Identity,
     pub(crate) filesystem: Filesystem,
     pub(crate) mount: MountEntry,
+    /// Keeps other processes from the pool while the operation runs; `None` for
+    /// inspection.
+    pub(crate) lease: Option<Arc<Lease>>,
 }
 
 impl Pool {

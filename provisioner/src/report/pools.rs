@@ -4,44 +4,88 @@ use std::io;
 
 use crate::backend;
 use crate::discovery::scan::{self, Found};
-use crate::error::Error;
 use crate::fs::dir::is_symlink_or_mount_escape;
 use crate::locks::lock;
-use crate::pool::record::Identity;
+use crate::pool::record::{Identity, now};
 use crate::pool::{Observed, Pool, Verdict};
 use crate::report::problems;
-use crate::store::{Store, space};
-use crate::types::{Backend, Health, KnownPool, PoolReport};
+use crate::store::desks::Picture;
+use crate::store::{Store, open, space};
+use crate::types::{Backend, Health, KnownPool, PoolId, PoolReport};
 
-/// See [`rescan`](crate::Provisioner::rescan).
-pub(crate) fn rescan(store: &Store) -> Result<Vec<PoolReport>, Error> {
-    scan_and_report(store, store.config.create_pools && store.is_writer())
-}
-
-/// Scans all pools and reports each; makes pools of mount points if `create` is set.
-///
-/// # Errors
-/// [`Error::Io`] when the root itself cannot be read.
-pub(crate) fn scan_and_report(store: &Store, create: bool) -> Result<Vec<PoolReport>, Error> {
-    let mut reports = Vec::new();
-    scan::scan(store, create, &mut |name, found| {
-        reports.push(report(store, name, &found));
-    })?;
-    reports.sort_by(|a, b| a.dir.cmp(&b.dir));
-    Ok(reports)
-}
-
-fn report(store: &Store, name: &str, found: &Found<'_>) -> PoolReport {
-    match found {
+/// Looks at one directory and reports it. Only the directory's own worker calls this.
+pub(crate) fn look(store: &Store, name: &str, create: bool) -> PoolReport {
+    match &scan::look(store, name, create) {
         Found::NotMade(e) => {
             let mut report = report_failed(store, name, None, &e.to_string());
             report.message = format!("the directory of the shared pool cannot be made: {e}");
             report
         }
-        Found::Unopened { known, error } => report_unopened(store, name, *known, error),
-        Found::Failed { known, why } => report_failed(store, name, *known, why),
+        Found::Unopened { known, error } => report_unopened(store, name, known.as_ref(), error),
+        Found::Failed { known, why } => report_failed(store, name, known.as_ref(), why),
+        Found::Waits(known, why) => report_waiting(store, name, known.as_ref(), why),
         Found::Unusable { seen, verdict } => report_pool(store, name, seen, verdict, None),
         Found::Usable { pool, verdict } => report_opened(store, pool, verdict),
+    }
+}
+
+/// The reports of all directories as their workers gave them last. What is silent is said
+/// to be; nobody is asked.
+pub(crate) fn last(store: &Store) -> Vec<PoolReport> {
+    let pictures = store.desks.pictures().into_iter();
+    pictures.map(|picture| as_of(store, picture)).collect()
+}
+
+/// The report of the pool `id`: of the directory that has it, or that had it last.
+pub(crate) fn of(store: &Store, id: &PoolId) -> Option<PoolReport> {
+    let claimed = lock(&store.state).claims.get(id).cloned();
+    let of_id = |report: &PoolReport| report.id.as_ref() == Some(id);
+    let reports = last(store).into_iter().filter(of_id);
+    reports.max_by_key(|report| Some(&report.dir) == claimed.as_ref())
+}
+
+fn as_of(store: &Store, picture: Picture) -> PoolReport {
+    let mut report = match picture.report {
+        Some(report) if !picture.silent => report,
+        Some(report) => PoolReport {
+            health: Health::Unresponsive,
+            message: format!("{} (it answered last at {})", open::SILENT, report.taken_at),
+            room: 0,
+            troubles: Vec::new(),
+            ..report
+        },
+        None => {
+            let known = lock(&store.state).known.get(&picture.dir).cloned();
+            let why = match picture.silent {
+                true => open::SILENT,
+                false => "being opened",
+            };
+            report_waiting(store, &picture.dir, known.as_ref(), why)
+        }
+    };
+    remembered(store, &mut report);
+    report
+}
+
+/// The figures that are known without the disk, as they are now.
+fn remembered(store: &Store, report: &mut PoolReport) {
+    if let Some(id) = &report.id
+        && let Some(state) = lock(&store.state).pools.get(id)
+    {
+        report.capacity = state.ledger.capacity();
+        report.reserved = state.ledger.reserved();
+        report.volumes = state.volumes.len() as u64;
+        report.snapshots = state.snapshots.len() as u64;
+        report.trash = state.trash.len() as u64;
+    }
+}
+
+fn report_waiting(store: &Store, name: &str, known: Option<&KnownPool>, why: &str) -> PoolReport {
+    PoolReport {
+        taken_at: String::new(),
+        health: Health::Unresponsive,
+        message: why.to_owned(),
+        ..report_failed(store, name, known, why)
     }
 }
 
@@ -72,6 +116,7 @@ fn report_failed(store: &Store, name: &str, known: Option<&KnownPool>, why: &str
         id: known.map(|known| known.id.clone()),
         dir: name.to_owned(),
         path: store.path_of(name),
+        taken_at: now(),
         health: Health::Damaged(why.to_owned()),
         message: format!("cannot be looked at: {why}"),
         troubles: Vec::new(),
@@ -117,15 +162,7 @@ fn report_pool(
     report.message.clone_from(&verdict.message);
     report.filesystem.clone_from(&seen.filesystem.fstype);
     report.fs_uuid.clone_from(&verdict.fs_uuid);
-    if let Some(id) = &report.id
-        && let Some(state) = lock(&store.state).pools.get(id)
-    {
-        report.capacity = state.ledger.capacity();
-        report.reserved = state.ledger.reserved();
-        report.volumes = state.volumes.len() as u64;
-        report.snapshots = state.snapshots.len() as u64;
-        report.trash = state.trash.len() as u64;
-    }
+    remembered(store, &mut report);
     let Some(pool) = pool else {
         return report;
     };
@@ -181,7 +218,6 @@ fn shortage(identity: &Identity, capacity: u64, reserved: u64, room: u64) -> Opt
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::types::PoolId;
 
     #[test]
     fn a_shortage_is_reported_for_shared_pools_only() {

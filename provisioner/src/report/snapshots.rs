@@ -23,7 +23,8 @@ pub(crate) fn list(store: &Store) -> Vec<SnapshotReport> {
     all
 }
 
-fn report(store: &Store, pool_id: &PoolId, only: Option<&str>) -> Vec<SnapshotReport> {
+/// The snapshots of a pool, or one of them.
+pub(crate) fn report(store: &Store, pool_id: &PoolId, only: Option<&str>) -> Vec<SnapshotReport> {
     let pool = open::pool(store, pool_id, Access::Read);
     let state = lock(&store.state);
     let Some(known) = state.pools.get(pool_id) else {

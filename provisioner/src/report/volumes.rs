@@ -25,6 +25,7 @@ struct HostView {
     loops: Vec<Loop>,
 }
 
+/// The volumes of a pool, or one of them.
 pub(crate) fn report(store: &Store, pool_id: &PoolId, only: Option<&str>) -> Vec<VolumeReport> {
     let pool = open::pool(store, pool_id, Access::Read);
     let qgroups = match &pool {

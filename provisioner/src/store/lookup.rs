@@ -38,7 +38,7 @@ pub(crate) fn open_healthy(
     id: &str,
     access: Access,
 ) -> Result<(Pool, VolumeRecord), Error> {
-    let pool_id = pool_of(store, id).ok_or_else(|| Error::UnknownVolume { id: id.into() })?;
+    let pool_id = pool_of(store, id).ok_or_else(|| store.unknown_volume(id))?;
     let pool = open::pool(store, &pool_id, access)?;
     match lock(&store.state)
         .pools

@@ -1,6 +1,7 @@
 //! What the provisioner remembers, and the locks that operations take. Everything else
 //! is a function of this store; the modules below lead from an id to something opened.
 
+pub(crate) mod desks;
 pub(crate) mod lookup;
 pub(crate) mod open;
 pub(crate) mod space;
@@ -9,7 +10,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, RwLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use berth_linux::FileId;
 
 use serde::{Deserialize, Serialize};
 
@@ -17,11 +20,13 @@ use crate::backend::DataSpec;
 use crate::error::{Error, IoContext};
 use crate::fs::envelope::Document;
 use crate::layout::POOLS;
-use crate::locks::{NamedLocks, lock};
+use crate::locks::{Named, NamedLocks, lock};
 use crate::notify::Notify;
+use crate::pool::lease::Lease;
 use crate::pool::ledger::Ledger;
 use crate::pool::record::{SnapshotRecord, VolumeRecord};
 use crate::pool::shared::SharedPool;
+use crate::store::desks::Desks;
 use crate::sys::Sys;
 use crate::types::{Config, KnownPool, PoolId};
 
@@ -32,17 +37,22 @@ const LOCK: &str = "agent.lock";
 pub(crate) struct Store {
     pub(crate) config: Config,
     pub(crate) sys: Box<dyn Sys>,
+    /// Whether this process may change things, as long as it is not stopping.
+    writer: bool,
     /// Held for as long as this process may change things; `None` for inspection.
-    lock: Option<File>,
+    lock: Mutex<Option<File>>,
     pub(crate) state: Mutex<State>,
     pub(crate) volume_locks: NamedLocks,
     /// Taken before a volume's lock, where both are.
     pub(crate) snapshot_locks: NamedLocks,
-    /// One scan of all pools at a time.
-    pub(crate) rescan: Mutex<()>,
+    /// Volumes that are being copied; taken before a volume's lock, see
+    /// [`source_of_copy`](Self::source_of_copy).
+    copies: NamedLocks,
+    /// What each pool's worker is asked, and answered.
+    pub(crate) desks: Desks,
     pub(crate) notify: Notify,
-    /// Held from finding a free project to its volume's record.
-    pub(crate) projects: Mutex<()>,
+    /// When this process opened the root.
+    pub(crate) opened: Instant,
 }
 
 impl std::fmt::Debug for Store {
@@ -65,6 +75,13 @@ pub(crate) struct State {
     pub(crate) shared: Option<SharedPool>,
     /// Staging paths outside kubelet's `plugins/`.
     pub(crate) staging: BTreeSet<PathBuf>,
+    /// The directory that each usable pool was found in. A second one with its id is a
+    /// copy, and refused.
+    pub(crate) claims: BTreeMap<PoolId, String>,
+    /// Locks of the pools that this process has read.
+    pub(crate) leases: BTreeMap<PoolId, Arc<Lease>>,
+    /// Projects of volumes that are being made, whose records do not name them yet.
+    pub(crate) projects: BTreeSet<u32>,
 }
 
 /// A pool that was seen healthy at least once.
@@ -81,6 +98,9 @@ pub(crate) struct PoolState {
     pub(crate) volumes: BTreeMap<String, Entry>,
     pub(crate) snapshots: BTreeMap<String, Entry<SnapshotRecord>>,
     pub(crate) trash: BTreeMap<String, Trashed>,
+    /// What the images of its volumes are, by volume: so that a mount can be told by its
+    /// loop device without asking the disk.
+    pub(crate) images: BTreeMap<String, FileId>,
 }
 
 /// A volume, or snapshot, as last read or written.
@@ -178,27 +198,86 @@ impl Store {
         Self {
             config,
             sys,
-            lock,
+            writer: lock.is_some(),
+            lock: Mutex::new(lock),
             state: Mutex::default(),
             volume_locks: NamedLocks::default(),
             snapshot_locks: NamedLocks::default(),
-            rescan: Mutex::default(),
+            copies: NamedLocks::default(),
+            desks: Desks::default(),
             notify: Notify::default(),
-            projects: Mutex::default(),
+            opened: Instant::now(),
         }
     }
 
     /// Whether this process may change things.
     pub(crate) fn is_writer(&self) -> bool {
-        self.lock.is_some()
+        self.writer && lock(&self.lock).is_some()
     }
 
     /// Refuses when this process may only inspect.
     pub(crate) fn require_writer(&self) -> Result<(), Error> {
-        if self.is_writer() {
-            Ok(())
-        } else {
-            Err(Error::InspectOnly)
+        match (self.writer, self.is_writer()) {
+            (_, true) => Ok(()),
+            (true, false) => Err(Error::Stopping),
+            (false, false) => Err(Error::InspectOnly),
+        }
+    }
+
+    /// Takes the pool's lock, unless this process has it already; nothing for inspection.
+    ///
+    /// # Errors
+    /// [`Error::Unresponsive`] while an earlier agent's operation on the pool goes on.
+    pub(crate) fn take_lease(&self, pool: &PoolId) -> Result<(), Error> {
+        if self.is_writer() && !lock(&self.state).leases.contains_key(pool) {
+            let lease = Arc::new(Lease::take(&self.config.root, pool)?);
+            lock(&self.state).leases.insert(pool.clone(), lease);
+        }
+        Ok(())
+    }
+
+    /// Lets the next process in: begins nothing any more, and gives up the locks, except
+    /// those of pools on which an operation still runs.
+    pub(crate) fn close(&self) {
+        lock(&self.lock).take();
+        lock(&self.state).leases.clear();
+    }
+
+    /// Holds a volume as the source of a copy, which may take long: it can be mounted and
+    /// unmounted meanwhile, and is neither erased nor grown, nor is its image attached
+    /// (see [`refuse_copied`](Self::refuse_copied)). Waits for what is being done to it.
+    pub(crate) fn source_of_copy(&self, id: &str) -> Named<'_> {
+        let copy = self.copies.hold(id);
+        // Whoever takes the volume's lock after this sees that it is being copied.
+        drop(self.volume_locks.hold(id));
+        copy
+    }
+
+    /// Refuses what would spoil a copy of this volume that is being made. The caller
+    /// holds the volume's lock.
+    pub(crate) fn refuse_copied(&self, id: &str) -> Result<(), Error> {
+        match self.copies.is_held(id) {
+            true => Err(Error::Copied { id: id.to_owned() }),
+            false => Ok(()),
+        }
+    }
+
+    /// The error for an id that no pool which was read has.
+    pub(crate) fn unknown_volume(&self, id: &str) -> Error {
+        self.refuse_unopened(id)
+            .err()
+            .unwrap_or_else(|| Error::UnknownVolume { id: id.to_owned() })
+    }
+
+    /// Refuses to take what was not found for absent while a pool has never been read.
+    pub(crate) fn refuse_unopened(&self, id: &str) -> Result<(), Error> {
+        let dirs = self.desks.unopened();
+        match dirs.is_empty() {
+            true => Ok(()),
+            false => Err(Error::NotOpenYet {
+                id: id.to_owned(),
+                dirs: dirs.join(", "),
+            }),
         }
     }
 
@@ -208,7 +287,21 @@ impl Store {
             .pools
             .get(id)
             .map(|pool| Arc::clone(&pool.gate))
-            .ok_or_else(|| Error::PoolMissing { pool: id.clone() })
+            .ok_or_else(|| self.missing_pool(id))
+    }
+
+    /// Whether the pool's disk does not answer.
+    pub(crate) fn is_silent(&self, id: &PoolId) -> bool {
+        let dir = lock(&self.state).pools.get(id).map(|pool| pool.dir.clone());
+        dir.is_some_and(|dir| self.desks.is_silent(&dir))
+    }
+
+    /// The error for a pool that was not read.
+    pub(crate) fn missing_pool(&self, id: &PoolId) -> Error {
+        match self.refuse_unopened(&format!("pool {id}")) {
+            Err(e) => e,
+            Ok(()) => Error::PoolMissing { pool: id.clone() },
+        }
     }
 
     /// The ids of the pools that were seen.
@@ -226,7 +319,10 @@ impl Store {
         let mut state = lock(&self.state);
         for pool in known {
             // What this process has seen itself is newer.
-            state.known.entry(pool.dir.clone()).or_insert(pool);
+            let elsewhere = state.claims.get(&pool.id);
+            if elsewhere.is_none_or(|dir| *dir == pool.dir) {
+                state.known.entry(pool.dir.clone()).or_insert(pool);
+            }
         }
     }
 }

@@ -7,6 +7,11 @@ use crate::pool::{self, Access, Observed, Pool};
 use crate::store::Store;
 use crate::types::{Health, PoolId};
 
+/// The message about a disk that does not answer.
+pub(crate) const SILENT: &str = "the disk does not answer: look for hung tasks, timeouts and lost \
+     paths in the kernel's log, and whether the filesystem is frozen; volumes stay where they are, \
+     and nothing new is made here until it answers";
+
 /// Opens a pool for one operation, after checking that it is still there and still
 /// the same.
 pub(crate) fn pool(store: &Store, id: &PoolId, access: Access) -> Result<Pool, Error> {
@@ -14,9 +19,16 @@ pub(crate) fn pool(store: &Store, id: &PoolId, access: Access) -> Result<Pool, E
         .pools
         .get(id)
         .map(|pool| pool.dir.clone())
-        .ok_or_else(|| Error::PoolMissing { pool: id.clone() })?;
-    let pools = pool::open_pools(&store.config.root)?;
+        .ok_or_else(|| store.missing_pool(id))?;
     let path = store.path_of(&name);
+    // One more thread would only wait as well.
+    if store.desks.is_silent(&name) {
+        return Err(Error::Unresponsive {
+            path,
+            why: SILENT.into(),
+        });
+    }
+    let pools = pool::open_pools(&store.config.root)?;
     let dir = match pools.open(&name, Mounts::Cross) {
         Ok(dir) => dir,
         Err(e) => {
@@ -48,6 +60,10 @@ pub(crate) fn pool(store: &Store, id: &PoolId, access: Access) -> Result<Pool, E
         });
     }
     match observed(store, name, dir, seen)? {
+        // A process that is stopping has given its locks up.
+        Some(pool) if pool.lease.is_none() && access == Access::Write => {
+            Err(store.require_writer().err().unwrap_or(Error::Stopping))
+        }
         Some(pool) if pool.identity.id == *id => Ok(pool),
         _ => Err(Error::LostMount {
             path,
@@ -71,6 +87,7 @@ pub(crate) fn observed(
         .mount_of(&dir)
         .context("looking at the mount of", dir.path())?;
     Ok(Some(Pool {
+        lease: lock(&store.state).leases.get(&identity.id).cloned(),
         dir,
         name,
         identity,

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use berth_linux::DeviceNumber;
 use berth_linux::mountinfo::MountEntry;
@@ -20,7 +20,16 @@ use crate::locks::lock;
 
 /// Shared, so that a test keeps hold of it.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Fake(Arc<Mutex<Machine>>);
+pub(crate) struct Fake(Arc<Mutex<Machine>>, Arc<Gate>);
+
+/// Disks whose calls wait until they are let go.
+#[derive(Debug, Default)]
+struct Gate {
+    closed: Mutex<BTreeSet<PathBuf>>,
+    /// Calls that wait.
+    waiting: Mutex<u32>,
+    opened: Condvar,
+}
 
 #[derive(Debug, Default)]
 struct Machine {
@@ -64,6 +73,40 @@ impl Fake {
     /// Makes the `nth` call of this name from now on fail.
     pub(crate) fn fail(&self, call: &'static str, nth: u32) {
         lock(&self.0).fail = Some((call, nth));
+    }
+
+    /// Has every call that gets to the disk mounted at `at` wait, as a disk does that
+    /// answers no more.
+    pub(crate) fn hang(&self, at: &Path) {
+        lock(&self.1.closed).insert(at.to_owned());
+    }
+
+    /// Lets the disk at `at` answer again.
+    pub(crate) fn answer(&self, at: &Path) {
+        lock(&self.1.closed).remove(at);
+        self.1.opened.notify_all();
+    }
+
+    /// How many calls wait for a disk.
+    pub(crate) fn hanging(&self) -> u32 {
+        *lock(&self.1.waiting)
+    }
+
+    /// Waits where the disk of `dir` hangs.
+    fn reach(&self, dir: &Dir) {
+        let mut closed = lock(&self.1.closed);
+        let hangs = |closed: &BTreeSet<PathBuf>| closed.iter().any(|at| dir.path().starts_with(at));
+        if hangs(&closed) {
+            *lock(&self.1.waiting) += 1;
+            while hangs(&closed) {
+                closed = self
+                    .1
+                    .opened
+                    .wait(closed)
+                    .unwrap_or_else(PoisonError::into_inner);
+            }
+            *lock(&self.1.waiting) -= 1;
+        }
     }
 
     /// Holds the space of removed subvolumes back, or lets it go.
@@ -150,6 +193,7 @@ fn inode(dir: &Dir) -> io::Result<u64> {
 
 impl Filesystems for Fake {
     fn filesystem(&self, dir: &Dir) -> io::Result<Filesystem> {
+        self.reach(dir);
         let machine = self.call("filesystem")?;
         let mount = machine.under(dir.path());
         Ok(machine
@@ -163,6 +207,11 @@ impl Filesystems for Fake {
                 free: 1 << 40,
                 read_only: false,
             }))
+    }
+
+    fn probe(&self, dir: &Dir, _entry: &str, _file: &str) -> io::Result<()> {
+        self.reach(dir);
+        self.call("probe").map(drop)
     }
 
     fn errors(&self, _dir: &Dir) -> io::Result<Vec<Errors>> {
@@ -272,6 +321,7 @@ impl Btrfs for Fake {
     }
 
     fn create_subvolume(&self, parent: &Dir, name: &str) -> io::Result<u64> {
+        self.reach(parent);
         let mut machine = self.call("create_subvolume")?;
         assert!(parent.make(name, 0o755)?);
         let inode = inode(&parent.open(name, Mounts::Stay)?)?;
@@ -305,6 +355,7 @@ impl Btrfs for Fake {
     }
 
     fn destroy_subvolume(&self, parent: &Dir, name: &str) -> io::Result<Vec<u64>> {
+        self.reach(parent);
         let mut machine = self.call("destroy_subvolume")?;
         assert_eq!(parent.kind(name)?, Some(Kind::Directory));
         let inode = inode(&parent.open(name, Mounts::Stay)?)?;

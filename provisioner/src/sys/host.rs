@@ -105,6 +105,11 @@ pub(crate) struct MountAs<'a> {
 pub(crate) trait Filesystems {
     /// What `dir` lies on.
     fn filesystem(&self, dir: &Dir) -> io::Result<Filesystem>;
+    /// Returns once the filesystem of `dir` would take a write, and its disk has answered
+    /// a read. Writes nothing: `entry` of `dir`, which exists, is made once more in vain,
+    /// and `file` of `dir`, if it exists, is read past what is in memory, where the
+    /// filesystem can do that.
+    fn probe(&self, dir: &Dir, entry: &str, file: &str) -> io::Result<()>;
     /// Errors that the filesystem of `dir` counted, one entry per kind even if it is
     /// zero. Not every filesystem counts.
     fn errors(&self, dir: &Dir) -> io::Result<Vec<Errors>>;

@@ -47,6 +47,9 @@ pub enum Health {
     LostMount,
     /// Mounted read-only.
     ReadOnly,
+    /// Its disk has not answered for 10 seconds, or not yet at all. What it holds
+    /// stays as it is; nothing new is made there until it answers.
+    Unresponsive,
     /// The identity file is damaged, or the filesystem answers with errors.
     Damaged(String),
     /// The filesystem cannot carry any backend.
@@ -61,6 +64,7 @@ impl Health {
             Self::Uninitialized => "Uninitialized",
             Self::LostMount => "LostMount",
             Self::ReadOnly => "ReadOnly",
+            Self::Unresponsive => "Unresponsive",
             Self::Damaged(_) => "Damaged",
             Self::Unsupported(_) => "Unsupported",
         }
@@ -77,6 +81,9 @@ pub struct PoolReport {
     pub dir: String,
     /// The directory.
     pub path: PathBuf,
+    /// When its disk answered last (RFC 3339, UTC): what follows is as of then. Empty if
+    /// it has not answered yet.
+    pub taken_at: String,
     /// Whether it can be used.
     pub health: Health,
     /// For people: what is wrong and what to do; empty when all is well.

@@ -22,24 +22,49 @@ pub(crate) fn clear(store: &Store, pool: &Pool) -> Result<(), Error> {
     Ok(())
 }
 
-/// A project for a volume of this backend, if it needs one.
-pub(crate) fn free_project(
-    store: &Store,
+/// The number of a project, kept from others until it is dropped: by then the volume's
+/// record names it, or nothing was made.
+pub(crate) struct Project<'a> {
+    store: &'a Store,
+    pub(crate) number: u32,
+}
+
+impl Drop for Project<'_> {
+    fn drop(&mut self) {
+        lock(&self.store.state).projects.remove(&self.number);
+    }
+}
+
+/// A project for a volume of this backend, if it needs one. Numbers are kept apart for all
+/// pools together, since several may share a filesystem; but it is a number that is kept,
+/// and nobody waits for a disk that is not his.
+pub(crate) fn free_project<'a>(
+    store: &'a Store,
     pool: &Pool,
     kind: Backend,
-) -> Result<Option<u32>, Error> {
+) -> Result<Option<Project<'a>>, Error> {
     if kind != Backend::ProjectQuota {
         return Ok(None);
     }
-    let mut taken: Vec<u32> = {
-        let state = lock(&store.state);
+    loop {
+        let mut taken: Vec<u32> = {
+            let state = lock(&store.state);
+            let specs = state.pools.values().flat_map(|pool| pool.data_specs());
+            let made = specs.filter_map(|spec| spec.project);
+            made.chain(state.projects.iter().copied()).collect()
+        };
+        taken.sort_unstable();
+        let number = backend::free_project(store.sys.as_ref(), &pool.dir, &taken)
+            .context("looking for a free project in", pool.dir.path())?;
+        // Another volume may have got it since.
+        let mut state = lock(&store.state);
         let specs = state.pools.values().flat_map(|pool| pool.data_specs());
-        specs.filter_map(|spec| spec.project).collect()
-    };
-    taken.sort_unstable();
-    backend::free_project(store.sys.as_ref(), &pool.dir, &taken)
-        .context("looking for a free project in", pool.dir.path())
-        .map(Some)
+        let made = specs.filter_map(|spec| spec.project).any(|it| it == number);
+        if !made && state.projects.insert(number) {
+            drop(state);
+            return Ok(Some(Project { store, number }));
+        }
+    }
 }
 
 /// Builds everything as `name` in the pool's build area, and moves it to `id` of

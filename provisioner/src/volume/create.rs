@@ -122,7 +122,13 @@ pub(crate) fn make_new(
     };
     let holder = Holder::Volume(want.id.clone());
     space::admit(store, pool, &holder, record.enforced)?;
-    let made = make_volume(store, pool, driver, &mut record, origin.as_ref());
+    // Kept until the record is known, which names it.
+    let mut project = None;
+    let made = build::free_project(store, pool, kind).and_then(|free| {
+        record.project = free.as_ref().map(|free| free.number);
+        project = free;
+        make_volume(store, pool, driver, &mut record, origin.as_ref())
+    });
     let mut state = lock(&store.state);
     if let Some(state) = state.pools.get_mut(&pool.identity.id) {
         match &made {
@@ -134,6 +140,7 @@ pub(crate) fn make_new(
         }
     }
     drop(state);
+    drop(project);
     made?;
     tracing::info!(
         volume = record.id,
@@ -186,9 +193,6 @@ fn make_volume(
     record: &mut VolumeRecord,
     origin: Option<&Origin<'_>>,
 ) -> Result<(), Error> {
-    // Held until the record names the project.
-    let _projects = (record.backend == Backend::ProjectQuota).then(|| lock(&store.projects));
-    record.project = build::free_project(store, pool, record.backend)?;
     let id = record.id.clone();
     let volumes = pool.volumes()?;
     build::build(

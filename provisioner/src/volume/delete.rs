@@ -24,7 +24,7 @@ pub(crate) fn delete(store: &Store, id: &str) -> Result<(), Error> {
     if is_erased(store, id)? {
         return Ok(());
     }
-    Err(Error::UnknownVolume { id: id.to_owned() })
+    Err(store.unknown_volume(id))
 }
 
 /// See [`is_erased`](crate::Provisioner::is_erased).
@@ -45,6 +45,7 @@ pub(crate) fn delete_from(store: &Store, pool: &PoolId, id: &str) -> Result<(), 
     store.require_writer()?;
     names::volume_id(id)?;
     let _one = store.volume_locks.hold(id);
+    store.refuse_copied(id)?;
     let gate = store.gate(pool)?;
     let _shared = gate
         .read()

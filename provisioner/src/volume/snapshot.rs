@@ -11,7 +11,6 @@ use crate::pool::ledger::Holder;
 use crate::pool::record::{SnapshotRecord, VolumeRecord, now};
 use crate::pool::{Access, Pool};
 use crate::store::{Entry, Store, Trashed, lookup, open, space};
-use crate::types::Backend;
 use crate::volume::{build, source};
 
 /// Marks a snapshot in the build area and in the trash; no id contains it.
@@ -49,7 +48,13 @@ pub(crate) fn take(
         project: None,
         shares: pool.shares_blocks(),
     };
-    let taken = make_snapshot(store, pool, driver, &origin, &mut record);
+    // Kept until the record is known, which names it.
+    let mut project = None;
+    let taken = build::free_project(store, pool, record.backend).and_then(|free| {
+        record.project = free.as_ref().map(|free| free.number);
+        project = free;
+        make_snapshot(store, pool, driver, &origin, &mut record)
+    });
     let mut state = lock(&store.state);
     if let Some(state) = state.pools.get_mut(&pool.identity.id) {
         match &taken {
@@ -62,6 +67,7 @@ pub(crate) fn take(
         }
     }
     drop(state);
+    drop(project);
     taken?;
     tracing::info!(
         snapshot = id,
@@ -77,7 +83,7 @@ pub(crate) fn delete(store: &Store, id: &str) -> Result<(), Error> {
     store.require_writer()?;
     let _one = store.snapshot_locks.hold(id);
     let Some(pool_id) = lookup::pool_of_snapshot(store, id) else {
-        return Ok(());
+        return store.refuse_unopened(id);
     };
     let gate = store.gate(&pool_id)?;
     let _shared = gate
@@ -96,8 +102,6 @@ fn make_snapshot(
     origin: &crate::volume::source::Origin<'_>,
     record: &mut SnapshotRecord,
 ) -> Result<(), Error> {
-    let _projects = (record.backend == Backend::ProjectQuota).then(|| lock(&store.projects));
-    record.project = build::free_project(store, pool, record.backend)?;
     let snapshots = pool.snapshots()?;
     let id = record.id.clone();
     let aside = format!("{id}{MARK}");

@@ -1,11 +1,10 @@
-//! Empties the trash in the background: one thread, one entry at a time, so that
-//! pods on the same disk keep their bandwidth. Room goes back to the ledger only when
+//! Empties the trash in the background: one thread per pool, one entry at a time, so that
+//! pods on the same disk keep their bandwidth, and no disk waits for another. Room goes back to the ledger only when
 //! the filesystem has freed the space.
 
 use std::io;
 use std::path::Path;
-use std::sync::{Arc, PoisonError, Weak};
-use std::thread::JoinHandle;
+use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -27,20 +26,12 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// First pause.
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 
-/// Starts the thread; it ends on request, or when the provisioner is gone.
-pub(crate) fn start(store: &Arc<Store>) -> std::io::Result<JoinHandle<()>> {
-    let store = Arc::downgrade(store);
-    std::thread::Builder::new()
-        .name("berth-remover".into())
-        .spawn(move || run(&store))
-}
-
 /// See [`settle`](crate::Provisioner::settle).
 pub(crate) fn settle(store: &Store, patience: Duration) -> bool {
     let end = Instant::now() + patience;
     loop {
         let seen = store.notify.count();
-        if waiting(store).is_empty() {
+        if waiting(store, None).is_empty() {
             return true;
         }
         let Some(left) = end.checked_duration_since(Instant::now()) else {
@@ -50,19 +41,17 @@ pub(crate) fn settle(store: &Store, patience: Duration) -> bool {
     }
 }
 
-fn run(store: &Weak<Store>) {
-    while let Some(store) = store.upgrade() {
-        if store.notify.stopped() {
-            return;
-        }
+/// Empties the trash of the pool in one directory, until it is asked to stop.
+pub(crate) fn run(store: &Store, dir: &str, has_ended: impl Fn() -> bool) {
+    while !store.notify.stopped() && !has_ended() {
         let seen = store.notify.count();
-        let work = waiting(&store);
+        let work = waiting(store, Some(dir));
         let mut pause = None;
         for (pool, name, tries) in work {
             if store.notify.stopped() {
                 return;
             }
-            let erased = erase(&store, &pool, &name);
+            let erased = erase(store, &pool, &name);
             let why = erased.as_ref().err().map(ToString::to_string);
             if let Some(state) = lock(&store.state).pools.get_mut(&pool)
                 && let Some(kept) = state.trash.get_mut(&name)
@@ -102,12 +91,12 @@ fn explained(error: io::Error, path: &Path) -> io::Error {
     )
 }
 
-/// What is in the trash of usable pools.
-fn waiting(store: &Store) -> Vec<(PoolId, String, u32)> {
+/// What is in the trash of usable pools, or of that in one directory.
+fn waiting(store: &Store, dir: Option<&str>) -> Vec<(PoolId, String, u32)> {
     lock(&store.state)
         .pools
         .iter()
-        .filter(|(_, pool)| pool.usable)
+        .filter(|(_, pool)| pool.usable && dir.is_none_or(|dir| pool.dir == dir))
         .flat_map(|(id, pool)| {
             pool.trash
                 .iter()

@@ -188,10 +188,20 @@ fn a_disk_that_moves_to_another_place_brings_its_volumes_along() {
     p.create(&pool, &want("v", MIB)).unwrap();
     disk.unmount(&node.pool_dir("disk0"));
     disk.mount(&node.pool_dir("elsewhere"), "");
+    // Exactly one directory has it: it is not lost where it was.
     let reports = p.rescan().unwrap();
-    assert_eq!(reports[0].health, Health::LostMount);
+    assert_eq!(reports[0].health, Health::Uninitialized);
     assert_eq!(reports[1].health, Health::Healthy);
-    assert_eq!(reports[1].id, Some(pool.clone()));
+    let ids: Vec<_> = reports.into_iter().map(|report| report.id).collect();
+    assert_eq!(ids, [None, Some(pool.clone())]);
+    // Nor does it come back there from what the cluster remembers of before.
+    let before = KnownPool {
+        dir: "disk0".into(),
+        id: pool.clone(),
+        fs_uuid: None,
+    };
+    p.remember(vec![before]);
+    assert_eq!(p.rescan().unwrap()[0].id, None);
     let moved = p.find("v").unwrap();
     assert!(moved.path.starts_with(node.pool_dir("elsewhere")));
     assert_eq!(moved.health, VolumeHealth::Ready);

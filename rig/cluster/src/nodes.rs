@@ -101,7 +101,7 @@ impl Cluster {
     ///
     /// Fails while volumes of it are in use there.
     pub fn unmount_pool(&self, node: &str, pool: &str) -> Result<()> {
-        self.node_script(node, &format!("umount {}", pool_path(pool)?))
+        self.node_script(node, &unmount(&pool_path(pool)?))
             .map(drop)
     }
 
@@ -173,6 +173,14 @@ fn answered(answer: &Output) -> std::result::Result<(), String> {
         return Ok(());
     }
     Err(String::from_utf8_lossy(&answer.stderr).trim().to_owned())
+}
+
+/// Unmounts a pool. Whoever looks at it holds it for an instant, so this is tried again
+/// for some seconds, as a person would.
+fn unmount(path: &str) -> String {
+    format!(
+        "for n in $(seq 100); do umount {path} 2>/dev/null && exit 0; sleep 0.1; done; umount {path}"
+    )
 }
 
 #[cfg(test)]

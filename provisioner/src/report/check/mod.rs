@@ -8,17 +8,16 @@ mod removed;
 
 use crate::error::Error;
 use crate::fs::dir::{Dir, Kind, Mounts, replacement_of};
-use crate::layout::{IDENTITY, META, NEW, SNAPSHOTS, TOMBSTONES, TRASH, VOLUMES};
+use crate::layout::{IDENTITY, META, NEW, PROBE, SNAPSHOTS, TOMBSTONES, TRASH, VOLUMES};
 use crate::pool::{Access, Pool};
 use crate::report::check::findings::Findings;
-use crate::report::pools;
 use crate::store::{Store, open};
-use crate::types::{CheckReport, FindingKind, Health};
+use crate::types::{CheckReport, FindingKind, Health, PoolReport};
 
-/// See [`check`](crate::Provisioner::check).
-pub(crate) fn run(store: &Store) -> Result<CheckReport, Error> {
+/// See [`check`](crate::Provisioner::check); `pools` are what was just looked at.
+pub(crate) fn run(store: &Store, pools: &[PoolReport]) -> CheckReport {
     let mut findings = Findings::default();
-    for pool in pools::scan_and_report(store, false)? {
+    for pool in pools {
         findings.count();
         if pool.health != Health::Healthy {
             findings.add(
@@ -41,7 +40,7 @@ pub(crate) fn run(store: &Store) -> Result<CheckReport, Error> {
     }
     links_and_mounts::links(&mut findings, store);
     links_and_mounts::mounts(&mut findings, store, &opened);
-    Ok(findings.into_report())
+    findings.into_report()
 }
 
 fn pool(findings: &mut Findings, store: &Store, pool: &Pool) {
@@ -109,7 +108,8 @@ fn meta(findings: &mut Findings, pool: &Pool) {
         return;
     };
     for name in meta.names().unwrap_or_default() {
-        if name != IDENTITY && name != NEW && name != *replacement_of(IDENTITY) {
+        let ours = [IDENTITY, NEW, PROBE].iter().any(|our| name == *our);
+        if !ours && name != *replacement_of(IDENTITY) && name != *replacement_of(PROBE) {
             findings.orphan(id, meta.path().join(&name));
         }
     }

@@ -6,6 +6,7 @@ use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::fs::FileExt;
 
 use nix::errno::Errno;
 use rustix::fs::{IFlags, ioctl_getflags, ioctl_setflags};
@@ -101,6 +102,31 @@ pub(crate) fn reflink(from: &File, to: &File) -> io::Result<bool> {
         Ok(()) => Ok(true),
         Err(Errno::OPNOTSUPP | Errno::XDEV | Errno::INVAL | Errno::NOTTY) => Ok(false),
         Err(e) => Err(e.into()),
+    }
+}
+
+/// Block that direct I/O can read on any disk.
+const BLOCK: usize = 4096;
+
+/// Reads the beginning of a file from the disk, past what is in memory. A file that is
+/// not there, and a filesystem that cannot do it, are no errors.
+pub(crate) fn read_uncached(dir: &Dir, name: &str) -> io::Result<()> {
+    let file = match dir.open_file(name) {
+        Ok(file) => file,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(e) => return Err(e),
+    };
+    if rustix::fs::fcntl_setfl(&file, rustix::fs::OFlags::DIRECT).is_err() {
+        return Ok(());
+    }
+    let mut memory = vec![0; 2 * BLOCK];
+    let aligned = memory.as_ptr().align_offset(BLOCK);
+    let Some(block) = memory.get_mut(aligned..aligned.saturating_add(BLOCK)) else {
+        return Ok(());
+    };
+    match file.read_at(block, 0) {
+        Err(e) if e.raw_os_error() == Some(Errno::EINVAL as i32) => Ok(()),
+        answer => answer.map(drop),
     }
 }
 

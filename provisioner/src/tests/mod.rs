@@ -1,6 +1,8 @@
 //! The provisioner on a faked machine: what happens when a call fails, without
 //! disks and without privileges. The real machine is in `tests/`.
 
+mod silence;
+
 use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -8,7 +10,7 @@ use std::time::Duration;
 use crate::sys::fake::Fake;
 use crate::{
     ClaimRef, Config, Error, Health, InitOptions, PoolId, Provisioner, Publish, SnapshotSpec,
-    Source, VolumeMode, VolumeSpec,
+    Source, VolumeHealth, VolumeMode, VolumeSpec,
 };
 
 const MIB: u64 = 1 << 20;
