@@ -31,16 +31,6 @@ pub struct Refused {
     pub size: u64,
 }
 
-/// A pool that can never hold a claim's volume: it remembers that one of the same name
-/// was erased there.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Excluded {
-    /// UID of the claim.
-    pub claim_uid: String,
-    /// Id of the pool that holds the tombstone.
-    pub pool: String,
-}
-
 /// One write, and the object that it is for.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action {
@@ -98,8 +88,8 @@ pub enum Action {
         volume: Target,
         /// The claim to take the node from, if one was chosen for it.
         claim: Option<Target>,
-        /// The pool in which it must not be tried again.
-        excluded: Excluded,
+        /// The pool that failed it: others are tried first.
+        pool: String,
     },
     /// Delete the PV; our finalizer holds it until the next action.
     DeletePv {

@@ -15,6 +15,9 @@ pub struct Pod {
     pub controller: Option<(String, String)>,
     /// Its label with the ordinal.
     pub index: Option<String>,
+    /// The node that it is on, or is held to by its own `spec.nodeName`; nothing once it is
+    /// being deleted.
+    pub node: Option<String>,
     /// Names of the claims that it uses, generic ephemeral ones included.
     pub claims: Vec<String>,
 }
@@ -247,6 +250,7 @@ mod tests {
             name: name.to_owned(),
             controller: Some((kind.to_owned(), set.to_owned())),
             index: index.map(str::to_owned),
+            node: None,
             claims: Vec::new(),
         })
     }

@@ -36,8 +36,8 @@ pub struct View<'a> {
 pub enum Peers {
     /// Bound already, or their volumes are ready; or there are none.
     Ready,
-    /// The named claim is not ready yet.
-    Waiting(String),
+    /// One of them is not ready yet; the wait names it.
+    Waiting(ClaimWait),
 }
 
 /// What to do next.

@@ -15,7 +15,7 @@ mod health;
 pub mod pv;
 mod wait;
 
-pub use action::{Action, Excluded, Proof, Refused};
+pub use action::{Action, Proof, Refused};
 pub use class::Class;
 pub use decision::{Decision, Notice, Peers, Step, View};
 pub use wait::{ClaimWait, ClaimWaitKind};
@@ -105,10 +105,7 @@ fn with_claim(view: &View, volume: &Volume, claim: &PersistentVolumeClaim) -> De
     let reschedule = || Action::Reschedule {
         volume: target.clone(),
         claim: claim::selected_node(claim).map(|_| Target::of(&claim.metadata)),
-        excluded: Excluded {
-            claim_uid: volume.spec.claim.uid.clone(),
-            pool: volume.spec.pool.clone(),
-        },
+        pool: volume.spec.pool.clone(),
     };
     let status = volume.status.clone().unwrap_or_default();
     let says = status.message.clone().unwrap_or_default();
@@ -155,10 +152,8 @@ fn expose(view: &View, volume: &Volume, claim: &PersistentVolumeClaim, exposed: 
     let Some(class) = view.class else {
         return Decision::wait("its StorageClass is gone; create it again");
     };
-    if let Peers::Waiting(peer) = view.peers {
-        return Decision::wait(ClaimWait::in_progress(format!(
-            "waiting for the pod's other claim {peer}"
-        )));
+    if let Peers::Waiting(why) = view.peers {
+        return Decision::wait(why.clone());
     }
     let label = names::pool_label(&volume.spec.pool);
     let node = &volume.spec.node;
@@ -309,7 +304,7 @@ fn lost(status: &VolumeStatus, spec: &VolumeSpec) -> Decision {
 }
 
 /// Whether pods may have written data to the volume.
-fn is_exposed(volume: &Volume) -> bool {
+pub fn is_exposed(volume: &Volume) -> bool {
     let marks = volume.metadata.annotations.as_ref();
     volume.spec.adopt || marks.is_some_and(|all| all.contains_key(names::EXPOSED))
 }

@@ -14,7 +14,9 @@ fn the_way_to_a_pv() {
     world.check(expect![[r"
         Expose mark=true pvc-u0
         Normal ProvisioningSucceeded: volume pvc-u0 of 1Gi is ready in pool p1 on n1"]]);
-    world.peers = Peers::Waiting("log-web-0".to_owned());
+    world.peers = Peers::Waiting(ClaimWait::in_progress(
+        "waiting for the pod's other claim log-web-0",
+    ));
     world.check(expect![[r"
         Nothing
         wait: waiting for the pod's other claim log-web-0"]]);
@@ -62,7 +64,7 @@ fn refusals_of_the_agent_send_the_claim_elsewhere() {
     world.volume(VolumePhase::Pending, false);
     world.nodes.clear();
     world.check(expect![[r#"
-        Reschedule { volume: pvc-u0, claim: Some(data-web-0), excluded: Excluded { claim_uid: "u0", pool: "p1" } }
+        Reschedule { volume: pvc-u0, claim: Some(data-web-0), pool: "p1" }
         Warning ProvisioningFailed: node n1 went away before it made the volume"#]]);
 }
 
