@@ -97,7 +97,7 @@ impl<'a> Claim<'a> {
     /// is wrong with it.
     pub(super) fn refusal(&self) -> Option<String> {
         match &self.class {
-            ClassOf::Ours(_) => claim::refusal(self.object),
+            ClassOf::Ours(class) => claim::refusal(self.object, class),
             ClassOf::Refused(text) => Some((*text).to_owned()),
             ClassOf::Missing(wait) => Some(wait.text.clone()),
             ClassOf::Other => None,

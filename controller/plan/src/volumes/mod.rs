@@ -55,7 +55,7 @@ fn without_volume(view: &View) -> Decision {
     if !claim::is_open(claim) {
         return Step::Nothing.into();
     }
-    if let Some(text) = claim::refusal(claim) {
+    if let Some(text) = claim::refusal(claim, class) {
         return Decision::wait(text.clone()).warn(reason::PROVISIONING_FAILED, text);
     }
     if claim::is_due(claim, class) {

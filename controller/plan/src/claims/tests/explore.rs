@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use proptest::prelude::*;
 
 use super::world::{GI, PodModel, World};
-use crate::volumes::ClaimWaitKind;
+use crate::volumes::{ClaimWaitKind, Class};
 
 #[derive(Clone, Debug)]
 enum Act {
@@ -157,7 +157,8 @@ fn fits(world: &World, pod: &PodModel, node: &str) -> bool {
 /// Whether the pod could run, all others staying as they are.
 fn could_run(world: &World, pod: &PodModel) -> bool {
     let refused = |name: &String| {
-        crate::volumes::claim::refusal(&world.claims[name]).is_some() && !world.is_bound(name)
+        crate::volumes::claim::refusal(&world.claims[name], &Class::default()).is_some()
+            && !world.is_bound(name)
     };
     let allowed = |node: &&String| match &pod.node {
         Some(its) => its == *node,
