@@ -253,7 +253,7 @@ fn why_not(want: &Want, near: &[(&String, &Room)]) -> Option<String> {
     if able.is_empty() && !want.avoid.is_empty() {
         return Some(
             "every pool here failed to make it, and is tried again after a pause: see the \
-             events of the claim and of the pool"
+             claim's events; if it stays so, delete the claim and create it again"
                 .to_owned(),
         );
     }

@@ -70,6 +70,9 @@ impl Reconciler {
         if decision.step == Step::Nothing {
             self.queue.done(&item);
         }
+        if let Some(again) = decision.again {
+            self.look_again(name, again, now);
+        }
         // Without a volume, the text comes from looking for room, below.
         let told = decision.wait.is_some() || volume.is_some() || pv.is_some();
         if let Some(claim) = claim.as_ref().filter(|_| told) {
@@ -152,13 +155,17 @@ impl Reconciler {
             self.state.dirty.insert(Item::Volume(name.to_owned()));
         }
         if let Some(again) = plan.again {
-            let pause = again.duration_since(now).unsigned_abs();
-            let at = Instant::now() + pause;
-            self.queue.look_again(Item::Volume(name.to_owned()), at);
+            self.look_again(name, again, now);
         }
         for step in plan.steps {
             self.carry_out(step);
         }
+    }
+
+    fn look_again(&mut self, name: &str, at: Timestamp, now: Timestamp) {
+        let pause = at.duration_since(now).unsigned_abs();
+        let item = Item::Volume(name.to_owned());
+        self.queue.look_again(item, Instant::now() + pause);
     }
 
     fn carry_out(&mut self, step: claims::Step) {

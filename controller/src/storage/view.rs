@@ -43,6 +43,7 @@ impl ClusterState {
             let decision = Decision {
                 step: Step::Nothing,
                 wait: Some(text.clone().into()),
+                again: None,
                 notice: Some(Notice {
                     warning: true,
                     reason: reason::NAME_CONFLICT,
@@ -65,6 +66,7 @@ impl ClusterState {
             rooms: &self.rooms,
             nodes: &self.labels,
             peers: &peers,
+            now,
         });
         (decision, claim)
     }

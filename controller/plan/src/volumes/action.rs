@@ -81,11 +81,13 @@ pub enum Action {
         /// What the agent had no room for, if that is the reason.
         refused: Option<Refused>,
     },
-    /// The node cannot do it: remove the Volume object and let the scheduler
-    /// choose again.
+    /// The node cannot do it: take the volume back, and let the scheduler choose again.
     Reschedule {
-        /// The Volume object to delete.
+        /// The Volume that is taken back.
         volume: Target,
+        /// Whether its agent may have made something: then `spec.state` becomes `Deleted`,
+        /// and the object stays until the agent has answered. Otherwise it is deleted.
+        erase: bool,
         /// The claim to take the node from, if one was chosen for it.
         claim: Option<Target>,
         /// The pool that failed it: others are tried first.

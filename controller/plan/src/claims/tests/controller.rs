@@ -131,6 +131,7 @@ impl World {
             rooms: &rooms,
             nodes: &self.nodes,
             peers: &peers,
+            now: self.now,
         });
         let has_volume = self.volumes.contains_key(&volume_name);
         if let Some(wait) = decision.wait.clone() {
@@ -154,6 +155,7 @@ impl World {
             Action::Expose { .. } => format!("controller: {name} gets its PV"),
             Action::Erase { .. } => format!("controller: {name} is taken back"),
             Action::DropVolume { .. } => format!("controller: {name} has no volume"),
+            Action::Reschedule { pool, .. } => format!("controller: {name} leaves {pool}"),
             other => format!("controller: {other:?}"),
         });
         match action {
@@ -176,13 +178,17 @@ impl World {
             }
             Action::Reschedule {
                 volume,
+                erase,
                 claim,
                 pool,
             } => {
                 let incarnation = volume.uid.clone().unwrap_or_default();
                 let tries = self.tries.entry(key.clone()).or_default();
                 tries.fail(&pool, &incarnation, self.now);
-                self.volumes.remove(&volume.name);
+                match self.volumes.get_mut(&volume.name).filter(|_| erase) {
+                    Some(there) => there.spec.state = VolumeState::Deleted,
+                    None => drop(self.volumes.remove(&volume.name)),
+                }
                 if let Some(claim) = claim {
                     self.annotate(&claim.name, names::SELECTED_NODE, None);
                 }

@@ -312,50 +312,17 @@ fn a_pool_that_fails_is_left_for_another() {
     );
     world.pools.get_mut("p1").expect("p1").broken = true;
     run(&mut world);
+    run(&mut world);
     show(
         &world,
         &expect![[r#"
-        controller: a in p1
-        agent: a is Failed
-        agent: a is Failed
-        agent: a is Failed
-        agent: a is Failed
-        agent: a is Failed
-        agent: a is Failed
-        agent: a is Failed
-        agent: a is Failed
-        agent: a is Failed
-        agent: a is Failed
-        agent: a is Failed
-        agent: a is Failed
-        agent: a is Failed
-        agent: a is Failed
-        agent: a is Failed
-        agent: a is Failed
-        agent: a is Failed
-        agent: a is Failed
-        agent: a is Failed
-        agent: a is Failed
-        agent: a is Failed
-        agent: a is Failed
-        agent: a is Failed
-        agent: a is Failed
-        agent: a is Failed
-        agent: a is Failed
-        agent: a is Failed
-        agent: a is Failed
-        agent: a is Failed
-        agent: a is Failed
-        agent: a is Failed
-        agent: a is Failed
-        agent: a is Failed
-        agent: a is Failed
-        agent: a is Failed
-        agent: a is Failed
-        agent: a is Failed
-        agent: a is Failed
-        agent: a is Failed
-        agent: a is Failed
-        a waits (NeedsAction): n1: the disk answers with errors"#]],
+            controller: a in p1
+            agent: a is Failed
+            controller: a leaves p1
+            agent: a is Deleted
+            controller: a has no volume
+            controller: a in p2
+            agent: a is Ready
+            controller: a gets its PV"#]],
     );
 }

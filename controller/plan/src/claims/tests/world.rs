@@ -330,7 +330,14 @@ impl World {
             status.phase = VolumePhase::Deleted;
         } else if pool.held.contains_key(name) || status.phase == VolumePhase::NoRoom {
             return;
+        } else if pool.broken && status.phase == VolumePhase::Failed {
+            return;
         } else if pool.broken {
+            let failed = json!([{
+                "type": names::condition::READY, "status": "False", "reason": "Failed",
+                "message": "", "lastTransitionTime": self.now,
+            }]);
+            status.conditions = serde_json::from_value(failed).expect("conditions");
             status.phase = VolumePhase::Failed;
             status.message = Some("the disk answers with errors".to_owned());
         } else if pool.free() < size {

@@ -20,6 +20,7 @@ struct World {
     grants: BTreeMap<String, Grant>,
     nodes: BTreeMap<String, BTreeMap<String, String>>,
     peers: Peers,
+    now: Timestamp,
 }
 
 const GI: u64 = 1 << 30;
@@ -64,6 +65,7 @@ impl World {
             grants: [("p1".to_owned(), grant)].into(),
             nodes: [("n1".to_owned(), labels)].into(),
             peers: Peers::Ready,
+            now: Timestamp::UNIX_EPOCH,
         };
         world.claim(json!({}));
         world
@@ -136,6 +138,7 @@ impl World {
             rooms: &rooms,
             nodes: &self.nodes,
             peers: &self.peers,
+            now: self.now,
         })
     }
 
