@@ -115,6 +115,7 @@ mod tests {
             backends: vec![Backend::Btrfs],
             capacity: free + 5,
             taken: 5,
+            given: None,
             volumes: 1,
             ordinals: BTreeMap::new(),
             ceiling: None,

@@ -175,7 +175,7 @@ fn create(group: &Group<'_, '_>, node: &str, pools: &[String]) -> Plan {
         if let Some(tries) = member.tries {
             let tries = Tries {
                 apart: None,
-                withheld: None,
+                withheld: Default::default(),
                 ..tries.clone()
             };
             plan.tries.insert(key.clone(), tries);

@@ -118,13 +118,18 @@ fn withhold(
     let mut tries = member.tries.cloned().unwrap_or_default();
     let again = tries.asked.as_ref().is_some_and(|asked| asked.node == node);
     let of = (class.name.clone(), node.to_owned());
+    let again = again || tries.withheld.contains_key(&of);
     let told = bounds.get(&of).copied().unwrap_or(u64::MAX);
     let figure = capacity::largest(class, node, view.rooms).min(told);
     if !again || figure < size {
         return;
     }
-    let until = tries.withhold(of.clone(), size, view.now);
-    bounds.insert(of, size.saturating_sub(1));
+    let until = tries.withhold(of, size, view.now);
+    for (of, withheld) in &tries.withheld {
+        let most = withheld.below.saturating_sub(1);
+        let bound = bounds.entry(of.clone()).or_insert(most);
+        *bound = most.min(*bound);
+    }
     plan.tries.insert(key.clone(), tries);
     plan.look_again(until);
 }

@@ -49,8 +49,6 @@ pub struct Asked {
 /// largest of them is told, for a while, that it does not fit there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Withheld {
-    /// The capacity object.
-    pub of: ClassOnNode,
     /// What is told is less than this many bytes.
     pub below: u64,
     /// When the whole figure is told again.
@@ -64,8 +62,8 @@ pub struct Tries {
     pub asked: Option<Asked>,
     /// Since when the claim has a node on which no pod can use it.
     pub apart: Option<Timestamp>,
-    /// Free space that is kept from the scheduler for the claim's sake.
-    pub withheld: Option<Withheld>,
+    /// Free space that is kept from the scheduler for the claim's sake, now or before.
+    pub withheld: BTreeMap<ClassOnNode, Withheld>,
     /// Pools that failed the claim, by id.
     pub failed: BTreeMap<String, Failed>,
 }
@@ -115,10 +113,14 @@ impl Tries {
         });
     }
 
-    /// Keeps free space from the scheduler, and answers until when.
+    /// Keeps free space from the scheduler, and answers until when. What was withheld
+    /// before is withheld as long: otherwise it would go to and fro between two nodes.
     pub(super) fn withhold(&mut self, of: ClassOnNode, below: u64, now: Timestamp) -> Timestamp {
         let until = after(now, WITHHOLD);
-        self.withheld = Some(Withheld { of, below, until });
+        self.withheld.insert(of, Withheld { below, until });
+        for withheld in self.withheld.values_mut() {
+            withheld.until = until;
+        }
         until
     }
 }
@@ -126,10 +128,10 @@ impl Tries {
 /// What the scheduler must not be told at `now`: for each figure, a bound in bytes.
 pub fn withheld(tries: &BTreeMap<ClaimKey, Tries>, now: Timestamp) -> BTreeMap<ClassOnNode, u64> {
     let mut all: BTreeMap<ClassOnNode, u64> = BTreeMap::new();
-    let each = tries.values().filter_map(|tries| tries.withheld.as_ref());
-    for withheld in each.filter(|withheld| withheld.until > now) {
+    let each = tries.values().flat_map(|tries| &tries.withheld);
+    for (of, withheld) in each.filter(|(_, withheld)| withheld.until > now) {
         let most = withheld.below.saturating_sub(1);
-        let told = all.entry(withheld.of.clone()).or_insert(most);
+        let told = all.entry(of.clone()).or_insert(most);
         *told = most.min(*told);
     }
     all

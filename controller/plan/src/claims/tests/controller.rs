@@ -18,7 +18,7 @@ impl World {
     fn grants(&self) -> BTreeMap<String, Grant> {
         let grant = |(id, pool): (&String, &PoolModel)| {
             let there = self.nodes.contains_key(&pool.node);
-            let (reserved, _, volumes) = pool.told;
+            let (reserved, by_volumes, volumes) = pool.told;
             let report = NodePool {
                 id: Some(id.clone()),
                 path: format!("/pools/{id}"),
@@ -30,6 +30,8 @@ impl World {
                 backends: vec![Backend::Btrfs],
                 capacity: Bytes(pool.capacity),
                 reserved: Bytes(reserved),
+                reserved_by_volumes: Some(Bytes(by_volumes)),
+                room: Some(Bytes(pool.capacity.saturating_sub(reserved))),
                 free: Bytes(pool.capacity),
                 volumes,
             };

@@ -96,6 +96,22 @@ fn two_claims_that_fit_alone_and_not_together() {
 }
 
 #[test]
+fn two_claims_that_fit_together_on_the_last_of_three_nodes() {
+    let mut world = World::new(
+        "pool p1 n1 10
+         pool p2 n2 10
+         pool p3 n3 20
+         claim a 6
+         claim b 6
+         pod x a,b",
+    );
+    for turn in 0..200 {
+        world.round(turn);
+    }
+    assert!(world.pods["x"].runs, "{:#?}", world.log);
+}
+
+#[test]
 fn two_claims_that_fit_together_nowhere() {
     check(
         "pool p1 n1 10
@@ -124,20 +140,9 @@ fn two_claims_that_fit_together_nowhere() {
             controller: b to any other node
             scheduler: a to n1
             scheduler: b to n1
-            controller: a to any other node
-            controller: b to any other node
-            scheduler: a to n1
-            scheduler: b to n1
             controller: berth on n1 has 6Gi
-            controller: a to any other node
             controller: b to any other node
-            scheduler: a to n2
-            scheduler: b to n2
             controller: a to any other node
-            controller: b to any other node
-            scheduler: a to n2
-            scheduler: b to n2
-            controller: berth on n2 has 6Gi
             pod x does not run
             a waits (NoRoom): no node has pools for all 2 claims of the pod together (12Gi)
             b waits (NoRoom): no node has pools for all 2 claims of the pod together (12Gi)"#]],

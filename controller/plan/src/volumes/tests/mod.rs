@@ -43,6 +43,8 @@ impl World {
                 backends: vec![Backend::Btrfs],
                 capacity: Bytes(10 * GI),
                 reserved: Bytes(0),
+                reserved_by_volumes: None,
+                room: None,
                 free: Bytes(10 * GI),
                 volumes: 0,
             }),
