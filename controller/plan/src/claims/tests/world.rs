@@ -328,9 +328,10 @@ impl World {
         if volume.spec.state == VolumeState::Deleted {
             pool.held.remove(name);
             status.phase = VolumePhase::Deleted;
-        } else if pool.held.contains_key(name) || status.phase == VolumePhase::NoRoom {
-            return;
-        } else if pool.broken && status.phase == VolumePhase::Failed {
+        } else if pool.held.contains_key(name)
+            || status.phase == VolumePhase::NoRoom
+            || (pool.broken && status.phase == VolumePhase::Failed)
+        {
             return;
         } else if pool.broken {
             let failed = json!([{
