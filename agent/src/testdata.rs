@@ -25,6 +25,7 @@ pub(crate) fn pool(health: Health) -> PoolReport {
         )],
         capacity: 100 << 30,
         reserved: 1 << 30,
+        reserved_by_volumes: 1 << 30,
         room: 99 << 30,
         free: 90 << 30,
         volumes: 1,

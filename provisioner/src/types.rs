@@ -8,7 +8,8 @@ use std::path::PathBuf;
 
 use berth_model::InvalidName;
 
-pub use asked::{InitOptions, KnownPool, MountFlag, Publish, SnapshotSpec, Stage, VolumeSpec};
+pub use asked::{InitOptions, KnownPool, Publish, SnapshotSpec, Stage, VolumeSpec};
+pub use berth_model::MountFlag;
 pub use berth_model::{
     Backend, ClaimRef, PoolId, Problem, ProblemKind, SetRef, Source, VolumeMode,
 };

@@ -6,6 +6,7 @@ use berth_csi::csi::{
     volume_capability::{AccessType, access_mode::Mode},
     volume_usage::Unit,
 };
+use berth_model::{MountOption, mount_options};
 use berth_provisioner::{MountFlag, Publish, Usage, VolumeMode, VolumeReport};
 use tonic::Status;
 
@@ -61,10 +62,10 @@ pub(super) fn access(capability: Option<&VolumeCapability>) -> Result<Access, St
             filesystems::known(&mount.fs_type)?;
             access.fs_type.clone_from(&mount.fs_type);
             for flag in &mount.mount_flags {
-                match flag.as_str() {
-                    "ro" => access.readonly = true,
-                    "rw" => {}
-                    flag => access.flags.push(mount_flag(flag)?),
+                match mount_options::parse(flag).map_err(Status::invalid_argument)? {
+                    MountOption::ReadOnly => access.readonly = true,
+                    MountOption::ReadWrite => {}
+                    MountOption::Flag(flag) => access.flags.push(flag),
                 }
             }
         }
@@ -76,16 +77,6 @@ pub(super) fn access(capability: Option<&VolumeCapability>) -> Result<Access, St
         }
     }
     Ok(access)
-}
-
-fn mount_flag(name: &str) -> Result<MountFlag, Status> {
-    let found = MountFlag::ALL.into_iter().find(|(_, known)| *known == name);
-    found.map(|(flag, _)| flag).ok_or_else(|| {
-        let known = MountFlag::ALL.map(|(_, known)| known).join(", ");
-        Status::invalid_argument(format!(
-            "mount option {name:?} is not supported; use some of ro, rw, {known}"
-        ))
-    })
 }
 
 /// What all capabilities of a volume ask for together: it must serve with each.

@@ -9,7 +9,7 @@ use std::{
 
 use berth_api::{Bytes, NodePool, NodeStorage, NodeStorageSpec, NodeStorageStatus, PoolHealth};
 use berth_kube::{CallError, Urgency, WriteThrottle, process::sleep_until};
-use berth_provisioner::{Health, KnownPool, PoolId, PoolReport};
+use berth_provisioner::{Backend, Health, KnownPool, PoolId, PoolReport};
 use berth_telemetry::causes;
 use futures::StreamExt;
 use kube::{
@@ -92,6 +92,8 @@ pub fn pools(reports: &[PoolReport], old: Option<&NodeStorageStatus>) -> Vec<Nod
                 backends: report.backends.clone(),
                 capacity: Bytes(report.capacity),
                 reserved: Bytes(report.reserved),
+                reserved_by_volumes: Some(Bytes(report.reserved_by_volumes)),
+                room: limited(report).then(|| room(report, before)),
                 free,
                 volumes: i64::try_from(report.volumes).unwrap_or(i64::MAX),
             }
@@ -99,6 +101,21 @@ pub fn pools(reports: &[PoolReport], old: Option<&NodeStorageStatus>) -> Vec<Nod
         .collect();
     pools.sort_by(|a, b| a.path.cmp(&b.path));
     pools
+}
+
+/// Whether the pool makes volumes with a size limit; its room is known only then.
+fn limited(report: &PoolReport) -> bool {
+    let mut backends = report.backends.iter();
+    backends.any(|backend| *backend != Backend::Directory)
+}
+
+/// What a new volume would get. It moves with the free bytes: while the promises are the
+/// same, it keeps its old value as these do.
+fn room(report: &PoolReport, before: Option<&NodePool>) -> Bytes {
+    let held = before.filter(|before| before.reserved.0 == report.reserved);
+    let held = held.and_then(|before| before.room);
+    let near = |held: &Bytes| held.0.abs_diff(report.room) <= report.capacity / 100;
+    held.filter(near).unwrap_or(Bytes(report.room))
 }
 
 /// The API's word for a pool's health.
@@ -343,6 +360,25 @@ mod tests {
         // Not those of another pool in its place.
         let other = PoolReport { id: None, ..report };
         assert_eq!(pools(&[other], Some(&old))[0].capacity, Bytes(0));
+    }
+
+    #[test]
+    fn room_is_coarse_until_something_is_promised() {
+        let before = testdata::pool(Health::Healthy);
+        let old = status(std::slice::from_ref(&before));
+        let percent = before.capacity / 100;
+        let at = |less: u64, reserved: u64| {
+            let now = PoolReport {
+                room: before.room - less,
+                reserved,
+                ..before.clone()
+            };
+            let pool = pools(&[now], Some(&old)).remove(0);
+            before.room - pool.room.map_or(0, |room| room.0)
+        };
+        assert_eq!(at(percent, before.reserved), 0);
+        assert_eq!(at(percent + 1, before.reserved), percent + 1);
+        assert_eq!(at(1, before.reserved + 1), 1);
     }
 
     #[test]

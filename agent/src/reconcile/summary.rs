@@ -69,6 +69,7 @@ pub(super) fn urgency(old: Option<&NodeStorageStatus>, new: &NodeStorageStatus) 
         let mut status = status.clone();
         for pool in &mut status.pools {
             (pool.reserved, pool.free, pool.volumes) = Default::default();
+            (pool.reserved_by_volumes, pool.room) = Default::default();
         }
         status
     };
@@ -167,6 +168,7 @@ mod tests {
         assert_eq!(with(&|pool| pool.reserved = gib(2)), Urgency::Later);
         assert_eq!(with(&|pool| pool.free = gib(1)), Urgency::Later);
         assert_eq!(with(&|pool| pool.volumes += 1), Urgency::Later);
+        assert_eq!(with(&|pool| pool.room = Some(gib(1))), Urgency::Later);
         assert_eq!(with(&|pool| pool.reserved = Bytes(0)), Urgency::Soon);
         assert_eq!(with(&|pool| pool.capacity = gib(9)), Urgency::Now);
         assert_eq!(

@@ -7,6 +7,7 @@
 pub mod bytes;
 pub mod claim;
 pub mod class_parameters;
+pub mod mount_options;
 pub mod names;
 pub mod problem;
 pub mod urgency;
@@ -15,6 +16,7 @@ pub mod volume;
 pub use bytes::Bytes;
 pub use claim::{ClaimRef, SetRef};
 pub use class_parameters::ClassParameters;
+pub use mount_options::{MountFlag, MountOption};
 pub use names::{InvalidName, PoolId, SnapshotName, VolumeName};
 pub use problem::{Problem, ProblemKind};
 pub use urgency::Urgency;

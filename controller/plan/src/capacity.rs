@@ -20,12 +20,22 @@ pub struct Capacity {
     pub largest: u64,
 }
 
+/// Bytes free on a node in the best pool for a class.
+pub fn largest(class: &Class, node: &str, rooms: &BTreeMap<String, Room>) -> u64 {
+    let able =
+        |room: &&Room| room.node == node && carries(room, class.backend, VolumeMode::Filesystem);
+    let free = rooms.values().filter(able).map(Room::free);
+    free.max().unwrap_or_default()
+}
+
 /// Figures by class and node. Only classes that wait for a pod are published:
 /// for the others the controller chooses the node itself. A node without room
-/// is published with zero: an absent object says "not known yet".
+/// is published with zero: an absent object says "not known yet". `withheld` are upper
+/// bounds of what is told ([`withheld`](crate::claims::withheld)).
 pub fn capacities<'a>(
     classes: impl IntoIterator<Item = &'a Class>,
     rooms: &BTreeMap<String, Room>,
+    withheld: &BTreeMap<(String, String), u64>,
 ) -> BTreeMap<(String, String), Capacity> {
     let mut all = BTreeMap::new();
     for class in classes.into_iter().filter(|c| !c.immediate) {
@@ -39,6 +49,11 @@ pub fn capacities<'a>(
                 entry.total = entry.total.saturating_add(room.free());
                 entry.largest = entry.largest.max(room.free());
             }
+        }
+    }
+    for (key, bound) in withheld {
+        if let Some(figures) = all.get_mut(key) {
+            figures.largest = figures.largest.min(*bound);
         }
     }
     all
@@ -100,6 +115,7 @@ mod tests {
             backends: vec![Backend::Btrfs],
             capacity: free + 5,
             taken: 5,
+            given: None,
             volumes: 1,
             ordinals: BTreeMap::new(),
             ceiling: None,
@@ -132,12 +148,19 @@ mod tests {
             class("image", Some(Backend::Image), false),
             class("now", None, true),
         ];
-        let shown: Vec<String> = capacities(&classes, &rooms)
-            .iter()
-            .map(|((class, node), c)| format!("{class} {node} {}/{}", c.largest, c.total))
-            .collect();
+        let shown = |withheld: &[(&str, &str, u64)]| -> Vec<String> {
+            let withheld = withheld
+                .iter()
+                .map(|(class, node, bytes)| (((*class).to_owned(), (*node).to_owned()), *bytes));
+            capacities(&classes, &rooms, &withheld.collect())
+                .iter()
+                .map(|((class, node), c)| format!("{class} {node} {}/{}", c.largest, c.total))
+                .collect()
+        };
+        let withheld = [("berth", "n1", 5), ("berth", "n2", 5), ("gone", "n1", 5)];
+        assert_eq!(shown(&withheld)[..2], ["berth n1 5/11", "berth n2 0/0"]);
         assert_eq!(
-            shown,
+            shown(&[]),
             [
                 "berth n1 7/11",
                 "berth n2 0/0",

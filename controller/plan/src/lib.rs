@@ -5,6 +5,7 @@
 //! reason in the plan, never an error.
 
 pub mod capacity;
+pub mod claims;
 pub mod grants;
 pub mod place;
 pub mod pools;

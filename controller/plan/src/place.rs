@@ -40,8 +40,7 @@ pub struct Want {
     pub mode: VolumeMode,
     /// Pool of the data source, if there is one: the copy is made there.
     pub source: Option<String>,
-    /// Pools that hold a tombstone of the claim from an earlier attempt: it
-    /// cannot be made there again.
+    /// Pools that failed the claim a short while ago.
     pub avoid: BTreeSet<String>,
 }
 
@@ -253,7 +252,9 @@ fn why_not(want: &Want, near: &[(&String, &Room)]) -> Option<String> {
         .collect();
     if able.is_empty() && !want.avoid.is_empty() {
         return Some(
-            "every pool here was tried before; delete the claim and create it again".to_owned(),
+            "every pool here failed to make it, and is tried again after a pause: see the \
+             claim's events; if it stays so, delete the claim and create it again"
+                .to_owned(),
         );
     }
     if able.is_empty() {

@@ -18,6 +18,7 @@ fn rooms(text: &str) -> BTreeMap<String, Room> {
                 capacity: (words.next().expect("free").parse::<f64>().expect("Gi") * GI as f64)
                     as u64,
                 taken: 0,
+                given: None,
                 volumes: 0,
                 ordinals: BTreeMap::new(),
                 ceiling: None,

@@ -52,6 +52,8 @@ fn view(text: &str) -> View {
                     backends: vec![Backend::Btrfs],
                     capacity: Bytes(100),
                     reserved: Bytes(10),
+                    reserved_by_volumes: None,
+                    room: None,
                     free: Bytes(90),
                     volumes: 0,
                 });

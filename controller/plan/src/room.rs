@@ -1,9 +1,11 @@
 //! Free space of each pool, as far as the controller can know it.
 //!
-//! The agent's ledger is the arbiter; this sum keeps bursts from colliding. A
-//! pool's taken bytes are what its agent reports, or the sum of the Volume
-//! objects placed there where that is more: objects are there before the agent
-//! reports them, and trash, snapshots and foreign volumes are only in its report.
+//! The agent's ledger is the arbiter; this sum keeps bursts from colliding. Of the bytes
+//! that the agent reports as taken, some are volumes'. The Volume objects placed there
+//! count instead where they are more: they are there before the agent reports them. Trash,
+//! snapshots and foreign volumes are only in its report, and come on top. The agent also
+//! reports what it would really give, which is less where the filesystem has less; what was
+//! placed since then is taken off.
 //! Volumes are counted in the same way: one whose data was retained and whose
 //! objects are gone is only in the report.
 
@@ -39,6 +41,9 @@ pub struct Room {
     pub capacity: u64,
     /// Bytes that are taken.
     pub taken: u64,
+    /// Bytes that the agent would give, less what was placed since it said so; `None`
+    /// where it does not say.
+    pub given: Option<u64>,
     /// Volumes there: placed, or reported, whichever is more.
     pub volumes: i64,
     /// Ordinals of each set with a volume there.
@@ -54,8 +59,13 @@ impl Room {
         if self.standing != Standing::Granted {
             return 0;
         }
-        let free = self.capacity.saturating_sub(self.taken);
-        free.min(self.ceiling.unwrap_or(u64::MAX))
+        self.left().min(self.ceiling.unwrap_or(u64::MAX))
+    }
+
+    /// Bytes that are left, for what is there already and may grow too.
+    pub fn left(&self) -> u64 {
+        let left = self.capacity.saturating_sub(self.taken);
+        left.min(self.given.unwrap_or(u64::MAX))
     }
 
     /// Counts a volume that is about to be placed here.
@@ -63,6 +73,7 @@ impl Room {
         self.taken = self.taken.saturating_add(size);
         self.volumes += 1;
         self.ceiling = self.ceiling.map(|c| c.saturating_sub(size));
+        self.given = self.given.map(|given| given.saturating_sub(size));
         if let (Some(set), Some(ordinal)) = (set, ordinal) {
             let ordinals = self.ordinals.entry(set.clone()).or_default();
             ordinals.insert(ordinal);
@@ -120,7 +131,7 @@ pub fn rooms<'a>(
         let (Some(node), Some(report)) = (&grant.node, &grant.report) else {
             continue;
         };
-        reported.insert(id.as_str(), (report.reserved.0, report.volumes));
+        reported.insert(id.as_str(), report);
         rooms.insert(
             id.clone(),
             Room {
@@ -129,6 +140,7 @@ pub fn rooms<'a>(
                 backends: report.backends.clone(),
                 capacity: report.capacity.0,
                 taken: 0,
+                given: None,
                 volumes: 0,
                 ordinals: BTreeMap::new(),
                 ceiling: ceilings.get(id).map(|size| size.saturating_sub(1)),
@@ -148,9 +160,16 @@ pub fn rooms<'a>(
         room.ceiling = ceiling;
     }
     for (id, room) in &mut rooms {
-        let (reserved, volumes) = reported.get(id.as_str()).copied().unwrap_or_default();
-        room.taken = room.taken.max(reserved);
-        room.volumes = room.volumes.max(volumes);
+        let Some(report) = reported.get(id.as_str()) else {
+            continue;
+        };
+        let reserved = report.reserved.0;
+        let by_volumes = report.reserved_by_volumes.map_or(reserved, |bytes| bytes.0);
+        let since = room.taken.saturating_sub(by_volumes);
+        room.given = report.room.map(|given| given.0.saturating_sub(since));
+        let rest = reserved.saturating_sub(by_volumes);
+        room.taken = room.taken.max(by_volumes).saturating_add(rest);
+        room.volumes = room.volumes.max(report.volumes);
     }
     rooms
 }
@@ -191,7 +210,7 @@ mod tests {
 
     #[test]
     fn taken_is_what_is_reported_or_placed_whichever_is_more() {
-        let report = |(reserved, volumes)| NodePool {
+        let report = |(reserved, volumes): (u64, i64)| NodePool {
             id: Some("p1".to_owned()),
             path: "/pools/a".to_owned(),
             health: PoolHealth::Healthy,
@@ -202,6 +221,8 @@ mod tests {
             backends: vec![Backend::Btrfs],
             capacity: Bytes(100),
             reserved: Bytes(reserved),
+            reserved_by_volumes: None,
+            room: None,
             free: Bytes(100),
             volumes,
         };
@@ -233,5 +254,18 @@ mod tests {
         assert_eq!(room((90, 5), &none).volumes, 5);
         let refused = BTreeMap::from([("p1".to_owned(), 30)]);
         assert_eq!(room((0, 0), &refused).free(), 29);
+        // What is not a volume's comes on top of them, and the agent's own figure counts.
+        let told = |reserved, by_volumes, given| {
+            let mut grants = grants((reserved, 1));
+            let report = grants.get_mut("p1").and_then(|grant| grant.report.as_mut());
+            let report = report.expect("a report");
+            report.reserved_by_volumes = Some(Bytes(by_volumes));
+            report.room = Some(Bytes(given));
+            rooms(&grants, &volumes, &none)["p1"].free()
+        };
+        assert_eq!(told(50, 0, 50), 24, "26 are placed, and not reported");
+        assert_eq!(told(76, 26, 24), 24, "they are reported");
+        assert_eq!(told(16, 16, 20), 10, "10 were placed since it had 20 left");
+        assert_eq!(told(0, 0, 10), 0);
     }
 }

@@ -5,9 +5,11 @@ use std::fmt::Write as _;
 use anyhow::Context as _;
 use berth_api::{Bytes, names};
 use berth_plan::{
+    claims,
     place::{self, Placement, carries},
     volumes::claim,
 };
+use jiff::Timestamp;
 use kube::{Api, Client, Resource, ResourceExt, api::ListParams, runtime::watcher::Event};
 use serde::de::DeserializeOwned;
 
@@ -69,7 +71,8 @@ fn told(
 ) -> String {
     let mut out = String::new();
     let volume = names::volume_name(claim::uid(claim));
-    let (decision, _) = state.decide(&volume);
+    let now = Timestamp::now();
+    let (decision, _) = state.decide(&volume, now);
     // Writing to a String does not fail.
     let _ = writeln!(
         out,
@@ -89,31 +92,21 @@ fn told(
     if let Some(wait) = decision.wait {
         let _ = writeln!(out, "waits   {wait}");
     }
-    if let Some(error) = state.class_error(claim) {
-        let _ = writeln!(out, "refused {error}");
+    let view = state.claim_view(claim, now, |_| false);
+    let plan = claims::decide(&view);
+    for why in plan.waits.values().flatten() {
+        let _ = writeln!(out, "waits   {why}");
     }
-    let Some(class) = state.class_of(claim) else {
-        let _ = writeln!(out, "the class is not Berth's, or not valid: left alone");
+    let Some(together) = plan.together else {
         return out;
     };
-    if claim::volume_name(claim).is_some() {
-        return out;
-    }
-    let node = claim::selected_node(claim).filter(|_| !class.immediate);
-    let group = match state.group(claim, class, node) {
-        Ok(group) => group,
-        Err(wait) => {
-            let _ = writeln!(out, "waits   {wait}");
-            return out;
-        }
-    };
-    let members: Vec<_> = group.members.iter().map(|m| m.name_any()).collect();
+    let members: Vec<_> = together.wants.iter().map(|want| &*want.claim).collect();
     let _ = writeln!(out, "placed together: {}", members.join(", "));
-    let set = group.request.set.as_ref();
-    let mode = claim::mode(claim);
+    let (set, mode) = (together.set.as_ref(), claim::mode(claim));
+    let backend = state.class_of(claim).and_then(|class| class.backend);
     for (id, room) in &state.rooms {
-        let others = room.others(set, group.request.ordinal);
-        let able = if carries(room, class.backend, mode) {
+        let others = room.others(set, together.ordinal);
+        let able = if carries(room, backend, mode) {
             ""
         } else {
             ", cannot carry it"
@@ -127,7 +120,7 @@ fn told(
             Bytes(room.capacity).human(),
         );
     }
-    let _ = match place::place(&group.request, &state.rooms) {
+    let _ = match place::place(&together, &state.rooms) {
         Placement::Placed { node, pools } => {
             writeln!(out, "answer  {node}: {}", pools.join(", "))
         }

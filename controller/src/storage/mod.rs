@@ -10,6 +10,7 @@
 mod apply;
 mod capacity;
 mod explain;
+mod figures;
 mod peers;
 mod pod;
 mod pools;
@@ -22,6 +23,7 @@ mod sourced;
 mod sources;
 mod state;
 mod status;
+mod tries;
 mod update;
 mod view;
 mod volumes;

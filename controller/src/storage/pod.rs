@@ -13,9 +13,12 @@ use serde::{Deserialize, Serialize};
 /// A pod: who owns it and which claims it uses.
 pub(super) type Pod = Object<Spec, Status>;
 
-/// The part of a pod's spec that names claims.
+/// The part of a pod's spec that names claims, and its node.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub(super) struct Spec {
+    #[serde(default)]
+    node_name: Option<String>,
     #[serde(default)]
     volumes: Vec<PodVolume>,
 }
@@ -79,6 +82,8 @@ pub(super) fn facts(pod: &Pod) -> claim::Pod {
             .find(|o| o.controller == Some(true))
             .map(|o| (o.kind.clone(), o.name.clone())),
         index: labels.and_then(|l| l.get(names::pod::POD_INDEX)).cloned(),
+        node: (pod.spec.node_name.clone())
+            .filter(|node| !node.is_empty() && pod.metadata.deletion_timestamp.is_none()),
         claims: claims(pod),
     }
 }
@@ -112,6 +117,10 @@ mod tests {
         assert_eq!(facts.claims, ["data-web-2", "web-2-scratch"]);
         assert_eq!(facts.controller, Some(("StatefulSet".into(), "web".into())));
         assert_eq!(facts.index.as_deref(), Some("2"));
+        assert_eq!(facts.node, None);
+        value["spec"]["nodeName"] = json!("n1");
+        let pod: Pod = serde_json::from_value(value.clone()).expect("a pod");
+        assert_eq!(super::facts(&pod).node.as_deref(), Some("n1"));
         value["status"]["phase"] = json!("Succeeded");
         let pod: Pod = serde_json::from_value(value).expect("a pod");
         assert!(claims(&pod).is_empty());

@@ -48,10 +48,6 @@ pub(super) struct Reconciler {
     pub(super) queue: Queue,
     /// Volumes whose claims wait for room.
     pub(super) waiting: BTreeSet<String>,
-    /// When the scheduler was asked again for a claim, and how often.
-    pub(super) requested: BTreeMap<String, (Instant, u32)>,
-    /// Since when a claim is on another node than its pod's other claims.
-    pub(super) split: BTreeMap<String, Instant>,
     /// The throttle of each Pool's status and each capacity object.
     pub(super) throttles: BTreeMap<Item, WriteThrottle>,
     /// Capacity objects that a claim waits for: it is taken back from its node
@@ -73,8 +69,6 @@ impl Reconciler {
             tasks: JoinSet::new(),
             queue: Queue::default(),
             waiting: BTreeSet::new(),
-            requested: BTreeMap::new(),
-            split: BTreeMap::new(),
             throttles: BTreeMap::new(),
             pending: BTreeSet::new(),
             pools_due: true,

@@ -8,6 +8,7 @@ use std::{
 use berth_api::{NodeStorage, Pool, Volume, names};
 use berth_kube::cache::{Key, WholeCache};
 use berth_plan::{
+    claims::{ClaimKey, ClassOnNode, Tries},
     grants::{self, Grant},
     room::{self, Room},
     volumes::{Class, claim, class, pv},
@@ -68,8 +69,12 @@ pub(super) struct ClusterState {
     pub(super) assumed: BTreeMap<String, Volume>,
     /// Sizes that an agent refused since it last reported, by pool.
     pub(super) ceilings: BTreeMap<String, u64>,
-    /// Pools with a tombstone of a claim (by UID).
-    pub(super) excluded_pools: BTreeMap<String, BTreeSet<String>>,
+    /// What was tried for claims that have no volume yet.
+    pub(super) tries: BTreeMap<ClaimKey, Tries>,
+    /// What the scheduler must not be told, for the sake of those claims.
+    pub(super) withheld: BTreeMap<ClassOnNode, u64>,
+    /// Bytes free in the largest pool, as the scheduler is told.
+    pub(super) told: BTreeMap<ClassOnNode, u64>,
 }
 
 /// What [`ClusterState::refresh`] recomputed.
@@ -146,7 +151,9 @@ impl ClusterState {
                 }
             }
             Update::Capacity(event) => {
-                self.capacities_dirty |= !self.capacities.take(event).is_empty();
+                for (old, new) in self.capacities.take(event) {
+                    self.capacity_changed(old.as_deref(), new.as_deref());
+                }
             }
             Update::Snapshot(event) => self.take_snapshot(event),
             Update::Content(event) => self.take_content(event),
@@ -183,7 +190,9 @@ impl ClusterState {
 
     /// Takes in the answer to our own write of a capacity object.
     pub(super) fn observe_capacity(&mut self, object: CSIStorageCapacity) {
-        self.capacities_dirty |= self.capacities.put(object).is_some();
+        if let Some((old, new)) = self.capacities.put(object) {
+            self.capacity_changed(old.as_deref(), new.as_deref());
+        }
     }
 
     /// Takes in the answer to our own write of a claim.
@@ -202,7 +211,7 @@ impl ClusterState {
             && new.is_none_or(|new| new.metadata.uid != old.metadata.uid)
         {
             self.claims_by_uid.remove(claim::uid(old));
-            self.excluded_pools.remove(claim::uid(old));
+            self.forget_tries(&ClaimKey::of(old));
             let key = (old.namespace().unwrap_or_default(), old.name_any());
             self.gone.push(key);
         }
@@ -382,12 +391,6 @@ impl ClusterState {
     pub(super) fn class_of(&self, claim: &PersistentVolumeClaim) -> Option<&Class> {
         let parsed = self.parsed.get(claim::class_name(claim)?)?;
         parsed.as_ref().ok()
-    }
-
-    /// What is wrong with the claim's class, where it is ours.
-    pub(super) fn class_error(&self, claim: &PersistentVolumeClaim) -> Option<&str> {
-        let parsed = self.parsed.get(claim::class_name(claim)?)?;
-        parsed.as_ref().err().map(String::as_str)
     }
 
     /// Takes room for a volume that is about to be made or to grow, so that the next

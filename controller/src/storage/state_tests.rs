@@ -18,6 +18,8 @@ fn state() -> ClusterState {
             backends: vec![Backend::Btrfs],
             capacity: Bytes(100),
             reserved: Bytes(0),
+            reserved_by_volumes: None,
+            room: None,
             free: Bytes(100),
             volumes: 0,
         }],

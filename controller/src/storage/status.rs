@@ -9,36 +9,17 @@ use std::{
 use berth_api::{Pool, PoolStatus, names};
 use berth_kube::Urgency;
 use berth_model::VolumeName;
-use berth_plan::{
-    capacity::{self, Capacity},
-    pools,
-    target::Target,
-    volumes::claim,
-};
+use berth_plan::{capacity, pools, target::Target, volumes::claim};
 use jiff::Timestamp;
 use k8s_openapi::{
-    api::{core::v1::PersistentVolumeClaim, storage::v1::CSIStorageCapacity},
-    apimachinery::pkg::{api::resource::Quantity, apis::meta::v1::LabelSelector},
+    api::storage::v1::CSIStorageCapacity, apimachinery::pkg::apis::meta::v1::LabelSelector,
 };
 use kube::{Resource, ResourceExt};
 
-use super::{capacity as writes, queue::Item, reconciler::Reconciler, write::Write};
+use super::{capacity as writes, figures, queue::Item, reconciler::Reconciler, write::Write};
 use crate::events::Kind;
 
 impl Reconciler {
-    /// The capacity object that must be lowered before the scheduler is asked for
-    /// another node, or it would choose the node again.
-    pub(super) fn untold(&self, claim: &PersistentVolumeClaim, node: &str) -> Option<String> {
-        let class = self.state.class_of(claim)?;
-        let wanted = capacity::capacities([class], &self.state.rooms);
-        let key = (class.name.clone(), node.to_owned());
-        let largest = wanted.get(&key).map_or(0, |c| c.largest);
-        let name = capacity::object_name(&class.name, node);
-        let object = self.state.capacities.get(&self.ctx.namespace, &name)?;
-        let told = bytes(object.maximum_volume_size.as_ref());
-        told.is_none_or(|told| told > largest).then_some(name)
-    }
-
     pub(super) fn pools(&mut self) {
         let (state, now) = (&self.state, Instant::now());
         let view = state.pools_view();
@@ -104,7 +85,7 @@ impl Reconciler {
     pub(super) fn capacities(&mut self) {
         let now = Instant::now();
         let classes = self.state.parsed.values().filter_map(|c| c.as_ref().ok());
-        let wanted = capacity::capacities(classes, &self.state.rooms);
+        let wanted = capacity::capacities(classes, &self.state.rooms, &self.state.withheld);
         let mut unneeded: BTreeMap<String, _> = self
             .state
             .capacities
@@ -113,12 +94,12 @@ impl Reconciler {
             .collect();
         let waiting = self.waiting_sizes();
         let mut held: Option<Instant> = None;
-        for ((class, node), figures) in wanted {
+        for ((class, node), free) in wanted {
             let name = capacity::object_name(&class, &node);
             let there = unneeded.remove(&name);
-            let told = there.as_deref().and_then(told);
+            let told = there.as_deref().and_then(figures::told);
             let item = Item::Capacity(name.clone());
-            if told == Some(figures) {
+            if told == Some(free) {
                 self.pending.remove(&name);
                 if let Some(throttle) = self.throttles.get_mut(&item) {
                     throttle.settled();
@@ -132,7 +113,7 @@ impl Reconciler {
                 true => Urgency::Now,
                 false => {
                     let sizes = waiting.get(&class).into_iter().flatten().copied();
-                    capacity::urgency(told, figures, sizes)
+                    capacity::urgency(told, free, sizes)
                 }
             };
             if let Err(due) = self.throttle(&item, urgency, now) {
@@ -146,8 +127,8 @@ impl Reconciler {
                     match_labels: Some([(names::TOPOLOGY_NODE.to_owned(), node)].into()),
                     match_expressions: None,
                 }),
-                capacity: Some(quantity(figures.total)),
-                maximum_volume_size: Some(quantity(figures.largest)),
+                capacity: Some(figures::quantity(free.total)),
+                maximum_volume_size: Some(figures::quantity(free.largest)),
             };
             let work = Write::Capacity {
                 wanted: Box::new(wanted),
@@ -182,22 +163,4 @@ impl Reconciler {
         }
         sizes
     }
-}
-
-fn bytes(quantity: Option<&Quantity>) -> Option<u64> {
-    let bytes: berth_api::Bytes = quantity?.0.parse().ok()?;
-    Some(bytes.0)
-}
-
-/// The figures in a capacity object; `None` where it has none.
-fn told(object: &CSIStorageCapacity) -> Option<Capacity> {
-    Some(Capacity {
-        total: bytes(object.capacity.as_ref())?,
-        largest: bytes(object.maximum_volume_size.as_ref())?,
-    })
-}
-
-/// A size as Kubernetes writes it.
-fn quantity(size: u64) -> Quantity {
-    Quantity(berth_api::Bytes(size).to_string())
 }

@@ -1,26 +1,18 @@
-//! Views for the planner: of one volume, and of the claims that are placed together.
+//! Views for the planner: of one volume, and of a claim with its pods and their claims.
 
 use std::sync::Arc;
 
-use berth_api::{Volume, VolumeState, names, names::reason};
+use berth_api::names::reason;
 use berth_model::VolumeName;
 use berth_plan::{
-    place::{Request, Want},
-    room::SetKey,
-    volumes::{self, ClaimWait, Class, Decision, Notice, Peers, Step, claim, pv},
+    claims::{self, ClaimKey, ClassOf},
+    volumes::{self, Decision, Notice, Peers, Step, claim, pv},
 };
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use kube::ResourceExt;
 
 use super::{pod, state::ClusterState};
-
-/// The claims of one pod that are placed now, and the request for them.
-pub(super) struct Group {
-    pub(super) members: Vec<Arc<PersistentVolumeClaim>>,
-    pub(super) request: Request,
-    /// Node of their data source, if they have one.
-    pub(super) home: Option<String>,
-}
 
 impl ClusterState {
     /// The claim that decides about a volume: the one that its PV is bound to,
@@ -38,7 +30,11 @@ impl ClusterState {
     }
 
     /// The next write for one volume, and the claim behind it.
-    pub(super) fn decide(&self, name: &str) -> (Decision, Option<Arc<PersistentVolumeClaim>>) {
+    pub(super) fn decide(
+        &self,
+        name: &str,
+        now: Timestamp,
+    ) -> (Decision, Option<Arc<PersistentVolumeClaim>>) {
         let claim = self.claim_for(name);
         let pvs = self.pvs_of(name);
         if pvs.len() > 1 {
@@ -47,6 +43,7 @@ impl ClusterState {
             let decision = Decision {
                 step: Step::Nothing,
                 wait: Some(text.clone().into()),
+                again: None,
                 notice: Some(Notice {
                     warning: true,
                     reason: reason::NAME_CONFLICT,
@@ -57,7 +54,7 @@ impl ClusterState {
         }
         let class = claim.as_deref().and_then(|c| self.class_of(c));
         let peers = match (&claim, pvs.is_empty()) {
-            (Some(claim), true) => self.peers_state(claim),
+            (Some(claim), true) => claims::peers(&self.claim_view(claim, now, |_| false)),
             _ => Peers::Ready,
         };
         let pod = claim.as_ref().and_then(|claim| self.pod_of(claim));
@@ -71,6 +68,7 @@ impl ClusterState {
             rooms: &self.rooms,
             nodes: &self.labels,
             peers: &peers,
+            now,
         });
         (decision, claim)
     }
@@ -82,111 +80,70 @@ impl ClusterState {
         pods.first().map(|pod| pod::facts(pod))
     }
 
-    /// The open claims of the claim's pod, once all of them are due. The error
-    /// says what is awaited.
-    pub(super) fn group(
-        &self,
-        first: &Arc<PersistentVolumeClaim>,
-        class: &Class,
-        asked_node: Option<&str>,
-    ) -> Result<Group, ClaimWait> {
-        let namespace = first.namespace().unwrap_or_default();
-        let pod = self
-            .pods_of(&namespace, &first.name_any())
-            .into_iter()
-            .next();
-        let pod = pod.as_deref().map(pod::facts);
-        let mut members = vec![first.clone()];
-        let mut node = asked_node.map(str::to_owned);
-        for peer in self.peers(first) {
-            let Some(class_of_peer) = self.class_of(&peer) else {
-                continue;
-            };
-            let name = names::volume_name(claim::uid(&peer));
-            let volume = self.volumes.get("", &name).map(|v| &**v);
-            match volume.or_else(|| self.assumed.get(&name)) {
-                Some(volume) if volume.spec.state == VolumeState::Deleted => {
-                    return Err(ClaimWait::in_progress(format!(
-                        "waiting for the old volume of {} to be removed",
-                        peer.name_any()
-                    )));
-                }
-                // What is bound, or on its way, holds the pod to its node.
-                Some(volume) => node = node.or_else(|| Some(volume.spec.node.clone())),
-                None if claim::volume_name(&peer).is_some() => {}
-                None if asked_node.is_none() && !class.immediate => members.push(peer),
-                None if claim::refusal(&peer).is_some() => {
-                    return Err(ClaimWait::in_progress(format!(
-                        "waiting for the pod's other claim {}",
-                        peer.name_any()
-                    )));
-                }
-                None if claim::is_due(&peer, class_of_peer) => members.push(peer),
-                None => {
-                    return Err(ClaimWait::in_progress(format!(
-                        "waiting for the pod's other claim {}",
-                        peer.name_any()
-                    )));
-                }
-            }
-        }
-        let owner = claim::owner(first, pod.as_ref());
-        let set: Option<SetKey> = owner
-            .as_ref()
-            .map(|o| (namespace.clone(), o.kind.clone(), o.name.clone()));
-        let mut home = None;
-        let mut sources = Vec::new();
-        for member in &members {
-            let source = self.source_of(member)?;
-            home = home.or_else(|| source.as_ref().map(|source| source.node.clone()));
-            sources.push(source.map(|source| source.pool));
-        }
-        let wants = members
+    /// What the decision about a claim without a PersistentVolume sees. `busy` tells of the
+    /// name of a Volume whether a write about it is under way.
+    pub(super) fn claim_view<'a>(
+        &'a self,
+        claim: &'a PersistentVolumeClaim,
+        now: Timestamp,
+        busy: impl Fn(&str) -> bool,
+    ) -> claims::View<'a> {
+        let namespace = claim.metadata.namespace.as_deref().unwrap_or_default();
+        let name = claim.metadata.name.as_deref().unwrap_or_default();
+        let pods: Vec<_> = self
+            .pods_of(namespace, name)
             .iter()
-            .zip(sources)
-            .map(|(member, source)| Want {
-                claim: member.name_any(),
-                size: claim::size(member).unwrap_or_default(),
-                backend: self.class_of(member).and_then(|c| c.backend),
-                mode: claim::mode(member),
-                source,
-                avoid: self
-                    .excluded_pools
-                    .get(claim::uid(member))
-                    .cloned()
-                    .unwrap_or_default(),
-            })
+            .map(|pod| pod::facts(pod))
             .collect();
-        let request = Request {
-            node,
-            nodes: class.allowed(&self.labels),
-            set,
-            ordinal: owner.as_ref().map(|o| o.ordinal),
-            wants,
+        let others = pods.iter().flat_map(|pod| &pod.claims);
+        let others = others.filter_map(|other| self.claims.get(namespace, other));
+        let all = others.map(|other| &**other).chain([claim]);
+        let facts = |claim: &'a PersistentVolumeClaim| {
+            let used = self.pods_of(namespace, &claim.name_any());
+            let mut used = used.iter().map(|pod| pod.name_any());
+            let shared = used.any(|name| pods.iter().all(|pod| pod.name != name));
+            (claim.name_any(), self.claim_facts(claim, shared, &busy))
         };
-        Ok(Group {
-            members,
-            request,
-            home,
-        })
+        claims::View {
+            now,
+            claim: name,
+            claims: all.map(facts).collect(),
+            pods,
+            rooms: &self.rooms,
+            nodes: &self.labels,
+            told: &self.told,
+            withheld: &self.withheld,
+        }
     }
 
-    /// The spec of a member's volume.
-    pub(super) fn intent(
-        &self,
-        member: &PersistentVolumeClaim,
-        node: &str,
-        pool: &str,
-    ) -> Option<Volume> {
-        let namespace = member.namespace().unwrap_or_default();
-        let pod = self
-            .pods_of(&namespace, &member.name_any())
-            .into_iter()
-            .next();
-        let owner = claim::owner(member, pod.as_deref().map(pod::facts).as_ref());
-        let class = self.class_of(member)?;
-        let source = self.source_of(member).ok()?.map(|source| source.source);
-        let spec = pv::placed(member, owner, class, node, pool, source);
-        Some(pv::volume(&names::volume_name(claim::uid(member)), spec))
+    fn claim_facts<'a>(
+        &'a self,
+        claim: &'a PersistentVolumeClaim,
+        shared: bool,
+        busy: impl Fn(&str) -> bool,
+    ) -> claims::Claim<'a> {
+        let key = ClaimKey::of(claim);
+        let name = key.volume();
+        let there = self.volumes.get("", &name).map(|v| &**v);
+        claims::Claim {
+            object: claim,
+            class: self.class_as_named(claim),
+            volume: there.or_else(|| self.assumed.get(&name)),
+            source: self.source_of(claim),
+            shared,
+            busy: busy(&name),
+            tries: self.tries.get(&key),
+        }
+    }
+
+    fn class_as_named(&self, claim: &PersistentVolumeClaim) -> ClassOf<'_> {
+        match claim::class_name(claim).and_then(|name| self.parsed.get(name)) {
+            Some(Ok(class)) => ClassOf::Ours(class),
+            Some(Err(text)) => ClassOf::Refused(text),
+            None => {
+                let exists = |name: &str| self.classes.get("", name).is_some();
+                claim::missing_class(claim, exists).map_or(ClassOf::Other, ClassOf::Missing)
+            }
+        }
     }
 }

@@ -64,12 +64,20 @@ pub(super) async fn apply(ctx: &Ctx, action: Action) -> Done {
         }
         Action::Erase { volume, proof } => erase(ctx, &volumes, &pvs, &volume, proof).await,
         Action::DropVolume { volume, .. } => delete_volume(&volumes, &volume).await,
-        Action::Reschedule { volume, claim, .. } => {
-            let observed = delete_volume(&volumes, &volume).await?;
-            match claim {
-                Some(claim) => select(ctx, &claim, None).await,
-                None => Ok(observed),
+        Action::Reschedule {
+            volume,
+            erase: made,
+            claim,
+            ..
+        } => {
+            let mut observed = match made {
+                true => erase(ctx, &volumes, &pvs, &volume, Proof::NeverExposed).await?,
+                false => delete_volume(&volumes, &volume).await?,
+            };
+            if let Some(claim) = claim {
+                observed.extend(select(ctx, &claim, None).await?);
             }
+            Ok(observed)
         }
         Action::Select { claim, node } => select(ctx, &claim, node.as_deref()).await,
         Action::DeletePv { pv } => {

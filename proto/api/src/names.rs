@@ -43,6 +43,9 @@ pub const PROVISIONED_BY: &str = "pv.kubernetes.io/provisioned-by";
 /// Claim annotation in which the scheduler names the node that it picked.
 pub const SELECTED_NODE: &str = "volume.kubernetes.io/selected-node";
 
+/// Claim annotation that names the class, from before there was a field for it.
+pub const BETA_STORAGE_CLASS: &str = "volume.beta.kubernetes.io/storage-class";
+
 /// Claim annotation by which kube-controller-manager hands a claim to a provisioner.
 pub const STORAGE_PROVISIONER: &str = "volume.kubernetes.io/storage-provisioner";
 

@@ -82,6 +82,15 @@ pub struct NodePool {
     /// Bytes that the ledger has promised to volumes, snapshots and trash.
     #[serde(default)]
     pub reserved: Bytes,
+    /// The part of `reserved` that volumes have; the rest is snapshots and trash. Absent
+    /// where the agent is older than this field.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reserved_by_volumes: Option<Bytes>,
+    /// Bytes that the agent would give to a new volume, as of some time ago: what is left of
+    /// `capacity`, or of the filesystem where that is less. Absent where the agent is older
+    /// than this field.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub room: Option<Bytes>,
     /// Bytes that the filesystem has free.
     #[serde(default)]
     pub free: Bytes,

@@ -83,6 +83,12 @@ impl Ledger {
         self.held.values().fold(0, |sum, n| sum.saturating_add(*n))
     }
 
+    /// The part of what is promised that volumes have.
+    pub(crate) fn reserved_by_volumes(&self) -> u64 {
+        let volumes = (self.held.iter()).filter(|(held, _)| matches!(held, Holder::Volume(_)));
+        volumes.fold(0, |sum, (_, n)| sum.saturating_add(*n))
+    }
+
     /// Bytes that could be promised now.
     pub(crate) fn room(&self, physical: Physical) -> u64 {
         let reserved = self.reserved();
@@ -193,7 +199,9 @@ mod tests {
         ledger.set_capacity(100);
         ledger.hold(volume(1), 100);
         let trash = Holder::Trash("1".into());
+        assert_eq!(ledger.reserved_by_volumes(), 100);
         ledger.transfer(&volume(1), trash.clone());
+        assert_eq!(ledger.reserved_by_volumes(), 0);
         assert_eq!(ledger.room(plenty()), 0);
         ledger.release(&trash);
         assert_eq!(ledger.room(plenty()), 100);

@@ -74,6 +74,7 @@ fn remembered(store: &Store, report: &mut PoolReport) {
     {
         report.capacity = state.ledger.capacity();
         report.reserved = state.ledger.reserved();
+        report.reserved_by_volumes = state.ledger.reserved_by_volumes();
         report.volumes = state.volumes.len() as u64;
         report.snapshots = state.snapshots.len() as u64;
         report.trash = state.trash.len() as u64;
@@ -127,6 +128,7 @@ fn report_failed(store: &Store, name: &str, known: Option<&KnownPool>, why: &str
         why_not: Vec::new(),
         capacity: 0,
         reserved: 0,
+        reserved_by_volumes: 0,
         room: 0,
         free: 0,
         volumes: 0,

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use serde::{Deserialize, Serialize};
+use berth_model::MountFlag;
 
 use super::{Backend, ClaimRef, PoolId, SetRef, Source, VolumeMode};
 
@@ -39,40 +39,6 @@ pub struct SnapshotSpec {
     pub id: String,
     /// Id of the volume.
     pub volume: String,
-}
-
-/// How one mount of a volume behaves, beside being writable or not
-/// (mount_setattr(2)).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum MountFlag {
-    /// Device nodes cannot be opened.
-    NoDev,
-    /// Set-user-id bits and file capabilities mean nothing.
-    NoSuid,
-    /// Nothing can be executed.
-    NoExec,
-    /// Access times are not written.
-    NoAtime,
-    /// Access times of directories are not written.
-    NoDirAtime,
-    /// Access times are written now and then, as is usual.
-    RelAtime,
-    /// Access times are written always.
-    StrictAtime,
-}
-
-impl MountFlag {
-    /// Every flag, with its name in mount options.
-    pub const ALL: [(Self, &'static str); 7] = [
-        (Self::NoDev, "nodev"),
-        (Self::NoSuid, "nosuid"),
-        (Self::NoExec, "noexec"),
-        (Self::NoAtime, "noatime"),
-        (Self::NoDirAtime, "nodiratime"),
-        (Self::RelAtime, "relatime"),
-        (Self::StrictAtime, "strictatime"),
-    ];
 }
 
 /// One request to stage a volume.

@@ -104,6 +104,8 @@ pub struct PoolReport {
     pub capacity: u64,
     /// Bytes promised to volumes, and held by trash that is not yet freed.
     pub reserved: u64,
+    /// The part of `reserved` that volumes have.
+    pub reserved_by_volumes: u64,
     /// Bytes that a new volume could be given now: what the ledger has left, and
     /// never more than the filesystem can still keep.
     pub room: u64,

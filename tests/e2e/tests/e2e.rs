@@ -14,8 +14,8 @@ use berth_e2e::{
     ctx::Ctx,
     evidence, install,
     steps::{
-        backends, clients, data, disruption, health, limits, lives, network, order, place, refusal,
-        rollout, shapes, snapshots, tables, tenants, tokens,
+        backends, claims, clients, data, disruption, health, limits, lives, network, order, place,
+        refusal, rollout, shapes, snapshots, tables, tenants, tokens,
     },
 };
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -82,6 +82,12 @@ const SIDE_BY_SIDE: &[(&str, Test)] = tests! {
     "claim_larger_than_any_pool": |w, ns| refusal::claim_larger_than_any_pool(&w.ctx, ns);
     "unknown_class_parameter": |w, ns| refusal::unknown_parameter(&w.ctx, ns);
     "another_drivers_class": |w, ns| refusal::other_drivers_class(&w.ctx, ns);
+    "both_binding_modes_in_one_pod": |w, ns| claims::both_binding_modes(&w.ctx, ns);
+    "neighbours_that_cannot_run": |w, ns| claims::neighbours_that_cannot_run(&w.ctx, ns);
+    "claims_follow_a_pods_node_name": |w, ns| claims::node_name(&w.ctx, ns, &w.nodes[0]);
+    "class_named_by_annotation": |w, ns| claims::class_in_annotation(&w.ctx, ns);
+    "mount_options_are_known_or_refused": |w, ns| claims::mount_options(&w.ctx, ns);
+    "missing_class_is_named": |w, ns| claims::missing_class(&w.ctx, ns);
     "refused_pod_is_quoted": |w, ns| refusal::refused_pod_is_quoted(&w.ctx, ns);
     "name_conflict": |w, ns| refusal::name_conflict(&w.ctx, ns);
     "agent_token_is_bound_to_its_node": |w, ns| tokens::agent_token_is_bound_to_its_node(&w.ctx, ns);

@@ -34,16 +34,6 @@ pub struct Refused {
     pub size: u64,
 }
 
-/// A pool that can never hold a claim's volume: it remembers that one of the same name
-/// was erased there.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Excluded {
-    /// UID of the claim.
-    pub claim_uid: String,
-    /// Id of the pool that holds the tombstone.
-    pub pool: String,
-}
-
 /// One write, and the object that it is for.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action {
@@ -105,15 +95,17 @@ pub enum Action {
         /// What the agent had no room for, if that is the reason.
         refused: Option<Refused>,
     },
-    /// The node cannot do it: remove the Volume object and let the scheduler
-    /// choose again.
+    /// The node cannot do it: take the volume back, and let the scheduler choose again.
     Reschedule {
-        /// The Volume object to delete.
+        /// The Volume that is taken back.
         volume: Target,
+        /// Whether its agent may have made something: then `spec.state` becomes `Deleted`,
+        /// and the object stays until the agent has answered. Otherwise it is deleted.
+        erase: bool,
         /// The claim to take the node from, if one was chosen for it.
         claim: Option<Target>,
-        /// The pool in which it must not be tried again.
-        excluded: Excluded,
+        /// The pool that failed it: others are tried first.
+        pool: String,
     },
     /// Delete the PV; our finalizer holds it until the next action.
     DeletePv {

@@ -15,6 +15,9 @@ pub struct Pod {
     pub controller: Option<(String, String)>,
     /// Its label with the ordinal.
     pub index: Option<String>,
+    /// The node that it is on, or is held to by its own `spec.nodeName`; nothing once it is
+    /// being deleted.
+    pub node: Option<String>,
     /// Names of the claims that it uses, generic ephemeral ones included.
     pub claims: Vec<String>,
 }
@@ -24,9 +27,11 @@ pub fn uid(claim: &PersistentVolumeClaim) -> &str {
     claim.metadata.uid.as_deref().unwrap_or_default()
 }
 
-/// The class that the claim names.
+/// The class that the claim names: in the old annotation, which Kubernetes still honours
+/// before the field, or in the field. Nothing else may read either of them.
 pub fn class_name(claim: &PersistentVolumeClaim) -> Option<&str> {
-    claim.spec.as_ref()?.storage_class_name.as_deref()
+    let field = || claim.spec.as_ref()?.storage_class_name.as_deref();
+    annotation(claim, names::BETA_STORAGE_CLASS).or_else(field)
 }
 
 /// Why nobody will provision a claim that has no volume yet: the class that it names does
@@ -90,9 +95,12 @@ pub fn is_due(claim: &PersistentVolumeClaim, class: &Class) -> bool {
     is_open(claim) && (class.immediate || selected_node(claim).is_some())
 }
 
-/// What the claim asks for that Berth does not give, as a sentence for its
-/// event. Nothing is accepted and ignored.
-pub fn refusal(claim: &PersistentVolumeClaim) -> Option<String> {
+/// What the claim, or its class for it, asks for that Berth does not give, as a sentence
+/// for its event. Nothing is accepted and ignored.
+pub fn refusal(claim: &PersistentVolumeClaim, class: &Class) -> Option<String> {
+    if let Some(text) = class.refusal(mode(claim)) {
+        return Some(text);
+    }
     let spec = claim.spec.as_ref()?;
     let modes = spec.access_modes.as_deref().unwrap_or_default();
     let shared = modes
@@ -266,6 +274,7 @@ mod tests {
             name: name.to_owned(),
             controller: Some((kind.to_owned(), set.to_owned())),
             index: index.map(str::to_owned),
+            node: None,
             claims: Vec::new(),
         })
     }
@@ -331,7 +340,9 @@ mod tests {
             if !path.is_empty() {
                 object["spec"][path] = value;
             }
-            expected.assert_eq(&refusal(&claim(object)).unwrap_or_else(|| "accepted".to_owned()));
+            let class = Class::default();
+            let told = refusal(&claim(object), &class);
+            expected.assert_eq(&told.unwrap_or_else(|| "accepted".to_owned()));
         };
         check("", Value::Null, expect!["accepted"]);
         check(
@@ -378,6 +389,43 @@ mod tests {
             json!("gold"),
             expect!["volumeAttributesClassName is not supported; remove it"],
         );
+    }
+
+    #[test]
+    fn the_annotation_names_the_class_before_the_field() {
+        let named = |annotations: Value, spec: Value| {
+            let claim = claim(json!({"metadata": {"annotations": annotations}, "spec": spec}));
+            class_name(&claim).map(str::to_owned)
+        };
+        let old = json!({names::BETA_STORAGE_CLASS: "old"});
+        let field = json!({"storageClassName": "new"});
+        let some = |name: &str| Some(name.to_owned());
+        assert_eq!(named(json!({}), json!({})), None);
+        assert_eq!(named(json!({}), field.clone()), some("new"));
+        assert_eq!(named(old.clone(), json!({})), some("old"));
+        assert_eq!(named(old, field.clone()), some("old"));
+        // An empty name is one, as in the field: no class is wanted.
+        let none = json!({names::BETA_STORAGE_CLASS: ""});
+        assert_eq!(named(none, field), some(""));
+    }
+
+    #[test]
+    fn mount_options_that_no_mount_can_have_are_refused_for_directories() {
+        let class = |options: &[&str]| Class {
+            name: "fast".to_owned(),
+            mount_options: Some(options.iter().map(|o| (*o).to_owned()).collect()),
+            ..Class::default()
+        };
+        let check = |mode: &str, options: &[&str]| {
+            let claim = claim(json!({"spec": {
+                "volumeMode": mode, "resources": {"requests": {"storage": "1Mi"}},
+            }}));
+            refusal(&claim, &class(options))
+        };
+        assert_eq!(check("Filesystem", &["noatime", "nodev", "ro"]), None);
+        assert_eq!(check("Block", &["nouuid"]), None, "nothing is mounted");
+        expect![[r#"StorageClass fast: mount option "discard" is not supported; use some of ro, rw, nodev, nosuid, noexec, noatime, nodiratime, relatime, strictatime (options of the filesystem itself belong to the mount of the pool)"#]]
+        .assert_eq(&check("Filesystem", &["noatime", "discard"]).unwrap_or_default());
     }
 
     #[test]

@@ -4,11 +4,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use berth_api::DRIVER;
-use berth_model::{Backend, ClassParameters, class_parameters};
+use berth_model::{Backend, ClassParameters, VolumeMode, class_parameters, mount_options};
 use k8s_openapi::api::{core::v1::TopologySelectorTerm, storage::v1::StorageClass};
 
 /// A StorageClass whose provisioner is Berth.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Class {
     /// Name of the StorageClass.
     pub name: String,
@@ -55,6 +55,15 @@ pub fn class(object: &StorageClass) -> Option<Result<Class, String>> {
 }
 
 impl Class {
+    /// What the class asks for that volumes of a mode cannot have, as a sentence for the
+    /// claim's event. A volume whose mount is refused would bind, and its pod would hang.
+    pub fn refusal(&self, mode: VolumeMode) -> Option<String> {
+        let options = self.mount_options.iter().flatten();
+        let mut refused = options.filter_map(|option| mount_options::parse(option).err());
+        let what = refused.next().filter(|_| mode == VolumeMode::Filesystem)?;
+        Some(format!("StorageClass {}: {what}", self.name))
+    }
+
     /// Nodes of `nodes` (labels by name) that the class allows; nothing where it
     /// allows all.
     pub fn allowed(

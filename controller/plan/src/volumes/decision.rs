@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use berth_api::Volume;
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
 
 use super::{action::Action, claim, class::Class, wait::ClaimWait};
@@ -30,6 +31,8 @@ pub struct View<'a> {
     pub nodes: &'a BTreeMap<String, BTreeMap<String, String>>,
     /// The pod's other claims.
     pub peers: &'a Peers,
+    /// The time of the decision.
+    pub now: Timestamp,
 }
 
 /// The other claims of the pod that uses a claim: none of them gets a PV before
@@ -38,8 +41,8 @@ pub struct View<'a> {
 pub enum Peers {
     /// Bound already, or their volumes are ready; or there are none.
     Ready,
-    /// The named claim is not ready yet.
-    Waiting(String),
+    /// One of them is not ready yet; the wait names it.
+    Waiting(ClaimWait),
 }
 
 /// What to do next.
@@ -77,6 +80,8 @@ pub struct Decision {
     pub notice: Option<Notice>,
     /// Why the claim waits, short; for the WAITING column of its set.
     pub wait: Option<ClaimWait>,
+    /// When to look again, if nothing changes before.
+    pub again: Option<Timestamp>,
 }
 
 impl From<Step> for Decision {
@@ -85,6 +90,7 @@ impl From<Step> for Decision {
             step,
             notice: None,
             wait: None,
+            again: None,
         }
     }
 }
@@ -101,6 +107,7 @@ impl Decision {
             step: Step::Nothing,
             notice: None,
             wait: Some(why.into()),
+            again: None,
         }
     }
 

@@ -66,7 +66,7 @@ pub(super) fn decide(
     }
     let free = view.rooms.get(&volume.spec.pool).map_or(0, |room| {
         // A cordon keeps new volumes out; one that is there may grow.
-        room.capacity.saturating_sub(room.taken)
+        room.left()
     });
     let more = wanted.saturating_sub(asked.max(enforced));
     if free < more {

@@ -16,7 +16,7 @@ mod health;
 pub mod pv;
 mod wait;
 
-pub use action::{Action, Excluded, Proof, Refused, Resizing};
+pub use action::{Action, Proof, Refused, Resizing};
 pub use class::Class;
 pub use decision::{Decision, Notice, Peers, Step, View};
 pub use wait::{ClaimWait, ClaimWaitKind};
@@ -27,14 +27,20 @@ use berth_api::{
 };
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
 
+use jiff::{SignedDuration, Timestamp};
+
 use crate::{grants::Standing, target::Target};
+
+/// How long an agent tries to make a volume before it is tried elsewhere. Its pauses
+/// between two tries grow, so that this is some five of them.
+const TRIES: SignedDuration = SignedDuration::from_mins(2);
 
 /// The next write for one volume.
 pub fn decide(view: &View) -> Decision {
     match (view.pv, view.volume) {
         (Some(pv), volume) => with_pv(view, pv, volume),
         (None, Some(volume)) if volume.spec.state == VolumeState::Deleted => {
-            if is_erased(view, volume) {
+            if is_erased(view, volume) || (!is_exposed(volume) && is_hopeless(view, volume)) {
                 drop_volume(volume).into()
             } else {
                 Decision::wait(erasing(view, volume))
@@ -59,7 +65,7 @@ fn without_volume(view: &View) -> Decision {
     if !claim::is_open(claim) {
         return Step::Nothing.into();
     }
-    if let Some(text) = claim::refusal(claim) {
+    if let Some(text) = claim::refusal(claim, class) {
         return Decision::wait(text.clone()).warn(reason::PROVISIONING_FAILED, text);
     }
     if claim::is_due(claim, class) {
@@ -108,11 +114,9 @@ fn with_claim(view: &View, volume: &Volume, claim: &PersistentVolumeClaim) -> De
     }
     let reschedule = || Action::Reschedule {
         volume: target.clone(),
+        erase: !is_hopeless(view, volume),
         claim: claim::selected_node(claim).map(|_| Target::of(&claim.metadata)),
-        excluded: Excluded {
-            claim_uid: volume.spec.claim.uid.clone(),
-            pool: volume.spec.pool.clone(),
-        },
+        pool: volume.spec.pool.clone(),
     };
     let status = volume.status.clone().unwrap_or_default();
     let says = status.message.clone().unwrap_or_default();
@@ -121,6 +125,14 @@ fn with_claim(view: &View, volume: &Volume, claim: &PersistentVolumeClaim) -> De
     if !exposed && waits_for_pod && claim::selected_node(claim) != Some(node) {
         // The scheduler was asked again, since the pod cannot run there.
         return orphaned(volume);
+    }
+    if !exposed && status.phase != VolumePhase::NoRoom && is_hopeless(view, volume) {
+        let pool = &volume.spec.pool;
+        let text = match is_lost(view, pool) {
+            true => format!("pool {pool} was declared lost before the volume was used"),
+            false => format!("node {node} went away before the volume was used"),
+        };
+        return Decision::from(reschedule()).warn(reason::PROVISIONING_FAILED, text);
     }
     match status.phase {
         VolumePhase::Ready => expose(view, volume, claim, exposed),
@@ -141,13 +153,15 @@ fn with_claim(view: &View, volume: &Volume, claim: &PersistentVolumeClaim) -> De
         VolumePhase::NoRoom | VolumePhase::Lost | VolumePhase::Deleted => {
             lost(&status, &volume.spec)
         }
-        VolumePhase::Failed => Decision::wait(format!("{node}: {says}"))
-            .warn(reason::PROVISIONING_FAILED, format!("{node}: {says}")),
-        VolumePhase::Pending if !exposed && is_hopeless(view, volume) => {
-            Decision::from(reschedule()).warn(
-                reason::PROVISIONING_FAILED,
-                format!("node {node} went away before it made the volume"),
-            )
+        VolumePhase::Failed => {
+            let text = format!("{node}: {says}");
+            let until = given_up(view, volume, &status).filter(|_| !exposed);
+            let mut decision = match until {
+                Some(until) if until <= view.now => reschedule().into(),
+                _ => Decision::wait(text.clone()),
+            };
+            decision.again = until.filter(|until| *until > view.now);
+            decision.warn(reason::PROVISIONING_FAILED, text)
         }
         VolumePhase::Pending => Decision::wait(ClaimWait::in_progress(format!(
             "waiting for the agent on {node}"
@@ -159,10 +173,8 @@ fn expose(view: &View, volume: &Volume, claim: &PersistentVolumeClaim, exposed: 
     let Some(class) = view.class else {
         return Decision::wait("its StorageClass is gone; create it again");
     };
-    if let Peers::Waiting(peer) = view.peers {
-        return Decision::wait(ClaimWait::in_progress(format!(
-            "waiting for the pod's other claim {peer}"
-        )));
+    if let Peers::Waiting(why) = view.peers {
+        return Decision::wait(why.clone());
     }
     let label = names::pool_label(&volume.spec.pool);
     let node = &volume.spec.node;
@@ -334,7 +346,7 @@ fn lost(status: &VolumeStatus, spec: &VolumeSpec) -> Decision {
 }
 
 /// Whether pods may have written data to the volume.
-fn is_exposed(volume: &Volume) -> bool {
+pub fn is_exposed(volume: &Volume) -> bool {
     let marks = volume.metadata.annotations.as_ref();
     volume.spec.adopt || marks.is_some_and(|all| all.contains_key(names::EXPOSED))
 }
@@ -356,6 +368,19 @@ fn is_erased(view: &View, volume: &Volume) -> bool {
 /// Whether the agent will never answer: its node was removed, or the disk is lost.
 fn is_hopeless(view: &View, volume: &Volume) -> bool {
     !view.nodes.contains_key(&volume.spec.node) || is_lost(view, &volume.spec.pool)
+}
+
+/// When a volume that its agent fails to make, and that no pod has seen, is tried
+/// elsewhere: at once where its pool cannot be used, else after the agent has tried for a
+/// while. `None` where it is not known since when it fails.
+fn given_up(view: &View, volume: &Volume, status: &VolumeStatus) -> Option<Timestamp> {
+    let grant = view.grants.get(&volume.spec.pool);
+    if !grant.is_some_and(|grant| grant.standing.is_ready()) {
+        return Some(view.now);
+    }
+    let ready = (status.conditions.iter()).find(|it| it.type_ == names::condition::READY)?;
+    let since = ready.last_transition_time.0;
+    since.checked_add(TRIES).ok()
 }
 
 /// The node that the pool was granted to since the volume was placed.

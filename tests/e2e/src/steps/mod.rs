@@ -2,6 +2,7 @@
 //! a story; the tests run all. Each takes a namespace of its own.
 
 pub mod backends;
+pub mod claims;
 pub mod clients;
 pub mod data;
 pub mod disruption;

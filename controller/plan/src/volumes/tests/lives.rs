@@ -14,7 +14,9 @@ fn the_way_to_a_pv() {
     world.check(expect![[r"
         Expose mark=true pvc-u0
         Normal ProvisioningSucceeded: volume pvc-u0 of 1Gi is ready in pool p1 on n1"]]);
-    world.peers = Peers::Waiting("log-web-0".to_owned());
+    world.peers = Peers::Waiting(ClaimWait::in_progress(
+        "waiting for the pod's other claim log-web-0",
+    ));
     world.check(expect![[r"
         Nothing
         wait: waiting for the pod's other claim log-web-0"]]);
@@ -59,11 +61,70 @@ fn refusals_of_the_agent_send_the_claim_elsewhere() {
         Nothing
         wait: n1: says the agent
         Warning ProvisioningFailed: n1: says the agent"]]);
-    world.volume(VolumePhase::Pending, false);
-    world.nodes.clear();
+}
+
+#[test]
+fn what_no_pod_has_seen_leaves_dead_nodes_and_lost_disks() {
+    for phase in [
+        VolumePhase::Pending,
+        VolumePhase::Failed,
+        VolumePhase::Ready,
+    ] {
+        let mut world = World::new();
+        world.volume(phase, false);
+        world.nodes.clear();
+        world.check(expect![[r#"
+            Reschedule { volume: pvc-u0, erase: false, claim: Some(data-web-0), pool: "p1" }
+            Warning ProvisioningFailed: node n1 went away before the volume was used"#]]);
+        let mut world = World::new();
+        world.volume(phase, false);
+        world.standing(Standing::DeclaredLost);
+        world.check(expect![[r#"
+            Reschedule { volume: pvc-u0, erase: false, claim: Some(data-web-0), pool: "p1" }
+            Warning ProvisioningFailed: pool p1 was declared lost before the volume was used"#]]);
+        // Nobody will answer that it is erased.
+        world.volume.as_mut().expect("there").spec.state = VolumeState::Deleted;
+        world.check(expect!["DropVolume { volume: pvc-u0, refused: None }"]);
+        // What pods may have seen stays.
+        world.volume(phase, true);
+        let step = world.decide().step;
+        assert!(
+            !matches!(step, Step::Act(Action::Reschedule { .. })),
+            "{step:?}"
+        );
+    }
+}
+
+#[test]
+fn what_cannot_be_made_in_a_pool_is_taken_back_and_tried_elsewhere() {
+    let mut world = World::new();
+    world.volume(VolumePhase::Failed, false);
+    world.standing(Standing::Unhealthy);
     world.check(expect![[r#"
-        Reschedule { volume: pvc-u0, claim: Some(data-web-0), excluded: Excluded { claim_uid: "u0", pool: "p1" } }
-        Warning ProvisioningFailed: node n1 went away before it made the volume"#]]);
+        Reschedule { volume: pvc-u0, erase: true, claim: Some(data-web-0), pool: "p1" }
+        Warning ProvisioningFailed: n1: says the agent"#]]);
+    // Where the pool is said to be well, its agent is given some time.
+    world.standing(Standing::Granted);
+    let status = world.volume.as_mut().expect("there").status.as_mut();
+    let failed = json!([{
+        "type": names::condition::READY, "status": "False", "reason": "Failed",
+        "message": "", "lastTransitionTime": "1970-01-01T00:00:00Z",
+    }]);
+    status.expect("there").conditions = serde_json::from_value(failed).expect("conditions");
+    assert_eq!(world.decide().again, Timestamp::from_second(120).ok());
+    world.check(expect![[r#"
+        Nothing
+        wait: n1: says the agent
+        Warning ProvisioningFailed: n1: says the agent"#]]);
+    world.now = Timestamp::from_second(120).expect("a time");
+    world.check(expect![[r#"
+        Reschedule { volume: pvc-u0, erase: true, claim: Some(data-web-0), pool: "p1" }
+        Warning ProvisioningFailed: n1: says the agent"#]]);
+    // Its room is taken until the agent has answered.
+    world.volume.as_mut().expect("there").spec.state = VolumeState::Deleted;
+    world.check(expect![[r#"
+        Nothing
+        wait: says the agent"#]]);
 }
 
 #[test]

@@ -20,6 +20,7 @@ struct World {
     grants: BTreeMap<String, Grant>,
     nodes: BTreeMap<String, BTreeMap<String, String>>,
     peers: Peers,
+    now: Timestamp,
 }
 
 const GI: u64 = 1 << 30;
@@ -42,6 +43,8 @@ impl World {
                 backends: vec![Backend::Btrfs],
                 capacity: Bytes(10 * GI),
                 reserved: Bytes(0),
+                reserved_by_volumes: None,
+                room: None,
                 free: Bytes(10 * GI),
                 volumes: 0,
             }),
@@ -64,6 +67,7 @@ impl World {
             grants: [("p1".to_owned(), grant)].into(),
             nodes: [("n1".to_owned(), labels)].into(),
             peers: Peers::Ready,
+            now: Timestamp::UNIX_EPOCH,
         };
         world.claim(json!({}));
         world
@@ -139,6 +143,7 @@ impl World {
             rooms: &rooms,
             nodes: &self.nodes,
             peers: &self.peers,
+            now: self.now,
         })
     }
 
