@@ -15,7 +15,7 @@ use berth_e2e::{
     evidence, install,
     steps::{
         backends, claims, clients, data, disruption, health, limits, lives, network, order, place,
-        refusal, rollout, shapes, snapshots, tables, tenants, tokens,
+        refusal, rollout, room, shapes, snapshots, tables, tenants, tokens,
     },
 };
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -95,6 +95,7 @@ const SIDE_BY_SIDE: &[(&str, Test)] = tests! {
 };
 
 const ONE_AT_A_TIME: &[(&str, Test)] = tests! {
+    "a_burst_takes_what_there_is": |w, ns| room::a_burst_takes_what_there_is(&w.ctx, ns);
     "agent_killed": |w, ns| disruption::agent_killed(&w.ctx, &w.cluster, ns);
     "controller_killed_in_a_scale_out": |w, ns| disruption::controller_killed(&w.ctx, &w.cluster, ns);
     "node_crash_and_return": |w, ns| disruption::node_crash(&w.ctx, &w.cluster, ns);

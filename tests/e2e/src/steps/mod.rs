@@ -15,6 +15,7 @@ pub mod place;
 pub mod quick_start;
 pub mod refusal;
 pub mod rollout;
+pub mod room;
 pub mod shapes;
 pub mod snapshots;
 pub mod tables;
