@@ -59,6 +59,26 @@ fn ordinal_set() -> CustomResourceDefinition {
     properties["serviceName"]["x-kubernetes-validations"] = rules::service_name();
     properties["rollbackTo"]["maxLength"] = json!(253);
     properties["rollbackTo"]["x-kubernetes-validations"] = rules::rollback_to();
+    // Not those whose default somebody else reads, or may never change.
+    for field in [
+        "minReadySeconds",
+        "ordinals",
+        "persistentVolumeClaimRetentionPolicy",
+        "progressDeadlineSeconds",
+        "restartedAt",
+        "revisionHistoryLimit",
+        "rollbackTo",
+        "serviceName",
+        "updateStrategy",
+    ] {
+        properties[field]["nullable"] = json!(true);
+    }
+    properties["ordinals"]["properties"]["start"]["nullable"] = json!(true);
+    let strategy = &mut properties["updateStrategy"]["properties"];
+    strategy["rollingUpdate"]["nullable"] = json!(true);
+    for field in ["partition", "maxUnavailable"] {
+        strategy["rollingUpdate"]["properties"][field]["nullable"] = json!(true);
+    }
     let status = &mut root["properties"]["status"];
     status["x-kubernetes-validations"] = rules::status();
     for counter in [
@@ -78,7 +98,8 @@ fn ordinal_set() -> CustomResourceDefinition {
 /// A field left empty is an absent field, as in core, and gets its default: the API
 /// server drops what is empty but may not be. It does not for server-side apply, which
 /// refuses such a field. So in the templates, which have hardly a default, it may be, and
-/// the planner drops it.
+/// the planner drops it; and so it may be elsewhere, where what is absent and what has the
+/// default mean the same.
 fn drop_nullable(properties: &mut Value) {
     for (name, field) in properties.as_object_mut().into_iter().flatten() {
         if ["template", "volumeClaimTemplates"].contains(&name.as_str()) {
