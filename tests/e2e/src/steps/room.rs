@@ -29,22 +29,23 @@ const PER_POOL: u64 = 10;
 /// A hundred claims onto room for about sixty: exactly as many are bound as fit, no pool
 /// promises more than it has, the rest say why, and follow when room is freed.
 pub async fn a_burst_takes_what_there_is(ctx: &Ctx, ns: &str) -> Result<()> {
-    // What earlier tests deleted is counted until it is freed.
+    // What earlier tests deleted is counted until it is freed. (One of them retains a volume.)
     until("the pools to have nothing in the trash", async || {
         let taken: Vec<_> = rooms(ctx)
             .await?
             .into_values()
             .map(|(_, taken)| taken)
             .collect();
-        check(taken.iter().all(|taken| *taken == 0), || {
+        check(taken.iter().all(|taken| *taken <= 64 << 20), || {
             format!("{taken:?}")
         })
     })
     .await?;
     let rooms = rooms(ctx).await?;
-    let smallest = rooms.values().map(|(capacity, _)| *capacity).min();
+    let room = |(capacity, taken): &(u64, u64)| capacity - taken;
+    let smallest = rooms.values().map(room).min();
     let size = smallest.context("there are pools")? / PER_POOL / 4096 * 4096;
-    let fit: u64 = rooms.values().map(|(capacity, _)| capacity / size).sum();
+    let fit: u64 = rooms.values().map(|it| room(it) / size).sum();
     let fit = usize::try_from(fit)?;
     ensure!(
         fit < CLAIMS,
