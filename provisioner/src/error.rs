@@ -74,6 +74,17 @@ pub enum Error {
         /// The volume that the copy is asked of.
         id: String,
     },
+    /// A pod of another namespace than the claim's asks for the volume.
+    #[error(
+        "volume {id} is of a claim of another namespace than pod {pod}: it is not mounted; is \
+         there a second PersistentVolume of it?"
+    )]
+    ForeignPod {
+        /// The volume.
+        id: String,
+        /// `<namespace>/<name>` of the pod.
+        pod: String,
+    },
     /// The volume should exist and does not. Nothing is made in its place.
     #[error("the data of volume {id} is lost: {why}; nothing is made in its place")]
     Lost {

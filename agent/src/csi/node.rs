@@ -21,7 +21,7 @@ use tonic::{Request, Response, Status};
 use super::{
     capacity::{Range, bytes},
     health, placement,
-    request::{Access, access, filesystems, predecessor, required, usage},
+    request::{Access, access, filesystems, is_foreign, predecessor, required, usage},
 };
 use crate::{
     disks::{Disks, Failure},
@@ -189,11 +189,15 @@ impl node_server::Node for NodeService {
             single_writer: access.single_writer,
         };
         self.operate(Operation::Publish, &id, move |disk| {
-            if let Some(report) = disk.find(&publish.id)
-                && let Some(by) = predecessor(&report, &publish)
-            {
-                let id = publish.id;
-                return Err(Error::Published { id, by });
+            if let Some(report) = disk.find(&publish.id) {
+                if is_foreign(&report, &publish) {
+                    let (id, pod) = (publish.id, publish.pod);
+                    return Err(Error::ForeignPod { id, pod });
+                }
+                if let Some(by) = predecessor(&report, &publish) {
+                    let id = publish.id;
+                    return Err(Error::Published { id, by });
+                }
             }
             disk.publish(&publish)
         })

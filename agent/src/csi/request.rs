@@ -182,6 +182,17 @@ pub(super) fn predecessor(volume: &VolumeReport, request: &Publish) -> Option<St
     ))
 }
 
+/// Whether a pod of another namespace than the claim's asks for the volume. Kubernetes binds
+/// within a namespace, so a PersistentVolume must name a volume that is not its claim's. One
+/// that was handed on is recorded for its new claim first.
+pub(super) fn is_foreign(volume: &VolumeReport, request: &Publish) -> bool {
+    let claims = volume.claim.as_ref().map(|claim| claim.namespace.as_str());
+    let pods = request.pod.split_once('/').map(|(namespace, _)| namespace);
+    claims
+        .zip(pods)
+        .is_some_and(|(claims, pods)| !claims.is_empty() && claims != pods)
+}
+
 /// Usage as the protocol has it. What a pod keeps on a raw device is its own
 /// affair: of that only the size is known.
 pub(super) fn usage(usage: &Usage, mode: VolumeMode) -> Vec<VolumeUsage> {
@@ -218,6 +229,20 @@ mod tests {
 
     use super::*;
 
+    fn request(volume: &VolumeReport, uid: &str, pod: &str, target: &str) -> Publish {
+        Publish {
+            id: volume.id.clone(),
+            target: target.into(),
+            staging: None,
+            mode: VolumeMode::Filesystem,
+            readonly: false,
+            flags: Vec::new(),
+            pod_uid: uid.to_owned(),
+            pod: pod.to_owned(),
+            single_writer: false,
+        }
+    }
+
     #[test]
     fn an_identity_has_one_pod_and_others_may_share_its_volume() {
         let of_set = crate::testdata::volume();
@@ -238,17 +263,7 @@ mod tests {
                 published: vec![published],
                 ..volume.clone()
             };
-            let request = Publish {
-                id: "pvc-1".to_owned(),
-                target: pod.2.into(),
-                staging: None,
-                mode: berth_provisioner::VolumeMode::Filesystem,
-                readonly: false,
-                flags: Vec::new(),
-                pod_uid: pod.0.to_owned(),
-                pod: pod.1.to_owned(),
-                single_writer: false,
-            };
+            let request = request(&volume, pod.0, pod.1, pod.2);
             predecessor(&volume, &request)
         };
         let web = replica.as_str();
@@ -276,6 +291,21 @@ mod tests {
         ] {
             let by = blocked(volume, holder, pod);
             assert_eq!(by.is_some(), expected, "{holder:?} {pod:?}: {by:?}");
+        }
+        for (claims, pod, expected) in [
+            (Some("shop"), "shop/x", false),
+            (Some("shop"), "else/x", true),
+            (Some("shop"), "", false),
+            (Some(""), "else/x", false),
+            (None, "else/x", false),
+        ] {
+            let mut volume = of_set.clone();
+            match (claims, &mut volume.claim) {
+                (Some(namespace), Some(claim)) => claim.namespace = namespace.to_owned(),
+                _ => volume.claim = None,
+            }
+            let asked = request(&of_set, "b", pod, "/t2");
+            assert_eq!(is_foreign(&volume, &asked), expected, "{claims:?} {pod:?}");
         }
         let by = blocked(&of_set, ("a", web), ("b", web, "/t2")).expect("refused");
         assert!(by.contains(web) && by.contains("UID a"), "{by}");

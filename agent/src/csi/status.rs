@@ -21,7 +21,7 @@ pub fn code(error: &Error) -> Code {
             Code::NotFound
         }
         Error::TooSmall { .. } => Code::OutOfRange,
-        Error::ForeignSource { .. } => Code::PermissionDenied,
+        Error::ForeignSource { .. } | Error::ForeignPod { .. } => Code::PermissionDenied,
         Error::Lost { .. } => Code::DataLoss,
         // Refused before anything was done; a person or another pod has to act.
         Error::PoolMissing { .. }
@@ -119,6 +119,13 @@ mod tests {
                 Code::OutOfRange,
             ),
             (Error::ForeignSource { id: id() }, Code::PermissionDenied),
+            (
+                Error::ForeignPod {
+                    id: id(),
+                    pod: "shop/db-0".to_owned(),
+                },
+                Code::PermissionDenied,
+            ),
             (
                 Error::Tombstoned {
                     id: id(),

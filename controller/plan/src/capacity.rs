@@ -29,22 +29,28 @@ pub fn largest(class: &Class, node: &str, rooms: &BTreeMap<String, Room>) -> u64
 }
 
 /// Figures by class and node. Only classes that wait for a pod are published:
-/// for the others the controller chooses the node itself. A node without room
-/// is published with zero: an absent object says "not known yet". `withheld` are upper
-/// bounds of what is told ([`withheld`](crate::claims::withheld)).
+/// for the others the controller chooses the node itself. A node without room, or even
+/// without a pool, is published with zero: an absent object says "not known yet". `nodes`
+/// are those that have an agent. `withheld` are upper bounds of what is told
+/// ([`withheld`](crate::claims::withheld)).
 pub fn capacities<'a>(
     classes: impl IntoIterator<Item = &'a Class>,
+    nodes: &[&str],
     rooms: &BTreeMap<String, Room>,
     withheld: &BTreeMap<(String, String), u64>,
 ) -> BTreeMap<(String, String), Capacity> {
     let mut all = BTreeMap::new();
+    const NONE: Capacity = Capacity {
+        total: 0,
+        largest: 0,
+    };
     for class in classes.into_iter().filter(|c| !c.immediate) {
+        for node in nodes {
+            all.insert((class.name.clone(), (*node).to_owned()), NONE);
+        }
         for room in rooms.values() {
             let key = (class.name.clone(), room.node.clone());
-            let entry = all.entry(key).or_insert(Capacity {
-                total: 0,
-                largest: 0,
-            });
+            let entry = all.entry(key).or_insert(NONE);
             if carries(room, class.backend, VolumeMode::Filesystem) {
                 entry.total = entry.total.saturating_add(room.free());
                 entry.largest = entry.largest.max(room.free());
@@ -152,20 +158,25 @@ mod tests {
             let withheld = withheld
                 .iter()
                 .map(|(class, node, bytes)| (((*class).to_owned(), (*node).to_owned()), *bytes));
-            capacities(&classes, &rooms, &withheld.collect())
+            capacities(&classes, &["n1", "n3"], &rooms, &withheld.collect())
                 .iter()
                 .map(|((class, node), c)| format!("{class} {node} {}/{}", c.largest, c.total))
                 .collect()
         };
         let withheld = [("berth", "n1", 5), ("berth", "n2", 5), ("gone", "n1", 5)];
-        assert_eq!(shown(&withheld)[..2], ["berth n1 5/11", "berth n2 0/0"]);
+        assert_eq!(
+            shown(&withheld)[..3],
+            ["berth n1 5/11", "berth n2 0/0", "berth n3 0/0"]
+        );
         assert_eq!(
             shown(&[]),
             [
                 "berth n1 7/11",
                 "berth n2 0/0",
+                "berth n3 0/0",
                 "image n1 0/0",
-                "image n2 0/0"
+                "image n2 0/0",
+                "image n3 0/0"
             ]
         );
     }

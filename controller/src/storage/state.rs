@@ -141,8 +141,10 @@ impl ClusterState {
             }
             Update::Pool(event) => self.grants_dirty |= !self.pools.take(event).is_empty(),
             Update::Report(event) => {
-                for (_, new) in self.reports.take(event) {
+                for (old, new) in self.reports.take(event) {
                     self.grants_dirty = true;
+                    // A node that came has capacities of its own, also without a pool.
+                    self.capacities_dirty |= old.is_none() != new.is_none();
                     let status = new.as_ref().and_then(|r| r.status.as_ref());
                     for pool in status.into_iter().flat_map(|s| &s.pools) {
                         // The agent's own figure replaces what it refused earlier.

@@ -85,7 +85,14 @@ impl Reconciler {
     pub(super) fn capacities(&mut self) {
         let now = Instant::now();
         let classes = self.state.parsed.values().filter_map(|c| c.as_ref().ok());
-        let wanted = capacity::capacities(classes, &self.state.rooms, &self.state.withheld);
+        // A report outlives its node.
+        let reports = self.state.reports.values();
+        let nodes: Vec<&str> = reports
+            .filter_map(|report| report.metadata.name.as_deref())
+            .filter(|node| self.state.labels.contains_key(*node))
+            .collect();
+        let (rooms, withheld) = (&self.state.rooms, &self.state.withheld);
+        let wanted = capacity::capacities(classes, &nodes, rooms, withheld);
         let mut unneeded: BTreeMap<String, _> = self
             .state
             .capacities

@@ -280,6 +280,13 @@ async fn static_volume(ctx: &Ctx, mallory: &Tenant<'_>, handle: &str) -> Result<
         check(phase == "Bound", || phase)
     })
     .await?;
+    let mut pod = super::refusal::user_of("given");
+    pod["metadata"]["name"] = json!("user-of-twin");
+    ctx.apply(&mallory.ns, &pod).await?;
+    super::refusal::expect_event(ctx, &mallory.ns, "user-of-twin", "of another namespace").await?;
+    ctx.pods(&mallory.ns)
+        .delete("user-of-twin", &DeleteParams::default())
+        .await?;
     let source = json!({"kind": "PersistentVolumeClaim", "name": "given"});
     mallory.wants("loot-of-given", "dataSource", source).await?;
     mallory

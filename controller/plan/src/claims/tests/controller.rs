@@ -58,7 +58,7 @@ impl World {
 
     pub(super) fn publish(&mut self) {
         let withheld = claims::withheld(&self.tries, self.now);
-        let all = capacity::capacities(self.classes.values(), &self.rooms(), &withheld);
+        let all = capacity::capacities(self.classes.values(), &[], &self.rooms(), &withheld);
         self.told = all
             .into_iter()
             .map(|(of, figures)| (of, figures.largest))
