@@ -150,6 +150,20 @@ pub(crate) fn grow_filesystem(store: &Store, pool: &Pool, id: &str) -> Result<()
     Ok(())
 }
 
+/// Grows the filesystem in an image that grew, if no device shows the image.
+pub(crate) fn grow_unmounted(store: &Store, pool: &Pool, id: &str) -> Result<(), Error> {
+    let path = pool.dir.path().join(VOLUMES).join(id);
+    if !loops_of(store, pool, id).is_empty() || !behind(pool, id).context("reading", &path)? {
+        return Ok(());
+    }
+    let dir = pool.dir.open(format!("{VOLUMES}/{id}"), Mounts::Stay);
+    let dir = dir.context("opening", &path)?;
+    let grown = store.sys.grow_unmounted(&dir, DATA);
+    grown.context("growing the filesystem in", &path)?;
+    tracing::info!(volume = id, "filesystem grown");
+    Ok(())
+}
+
 /// Whether the filesystem in an image is smaller than the image; `false` where that cannot
 /// be read.
 pub(crate) fn is_behind(pool: &Pool, id: &str) -> bool {

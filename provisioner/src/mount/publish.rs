@@ -42,6 +42,12 @@ pub(crate) fn stage(store: &Store, request: &Stage) -> Result<(), Error> {
         tracing::info!(volume = id, number, "loop device attached");
         return Ok(());
     }
+    if matches!(data, Data::Image(_)) {
+        // Also where nobody may resize a mounted one. Too small is better than none.
+        if let Err(e) = loop_image::grow_unmounted(store, &pool, id) {
+            tracing::warn!(volume = id, error = %e, "its filesystem cannot grow before it is mounted");
+        }
+    }
     lock(&store.state).staging.insert(target.real.clone());
     mount_at(
         store,

@@ -407,6 +407,10 @@ impl Images for Fake {
         unsupported()
     }
 
+    fn grow_unmounted(&self, _dir: &Dir, _name: &str) -> io::Result<()> {
+        unsupported()
+    }
+
     fn reflink(&self, _from: &File, _to: &File) -> io::Result<bool> {
         unsupported()
     }

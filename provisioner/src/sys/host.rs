@@ -207,6 +207,9 @@ pub(crate) trait Images {
     /// Makes an ext4 in the file `name` of `dir`, which holds nothing; nothing is in it
     /// either.
     fn format(&self, dir: &Dir, name: &str) -> io::Result<()>;
+    /// Grows the ext4 in the file `name` of `dir` to the file's length, while it is mounted
+    /// nowhere.
+    fn grow_unmounted(&self, dir: &Dir, name: &str) -> io::Result<()>;
     /// Lets `to`, which is empty, share the blocks of `from` (FICLONE); `false` when
     /// the filesystem cannot.
     fn reflink(&self, from: &File, to: &File) -> io::Result<bool>;

@@ -17,6 +17,7 @@ use super::raw::{filesystem, mount};
 use crate::fs::dir::Dir;
 
 const MKFS: &str = "mkfs.ext4";
+const RESIZE: &str = "resize2fs";
 
 /// Bytes of the blocks of an ext4, and of the device that it is mounted from.
 const BLOCK: u32 = 4096;
@@ -50,9 +51,25 @@ pub(super) fn allocate(file: &File, bytes: u64, sparse: bool) -> io::Result<()> 
 /// zeros, so nothing is written over with zeros, now or by the first mount; and
 /// nothing is discarded, which would give allocated blocks back.
 pub(super) fn format(dir: &Dir, name: &str) -> io::Result<()> {
-    let output = Command::new(MKFS)
-        .args(["-q", "-F", "-m", "0", "-b", &BLOCK.to_string()])
-        .args(["-E", "nodiscard,assume_storage_prezeroed=1"])
+    let mut mkfs = Command::new(MKFS);
+    mkfs.args(["-q", "-F", "-m", "0", "-b", &BLOCK.to_string()])
+        .args(["-E", "nodiscard,assume_storage_prezeroed=1"]);
+    run(mkfs, MKFS, dir, name)?;
+    empty(dir, name)
+}
+
+/// Grows the ext4 in the file `name` of `dir`, which is mounted nowhere, to the file's
+/// length. resize2fs asks for a whole check first (`-f` does without): a filesystem that is
+/// mounted afterwards anyway is checked by the kernel as it is then.
+pub(super) fn grow_unmounted(dir: &Dir, name: &str) -> io::Result<()> {
+    let mut resize = Command::new(RESIZE);
+    resize.arg("-f");
+    run(resize, RESIZE, dir, name)
+}
+
+/// Runs a program of e2fsprogs on the file `name` of `dir`.
+fn run(mut program: Command, called: &str, dir: &Dir, name: &str) -> io::Result<()> {
+    let output = program
         .arg(format!("./{name}"))
         .current_dir(format!("/proc/self/fd/{}", dir.as_fd().as_raw_fd()))
         .stdin(Stdio::null())
@@ -60,16 +77,16 @@ pub(super) fn format(dir: &Dir, name: &str) -> io::Result<()> {
         .map_err(|e| match e.kind() {
             io::ErrorKind::NotFound => io::Error::new(
                 io::ErrorKind::Unsupported,
-                format!("{MKFS} is not installed; install e2fsprogs"),
+                format!("{called} is not installed; install e2fsprogs"),
             ),
             _ => e,
         })?;
     if output.status.success() {
-        return empty(dir, name);
+        return Ok(());
     }
     let said = String::from_utf8_lossy(&output.stderr);
     Err(io::Error::other(format!(
-        "{MKFS} failed ({}): {}",
+        "{called} failed ({}): {}",
         output.status,
         said.trim()
     )))

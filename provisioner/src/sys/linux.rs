@@ -347,6 +347,10 @@ impl Images for Linux {
         images::format(dir, name)
     }
 
+    fn grow_unmounted(&self, dir: &Dir, name: &str) -> io::Result<()> {
+        images::grow_unmounted(dir, name)
+    }
+
     fn reflink(&self, from: &File, to: &File) -> io::Result<bool> {
         filesystem::reflink(from, to)
     }

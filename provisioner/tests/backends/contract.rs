@@ -135,6 +135,28 @@ pub(crate) fn files_are_seen_by_claim(kind: Kind) {
     case.is_empty();
 }
 
+/// What grew while nobody used it has its size for the next who does, also on a machine
+/// where nobody may resize a mounted ext4.
+pub(crate) fn growth_is_seen_at_the_next_mount(kind: Kind) {
+    let case = Case::new(kind);
+    case.make("v", 32 * MIB);
+    let at = case.mount("v", VolumeMode::Filesystem, false);
+    put(&at.join("kept"), 8 * MIB);
+    case.unmount("v");
+    case.p().expand("v", 96 * MIB).unwrap();
+    let at = case.mount("v", VolumeMode::Filesystem, false);
+    let stat = nix::sys::statvfs::statvfs(&at).unwrap();
+    let total = stat.blocks() * stat.fragment_size();
+    assert!((72 * MIB..=96 * MIB).contains(&total), "{total}");
+    put(&at.join("more"), 48 * MIB);
+    let kept = fs::read(at.join("kept")).unwrap();
+    assert!(kept.chunks(MIB as usize).all(|chunk| chunk == pattern()));
+    assert!(case.p().find("v").unwrap().troubles.is_empty());
+    case.unmount("v");
+    case.p().delete("v").unwrap();
+    case.is_empty();
+}
+
 /// btrfs leaves subvolumes inside a subvolume out of a snapshot, and says nothing: a copy
 /// without them would be no copy.
 pub(crate) fn nested_subvolumes_are_not_copied(kind: Kind) {

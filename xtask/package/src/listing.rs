@@ -12,7 +12,7 @@ const HEADER: &str = "# What is in Berth's image
 
 Written by `cargo image --doc docs/image.md`; CI fails when a file came or went.
 Berth's programs are linked statically; how large they are changes with each commit, and
-`cargo image` says it. There is no shell, and nothing that installs anything: `mkfs.ext4`,
+`cargo image` says it. There is no shell, and nothing that installs anything: `mkfs.ext4` and `resize2fs`,
 which the agent runs for image volumes, is all beside them.
 ";
 

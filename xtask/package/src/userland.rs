@@ -27,7 +27,7 @@ for deb in "$1"/var/cache/apt/archives/*.deb; do
 done"#;
 
 /// Programs that the agent runs, and the name by which each is also called.
-const PROGRAMS: [(&str, &str); 1] = [("mke2fs", "mkfs.ext4")];
+const PROGRAMS: [(&str, &[&str]); 2] = [("mke2fs", &["mkfs.ext4"]), ("resize2fs", &[])];
 
 /// A Debian package that files of the image come from.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -54,10 +54,12 @@ pub(crate) fn get(arch: Arch) -> Result<Userland> {
         let at = find(&root, program, &["usr/sbin", "sbin"])?;
         needed.push(at.clone());
         files.insert(format!("usr/sbin/{program}"), Content::Copy(at, true));
-        files.insert(
-            format!("usr/sbin/{also}"),
-            Content::Link(program.to_owned()),
-        );
+        for name in also {
+            files.insert(
+                format!("usr/sbin/{name}"),
+                Content::Link(program.to_owned()),
+            );
+        }
     }
     let configuration = root.join("etc/mke2fs.conf");
     files.insert(
