@@ -155,14 +155,20 @@ async fn judge(args: &Args, class: &Value, cluster: &Cluster, fresh: bool) -> Re
     Ok(())
 }
 
-/// Gives busybox's image a second name: some specs run their shell in this one, which is not
-/// to be had here.
+/// Images that some specs run a shell in, and nothing else.
+const SHELLS: [&str; 2] = [
+    "registry.k8s.io/e2e-test-images/glibc-dns-testing:2.0.0",
+    "registry.k8s.io/e2e-test-images/nginx:1.15-4",
+];
+
+/// Gives busybox's image their names: they are not to be had without a registry.
 fn stand_in(cluster: &Cluster, node: &str) -> Result<()> {
-    const SHELL: &str = "registry.k8s.io/e2e-test-images/glibc-dns-testing:2.0.0";
-    let tag = ["ctr", "-n", "k8s.io", "images", "tag", "--force"];
-    let answer = cluster.node_exec(node, tag.into_iter().chain([SHELL_IMAGE, SHELL]))?;
-    let said = String::from_utf8_lossy(&answer.stderr);
-    ensure!(answer.status.success(), "{node}: {}", said.trim());
+    for shell in SHELLS {
+        let tag = ["ctr", "-n", "k8s.io", "images", "tag", "--force"];
+        let answer = cluster.node_exec(node, tag.into_iter().chain([SHELL_IMAGE, shell]))?;
+        let said = String::from_utf8_lossy(&answer.stderr);
+        ensure!(answer.status.success(), "{node}: {}", said.trim());
+    }
     Ok(())
 }
 
