@@ -1,5 +1,7 @@
 //! A small world of one claim, for the tests of what becomes of it.
 
+mod growing;
+mod hands;
 mod lives;
 mod manifests;
 
