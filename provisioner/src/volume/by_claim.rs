@@ -66,10 +66,15 @@ pub(crate) fn link_staged(store: &Store, id: &str, staging: Option<&Path>) {
     let Some(mut link) = link_of(&dir, &record) else {
         return;
     };
-    if let Some(staging) = staging.and_then(|path| path.canonicalize().ok()) {
-        link.target = staging.to_string_lossy().into_owned();
-    }
-    if let Err(e) = set_link(store, &link) {
+    let set = match staging.and_then(|path| path.canonicalize().ok()) {
+        Some(staging) => {
+            link.target = staging.to_string_lossy().into_owned();
+            set_link(store, &link)
+        }
+        // It may be staged elsewhere still.
+        None => keep_link(store, &link),
+    };
+    if let Err(e) = set {
         tracing::warn!(volume = id, error = %e, "no by-claim link");
     }
 }
@@ -109,12 +114,14 @@ pub(crate) fn wanted_links(store: &Store) -> Vec<Link> {
         .collect()
 }
 
-/// Whether a link points to a volume with a damaged record: the link is probably
-/// right, and leads people to the data.
+/// Whether a link points to a volume with a damaged record, or to a mount that may be its:
+/// the link is probably right, and leads people to the data.
 pub(crate) fn is_damaged(store: &Store, link: &OsStr) -> bool {
+    let shows_mount = shows_mount(store, Path::new(link));
     lock(&store.state).pools.values().any(|pool| {
         pool.volumes.iter().any(|(id, entry)| {
-            matches!(entry, Entry::Damaged(_)) && *target(&pool.dir, id) == *link
+            let is_its = || shows_mount || *target(&pool.dir, id) == *link;
+            matches!(entry, Entry::Damaged(_)) && is_its()
         })
     })
 }
