@@ -183,6 +183,28 @@ pub fn detach(number: u32) -> io::Result<()> {
     }
 }
 
+/// Keeps a device that is attached to `file`: while the handle is open, it stays. `None`
+/// where it is not, or no longer: one that detaches itself is still listed for an instant
+/// after its last user, and answers with errors from then on.
+///
+/// # Errors
+/// When the device cannot be asked.
+pub fn hold(number: u32, file: &Metadata) -> io::Result<Option<File>> {
+    let device = match open(number, false) {
+        Ok(device) => device,
+        Err(e) if is_gone(&e) => return Ok(None),
+        Err(e) => return Err(e),
+    };
+    let shows = ioctl::status(&device)?.is_some_and(|info| {
+        let shown = FileId {
+            device: DeviceNumber::from_kernel(info.device),
+            inode: info.inode,
+        };
+        shown == FileId::from(file)
+    });
+    Ok(shows.then_some(device))
+}
+
 /// Takes over the length of the device's file.
 ///
 /// # Errors

@@ -114,7 +114,12 @@ pub(crate) fn attach(
         .into_iter()
         .find(|it| it.read_only == read_only);
     if let Some(there) = there {
-        return Ok((there.number, None));
+        let held = store.sys.hold_loop(there.number, &is);
+        let held = held.context("holding the loop device of", &record.id)?;
+        // Not one that is about to detach itself: a mount of that meets I/O errors.
+        if held.is_some() {
+            return Ok((there.number, held));
+        }
     }
     let filesystem = record.mode == VolumeMode::Filesystem;
     let options = LoopOptions {

@@ -3,7 +3,7 @@
 //! quotas and mounts are told. Any call can be made to fail.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -422,6 +422,10 @@ impl LoopDevices for Fake {
     }
 
     fn attach_loop(&self, _file: &File, _options: LoopOptions) -> io::Result<(u32, File)> {
+        unsupported()
+    }
+
+    fn hold_loop(&self, _number: u32, _file: &Metadata) -> io::Result<Option<File>> {
         unsupported()
     }
 

@@ -223,6 +223,9 @@ pub(crate) trait LoopDevices {
     /// makes the device's node where there are too few. While the handle is open the
     /// device stays.
     fn attach_loop(&self, file: &File, options: LoopOptions) -> io::Result<(u32, File)>;
+    /// Keeps a loop device that shows `file` for as long as the handle is open; `None` where
+    /// it shows that no longer.
+    fn hold_loop(&self, number: u32, file: &Metadata) -> io::Result<Option<File>>;
     /// Detaches a loop device; one that is still held goes with its last user.
     fn detach_loop(&self, number: u32) -> io::Result<()>;
     /// Makes a loop device take over the length of its file.

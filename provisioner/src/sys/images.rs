@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::fcntl::FallocateFlags;
@@ -21,6 +22,9 @@ const RESIZE: &str = "resize2fs";
 
 /// Bytes of the blocks of an ext4, and of the device that it is mounted from.
 const BLOCK: u32 = 4096;
+
+/// How often it is looked whether a device that goes by itself is gone.
+const PATIENCE: u32 = 200;
 
 /// Unit of the sizes in /sys/block, whatever the device's own blocks are.
 const SECTOR: u64 = 512;
@@ -102,9 +106,19 @@ fn empty(dir: &Dir, name: &str) -> io::Result<()> {
         autoclear: true,
         block_size: BLOCK,
     };
-    let (number, _device) = loops::attach(&image, options)?;
+    let (number, device) = loops::attach(&image, options)?;
     let root = mount::detached_ext4(&loops::node(number)?, MountAs::default())?;
-    Ok(unlinkat(&root, "lost+found", AtFlags::REMOVEDIR)?)
+    let removed = unlinkat(&root, "lost+found", AtFlags::REMOVEDIR);
+    drop((root, device));
+    // The device goes with its last user, an instant later.
+    let is = image.metadata()?;
+    for _ in 0..PATIENCE {
+        if !loops::attached()?.iter().any(|it| it.shows(&is)) {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    Ok(removed?)
 }
 
 /// Grows the mounted ext4 with root `dir` to the size of its device.

@@ -1,7 +1,7 @@
 //! The real system calls, as far as nix has safe names for them.
 
 use std::collections::BTreeMap;
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 use std::path::Path;
@@ -363,6 +363,10 @@ impl LoopDevices for Linux {
 
     fn attach_loop(&self, file: &File, options: LoopOptions) -> io::Result<(u32, File)> {
         loops::attach(file, options)
+    }
+
+    fn hold_loop(&self, number: u32, file: &Metadata) -> io::Result<Option<File>> {
+        loops::hold(number, file)
     }
 
     fn detach_loop(&self, number: u32) -> io::Result<()> {

@@ -123,11 +123,11 @@ impl Case {
 
     pub(crate) fn unmount(&self, id: &str) {
         let target = self.node.target("pod", id);
-        self.p().unpublish(id, &target).unwrap();
+        again_while_busy(|| self.p().unpublish(id, &target));
         self.p().unpublish(id, &target).unwrap();
         assert!(!target.exists());
         let staging = self.node.staging(id);
-        self.p().unstage(id, &staging).unwrap();
+        again_while_busy(|| self.p().unstage(id, &staging));
         self.p().unstage(id, &staging).unwrap();
     }
 
@@ -146,6 +146,18 @@ impl Case {
         let findings = self.p().check().unwrap().findings;
         assert!(findings.is_empty(), "{findings:?}");
     }
+}
+
+/// As kubelet does. A program that another test starts has copies of this process's open
+/// files until it runs.
+fn again_while_busy(mut unmount: impl FnMut() -> Result<(), Error>) {
+    for _ in 0..500 {
+        match unmount() {
+            Err(Error::Busy { .. }) => std::thread::sleep(Duration::from_millis(20)),
+            answer => return answer.unwrap(),
+        }
+    }
+    panic!("it stays busy");
 }
 
 /// Writes until the filesystem refuses; the bytes that went in.
