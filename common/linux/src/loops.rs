@@ -61,25 +61,33 @@ const SMALLEST_BLOCK: u32 = 512;
 pub fn attached() -> io::Result<Vec<Loop>> {
     let mut found = Vec::new();
     for number in numbers()? {
-        let device = match open(number, false) {
-            Ok(device) => device,
-            // Detached, and gone, since.
-            Err(e) if is_gone(&e) => continue,
-            Err(e) => return Err(e),
-        };
-        if let Some(info) = ioctl::status(&device)? {
-            found.push(Loop {
-                number,
-                file: FileId {
-                    device: DeviceNumber::from_kernel(info.device),
-                    inode: info.inode,
-                },
-                node: (info.rdevice != 0).then(|| DeviceNumber::from_kernel(info.rdevice)),
-                read_only: info.flags & ioctl::READ_ONLY != 0,
-            });
-        }
+        found.extend(ask(number)?.map(|(it, _)| it));
     }
     Ok(found)
+}
+
+/// What a device is attached to, and a handle on it; `None` where it is attached to nothing,
+/// or gone.
+fn ask(number: u32) -> io::Result<Option<(Loop, File)>> {
+    let device = match open(number, false) {
+        Ok(device) => device,
+        // Detached, and gone, since.
+        Err(e) if is_gone(&e) => return Ok(None),
+        Err(e) => return Err(e),
+    };
+    let Some(info) = ioctl::status(&device)? else {
+        return Ok(None);
+    };
+    let it = Loop {
+        number,
+        file: FileId {
+            device: DeviceNumber::from_kernel(info.device),
+            inode: info.inode,
+        },
+        node: (info.rdevice != 0).then(|| DeviceNumber::from_kernel(info.rdevice)),
+        read_only: info.flags & ioctl::READ_ONLY != 0,
+    };
+    Ok(Some((it, device)))
 }
 
 /// Numbers of the devices that have a file: only these have a directory `loop`.
@@ -190,19 +198,8 @@ pub fn detach(number: u32) -> io::Result<()> {
 /// # Errors
 /// When the device cannot be asked.
 pub fn hold(number: u32, file: &Metadata) -> io::Result<Option<File>> {
-    let device = match open(number, false) {
-        Ok(device) => device,
-        Err(e) if is_gone(&e) => return Ok(None),
-        Err(e) => return Err(e),
-    };
-    let shows = ioctl::status(&device)?.is_some_and(|info| {
-        let shown = FileId {
-            device: DeviceNumber::from_kernel(info.device),
-            inode: info.inode,
-        };
-        shown == FileId::from(file)
-    });
-    Ok(shows.then_some(device))
+    let shown = ask(number)?.filter(|(it, _)| it.shows(file));
+    Ok(shown.map(|(_, device)| device))
 }
 
 /// Takes over the length of the device's file.
