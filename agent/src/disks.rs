@@ -11,7 +11,7 @@ use std::{
 };
 
 use berth_model::InvalidName;
-use berth_provisioner::{Error, Health, PoolId, PoolReport, Provisioner};
+use berth_provisioner::{Error, Health, PoolId, PoolReport, Provisioner, Recorded};
 use tokio::sync::{Notify, mpsc};
 
 use crate::{
@@ -149,6 +149,11 @@ impl Disks {
     /// The pools as they were seen last. Asks no disk.
     pub fn pools(&self) -> Vec<PoolReport> {
         self.provisioner.pools()
+    }
+
+    /// Every volume whose record was read, from memory.
+    pub fn recorded(&self) -> Vec<Recorded> {
+        self.provisioner.recorded()
     }
 
     /// One pool as it is now; nothing if no directory of this node has shown it. Asks no

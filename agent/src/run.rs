@@ -323,10 +323,18 @@ async fn reconcile(
             shared.map_or(Ok(()), |pool| disk.share(pool))
         })
         .await??;
+    let (volumes, writer) = kube::runtime::reflector::store();
+    let objects = (volumes.clone(), writer);
     tokio::join!(
-        reconcile::volumes::run(client.clone(), disks.clone(), changes, token.clone()),
+        reconcile::volumes::run(
+            client.clone(),
+            disks.clone(),
+            changes,
+            objects,
+            token.clone()
+        ),
         reconcile::snapshots::run(client.clone(), disks.clone(), token.clone()),
-        reconcile::node_storage::run(client, disks, readiness, token),
+        reconcile::node_storage::run(client, disks, volumes, readiness, token),
     );
     Ok(())
 }

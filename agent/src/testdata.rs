@@ -83,6 +83,7 @@ pub(crate) fn spec() -> VolumeSpec {
         backend: None,
         sparse: false,
         adopt: false,
+        exposed: false,
         bound: None,
         state: VolumeState::Present,
     }
@@ -110,6 +111,7 @@ pub(crate) fn snapshot_spec() -> SnapshotSpec {
         node: "n1".to_owned(),
         content: ContentRef::default(),
         adopt: false,
+        exposed: false,
         state: VolumeState::Present,
     }
 }

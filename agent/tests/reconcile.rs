@@ -32,11 +32,14 @@ impl Whole {
             .await
             .expect("no panic");
         let stop = token.clone();
+        let (store, writer) = kube::runtime::reflector::store();
+        let objects = (store.clone(), writer);
         let tasks = tokio::spawn(async move {
-            let volumes =
-                reconcile::volumes::run(client.clone(), node.clone(), changes, stop.clone());
+            let (api, disks, end) = (client.clone(), node.clone(), stop.clone());
+            let volumes = reconcile::volumes::run(api, disks, changes, objects, end);
             let snapshots = reconcile::snapshots::run(client.clone(), node.clone(), stop.clone());
-            let storage = reconcile::node_storage::run(client, node, Readiness::default(), stop);
+            let readiness = Readiness::default();
+            let storage = reconcile::node_storage::run(client, node, store, readiness, stop);
             tokio::join!(volumes, snapshots, storage);
         });
         Self {

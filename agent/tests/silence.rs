@@ -103,6 +103,7 @@ fn want(id: &str) -> berth_provisioner::VolumeSpec {
         mode: berth_provisioner::VolumeMode::Filesystem,
         source: None,
         sparse: false,
+        incarnation: None,
         expect_existing: false,
     }
 }

@@ -58,8 +58,8 @@ pub use error::Error;
 pub use pool::{init::init_pool, shared::SharedPool};
 pub use provisioner::Provisioner;
 pub use types::{
-    Backend, CheckReport, ClaimRef, Config, Finding, FindingKind, Health, InitOptions, KnownPool,
-    MountFlag, PoolId, PoolReport, Problem, ProblemKind, Publication, Publish, SetRef,
-    SnapshotReport, SnapshotSpec, Source, Stage, Usage, VolumeHealth, VolumeMode, VolumeReport,
-    VolumeSpec,
+    Backend, CheckReport, ClaimRef, Config, Erasure, Finding, FindingKind, Health, InitOptions,
+    KnownPool, MountFlag, PoolId, PoolReport, Problem, ProblemKind, Publication, Publish, Recorded,
+    SetRef, SnapshotReport, SnapshotSpec, Source, Stage, Usage, VolumeHealth, VolumeMode,
+    VolumeReport, VolumeSpec,
 };

@@ -15,8 +15,8 @@ use crate::store::desks::SILENCE;
 use crate::store::{Store, lookup};
 use crate::sys::Sys;
 use crate::types::{
-    CheckReport, ClaimRef, Config, InitOptions, KnownPool, PoolId, PoolReport, Publish, SetRef,
-    SnapshotReport, SnapshotSpec, Stage, Usage, VolumeReport, VolumeSpec,
+    CheckReport, ClaimRef, Config, Erasure, InitOptions, KnownPool, PoolId, PoolReport, Publish,
+    Recorded, SetRef, SnapshotReport, SnapshotSpec, Stage, Usage, VolumeReport, VolumeSpec,
 };
 use crate::volume::{by_claim, delete, snapshot, trash};
 use crate::workers;
@@ -250,6 +250,11 @@ impl Provisioner {
         volumes::list(&self.store)
     }
 
+    /// Every volume whose record was read and is intact, from memory. Never waits.
+    pub fn recorded(&self) -> Vec<Recorded> {
+        lookup::recorded(&self.store)
+    }
+
     /// Every volume of one pool that was seen; from memory where its disk does not
     /// answer.
     pub fn list_of(&self, pool: &PoolId) -> Vec<VolumeReport> {
@@ -298,8 +303,8 @@ impl Provisioner {
     ///
     /// # Errors
     /// As [`delete`](Self::delete), and [`Error::PoolMissing`].
-    pub fn delete_from(&self, pool: &PoolId, id: &str) -> Result<(), Error> {
-        delete::delete_from(&self.store, pool, id)
+    pub fn delete_from(&self, pool: &PoolId, id: &str, erasure: &Erasure) -> Result<(), Error> {
+        delete::delete_from(&self.store, pool, id, erasure)
     }
 
     /// Waits until the trash of all present pools is empty, for at most `patience`;

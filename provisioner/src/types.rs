@@ -8,14 +8,14 @@ use std::path::PathBuf;
 
 use berth_model::InvalidName;
 
-pub use asked::{InitOptions, KnownPool, Publish, SnapshotSpec, Stage, VolumeSpec};
+pub use asked::{Erasure, InitOptions, KnownPool, Publish, SnapshotSpec, Stage, VolumeSpec};
 pub use berth_model::MountFlag;
 pub use berth_model::{
     Backend, ClaimRef, PoolId, Problem, ProblemKind, SetRef, Source, VolumeMode,
 };
 pub use told::{
-    CheckReport, Finding, FindingKind, Health, PoolReport, Publication, SnapshotReport, Usage,
-    VolumeHealth, VolumeReport,
+    CheckReport, Finding, FindingKind, Health, PoolReport, Publication, Recorded, SnapshotReport,
+    Usage, VolumeHealth, VolumeReport,
 };
 
 /// Where the provisioner works and what it may do there.

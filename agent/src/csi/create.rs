@@ -135,6 +135,7 @@ impl Create {
             mode: self.mode,
             source: self.source.clone(),
             sparse: self.parameters.sparse,
+            incarnation: None,
             expect_existing: false,
         })
     }
@@ -152,6 +153,7 @@ pub(super) fn again(there: &VolumeReport) -> VolumeSpec {
         mode: there.mode,
         source: there.source.clone(),
         sparse: false,
+        incarnation: None,
         expect_existing: true,
     }
 }

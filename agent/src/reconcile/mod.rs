@@ -9,6 +9,7 @@ mod convert;
 pub mod decide;
 mod events;
 pub mod node_storage;
+mod orphans;
 mod reconciler;
 pub mod report;
 pub mod snapshots;

@@ -2,24 +2,27 @@
 //! others wait for at once, mere figures together ([`berth_kube::throttle`]).
 
 use std::{
+    collections::{BTreeMap, BTreeSet},
     path::Path,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use berth_api::{Bytes, NodePool, NodeStorage, NodeStorageSpec, NodeStorageStatus, PoolHealth};
+use berth_api::{
+    Bytes, NodePool, NodeStorage, NodeStorageSpec, NodeStorageStatus, Orphan, PoolHealth, Volume,
+};
 use berth_kube::{CallError, Urgency, WriteThrottle, process::sleep_until};
 use berth_provisioner::{Backend, Health, KnownPool, PoolId, PoolReport};
 use berth_telemetry::causes;
-use futures::StreamExt;
+use futures::{FutureExt, StreamExt};
 use kube::{
     Api, Client, ResourceExt,
     api::PostParams,
-    runtime::{WatchStreamExt, watcher},
+    runtime::{WatchStreamExt, reflector::Store, watcher},
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{summary, within};
+use super::{orphans::Orphans, summary, within};
 use crate::{disks::Disks, readiness::Readiness};
 
 /// How often the pools are looked at without a reason. A disk that falls silent is known
@@ -96,6 +99,7 @@ pub fn pools(reports: &[PoolReport], old: Option<&NodeStorageStatus>) -> Vec<Nod
                 room: limited(report).then(|| room(report, before)),
                 free,
                 volumes: i64::try_from(report.volumes).unwrap_or(i64::MAX),
+                orphans: Vec::new(),
             }
         })
         .collect();
@@ -132,7 +136,14 @@ pub fn health(health: &Health) -> PoolHealth {
 }
 
 /// Keeps the object right until the token is cancelled.
-pub async fn run(client: Client, disks: Disks, readiness: Readiness, token: CancellationToken) {
+/// `volumes` are this node's Volume objects.
+pub async fn run(
+    client: Client,
+    disks: Disks,
+    volumes: Store<Volume>,
+    readiness: Readiness,
+    token: CancellationToken,
+) {
     let api: Api<NodeStorage> = Api::all(client);
     // Someone may delete the object; it is then made again.
     let mut watched =
@@ -143,6 +154,7 @@ pub async fn run(client: Client, disks: Disks, readiness: Readiness, token: Canc
     let mut throttle = WriteThrottle::default();
     let mut due: Option<Instant> = None;
     let mut refused = false;
+    let mut orphans = Orphans::default();
     loop {
         tokio::select! {
             () = token.cancelled() => return,
@@ -178,7 +190,15 @@ pub async fn run(client: Client, disks: Disks, readiness: Readiness, token: Canc
             },
         };
         current = Some(object.clone());
-        let status = status(&reports, object.status.as_ref());
+        let mut status = status(&reports, object.status.as_ref());
+        match named(&volumes) {
+            Some(named) => {
+                let told = orphans.look(disks.recorded(), &named, Instant::now());
+                tell_orphans(&mut status, &told);
+            }
+            // Until they are known, what was said before stands.
+            None => keep_orphans(&mut status, object.status.as_ref()),
+        }
         refused |= disks.take_refused();
         let now = Instant::now();
         due = when(object.status.as_ref(), &status, refused, &mut throttle, now);
@@ -227,6 +247,27 @@ fn status(reports: &[PoolReport], old: Option<&NodeStorageStatus>) -> NodeStorag
         agent_version: berth_telemetry::version().to_owned(),
         summary: summary::summary(&pools),
         pools,
+    }
+}
+
+/// Names of this node's Volume objects; `None` until they were listed.
+fn named(volumes: &Store<Volume>) -> Option<BTreeSet<String>> {
+    volumes.wait_until_ready().now_or_never()?.ok()?;
+    Some(volumes.state().iter().map(|it| it.name_any()).collect())
+}
+
+fn tell_orphans(status: &mut NodeStorageStatus, told: &BTreeMap<PoolId, Vec<Orphan>>) {
+    for pool in &mut status.pools {
+        let id = pool.id.as_deref().and_then(|id| PoolId::new(id).ok());
+        let orphans = id.and_then(|id| told.get(&id));
+        pool.orphans = orphans.cloned().unwrap_or_default();
+    }
+}
+
+fn keep_orphans(status: &mut NodeStorageStatus, old: Option<&NodeStorageStatus>) {
+    for pool in &mut status.pools {
+        let before = old.and_then(|old| old.pools.iter().find(|old| old.id == pool.id));
+        pool.orphans = before.map(|pool| pool.orphans.clone()).unwrap_or_default();
     }
 }
 

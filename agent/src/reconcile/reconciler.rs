@@ -23,7 +23,7 @@ use kube::{
     runtime::{
         WatchStreamExt, applier,
         controller::{Action, Config, ReconcileRequest},
-        reflector::{self, ObjectRef},
+        reflector::{ObjectRef, Store, store::Writer},
         watcher,
     },
 };
@@ -120,8 +120,8 @@ pub(super) trait Kind: Send + Sync + 'static {
     fn old(object: &Self::Object) -> Option<&Self::Status>;
     /// The status that says the outcome.
     fn status(object: &Self::Object, outcome: &Self::Outcome, now: Timestamp) -> Self::Status;
-    /// How soon it must be written, if it is worth a write; the last one was `since` ago.
-    fn urgency(old: Option<&Self::Status>, new: &Self::Status, since: Duration) -> Option<Urgency>;
+    /// How soon it must be written, if it is worth a write.
+    fn urgency(old: Option<&Self::Status>, new: &Self::Status) -> Option<Urgency>;
     /// The object with another status.
     fn with(object: &Self::Object, status: Self::Status) -> Self::Object;
     /// Tells others of a status that was written.
@@ -191,17 +191,17 @@ impl<K: Kind> Context<K> {
 
 /// Reconciles the objects of this node until the token is cancelled; a step that runs is
 /// finished. `changes` are names of what changed on the disks; a name without an object is
-/// passed over.
+/// passed over. `objects` is filled with this node's objects.
 pub(super) async fn run<K: Kind>(
     client: Client,
     disks: Disks,
     changes: impl Stream<Item = String> + Send + 'static,
+    (store, writer): (Store<K::Object>, Writer<K::Object>),
     token: CancellationToken,
 ) {
     let api: Api<K::Object> = Api::all(client.clone());
     let selector = format!("spec.node={}", disks.node_name);
     let config = watch::config().fields(&selector);
-    let (store, writer) = reflector::store();
     let watched = watcher(api.clone(), config)
         .default_backoff()
         .modify(|object: &mut K::Object| object.meta_mut().managed_fields = None)
@@ -301,11 +301,7 @@ async fn write<K: Kind>(
     let new = K::status(object, outcome, Timestamp::now());
     let now = Instant::now();
     let due = context.remember(name, |memory| {
-        let since = match memory.throttle.written() {
-            Some(written) => now.duration_since(written),
-            None => Duration::MAX,
-        };
-        let urgency = K::urgency(K::old(object), &new, since);
+        let urgency = K::urgency(K::old(object), &new);
         if urgency.is_none() {
             memory.throttle.settled();
         }

@@ -1,8 +1,6 @@
 //! From what happened on the disk to what the Volume's status says, and whether
 //! that is worth a write. Pure.
 
-use std::time::Duration;
-
 use berth_api::{
     Bytes, Publication, Volume, VolumePhase, VolumeStatus,
     condition::{Said, of_problems},
@@ -132,12 +130,14 @@ pub fn status(volume: &Volume, outcome: &Outcome, now: Timestamp) -> VolumeStatu
     }
 }
 
-/// How long a small change of the bytes in use may stay unpublished.
-const USED_AT_LEAST_EVERY: Duration = Duration::from_secs(300);
+/// By what part of a volume's size the bytes in use move before they are written: what
+/// fills up costs ten writes in its life, and what is merely used costs none. Who wants
+/// them exactly has metrics (`kubelet_volume_stats_used_bytes`).
+const USED_STEPS: u64 = 10;
 
-/// Whether `new` is worth a write: anything but the bytes in use is; those are
-/// when they moved by more than one per cent of the size, or after five minutes.
-pub fn worth_writing(old: Option<&VolumeStatus>, new: &VolumeStatus, since: Duration) -> bool {
+/// Whether `new` is worth a write: anything but the bytes in use is, and those are when they
+/// moved far.
+pub fn worth_writing(old: Option<&VolumeStatus>, new: &VolumeStatus) -> bool {
     let Some(old) = old else { return true };
     let same_but_used = VolumeStatus {
         used: new.used,
@@ -149,7 +149,7 @@ pub fn worth_writing(old: Option<&VolumeStatus>, new: &VolumeStatus, since: Dura
     match (old.used, new.used) {
         (Some(old), Some(now)) if old != now => {
             let size = new.size.map_or(0, |size| size.0);
-            now.0.abs_diff(old.0) > size / 100 || since >= USED_AT_LEAST_EVERY
+            now.0.abs_diff(old.0) > size / USED_STEPS
         }
         (old, now) => old != now,
     }
@@ -338,24 +338,23 @@ mod tests {
     }
 
     #[test]
-    fn small_changes_of_use_wait() {
+    fn small_changes_of_use_are_not_written() {
         let old = status(&volume(None), &there(), at(0));
         let with = |used: u64| VolumeStatus {
             used: Some(Bytes(used)),
             ..old.clone()
         };
-        let soon = Duration::from_secs(1);
-        let later = USED_AT_LEAST_EVERY;
-        let used = old.used.expect("known").0;
-        let percent = old.size.expect("known").0 / 100;
-        for (new, since, expected) in [
-            (with(used), later, false),
-            (with(used + percent), soon, false),
-            (with(used + percent), later, true),
-            (with(used + percent + 1), soon, true),
-            (with(used - percent - 1), soon, true),
+        // Far enough from zero to fall by a step.
+        let size = old.size.expect("known").0;
+        let (old, step) = (with(size / 2), size / USED_STEPS);
+        for (used, expected) in [
+            (size / 2, false),
+            (size / 2 + step, false),
+            (size / 2 + step + 1, true),
+            (size / 2 - step, false),
+            (size / 2 - step - 1, true),
         ] {
-            assert_eq!(worth_writing(Some(&old), &new, since), expected);
+            assert_eq!(worth_writing(Some(&old), &with(used)), expected, "{used}");
         }
         let mut published = old.clone();
         published.published.push(Publication {
@@ -363,8 +362,8 @@ mod tests {
             pod: String::new(),
             target: "/t".to_owned(),
         });
-        assert!(worth_writing(Some(&old), &published, soon));
-        assert!(worth_writing(None, &old, soon));
+        assert!(worth_writing(Some(&old), &published));
+        assert!(worth_writing(None, &old));
     }
 
     #[test]

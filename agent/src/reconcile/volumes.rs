@@ -2,13 +2,14 @@
 //! this node. Everything that is decided is decided in [`super::decide`] and
 //! [`super::report`].
 
-use std::time::Duration;
-
 use berth_api::{Volume, VolumePhase, VolumeStatus};
 use berth_kube::Urgency;
 use berth_provisioner::{PoolId, ProblemKind, Provisioner, VolumeHealth, VolumeReport};
 use jiff::Timestamp;
-use kube::{Client, ResourceExt};
+use kube::{
+    Client, ResourceExt,
+    runtime::reflector::{Store, store::Writer},
+};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
@@ -26,15 +27,17 @@ use crate::{
     metrics::Operation,
 };
 
-/// Reconciles until the token is cancelled; a step that runs is finished.
+/// Reconciles until the token is cancelled; a step that runs is finished. `objects` is filled
+/// with this node's Volumes.
 pub async fn run(
     client: Client,
     disks: Disks,
     changes: mpsc::Receiver<String>,
+    objects: (Store<Volume>, Writer<Volume>),
     token: CancellationToken,
 ) {
     let changes = ReceiverStream::new(changes);
-    reconciler::run::<Volumes>(client, disks, changes, token).await;
+    reconciler::run::<Volumes>(client, disks, changes, objects, token).await;
 }
 
 struct Volumes;
@@ -83,7 +86,7 @@ impl Kind for Volumes {
             Step::Nothing => return Ok(Acted::Nothing),
             Step::Create => {
                 let pool = PoolId::new(spec.pool.as_str())?;
-                let want = convert::wanted(name, spec);
+                let want = convert::wanted(name, volume);
                 let lane = match want.source {
                     Some(_) => Lane::Copy,
                     None => Lane::Work,
@@ -112,7 +115,8 @@ impl Kind for Volumes {
             Step::Erase => {
                 let pool = PoolId::new(spec.pool.as_str())?;
                 let home = pool.clone();
-                let work = move |disk: &Provisioner| disk.delete_from(&pool, &id);
+                let erasure = convert::erasure(volume);
+                let work = move |disk: &Provisioner| disk.delete_from(&pool, &id, &erasure);
                 let operation = Operation::Erase;
                 let gone = disks.operate_in(Some(&home), Lane::Work, operation, name, work);
                 match gone.await {
@@ -168,8 +172,8 @@ impl Kind for Volumes {
         report::status(volume, outcome, now)
     }
 
-    fn urgency(old: Option<&VolumeStatus>, new: &VolumeStatus, since: Duration) -> Option<Urgency> {
-        report::worth_writing(old, new, since).then(|| report::urgency(old, new))
+    fn urgency(old: Option<&VolumeStatus>, new: &VolumeStatus) -> Option<Urgency> {
+        report::worth_writing(old, new).then(|| report::urgency(old, new))
     }
 
     fn with(volume: &Volume, status: VolumeStatus) -> Volume {

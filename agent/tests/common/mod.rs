@@ -147,6 +147,7 @@ impl Agent {
             mode: VolumeMode::Filesystem,
             source: None,
             sparse: false,
+            incarnation: None,
             expect_existing: false,
         };
         self.disks

@@ -53,11 +53,6 @@ impl WriteThrottle {
         }
     }
 
-    /// When it was last written.
-    pub fn written(&self) -> Option<Instant> {
-        self.written
-    }
-
     /// It is written (or the write has begun).
     pub fn wrote(&mut self, now: Instant) {
         let calm = self

@@ -14,6 +14,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use berth_api::{Backend, NodePool, NodeStorageStatus, Pool, PoolHealth, names::reason};
 
+use crate::node::Node;
+
 /// What is known of pools: objects, reports and nodes.
 #[derive(Debug, Default)]
 pub struct View {
@@ -21,8 +23,8 @@ pub struct View {
     pub pools: BTreeMap<String, Pool>,
     /// What each node's agent reports, by node.
     pub reports: BTreeMap<String, NodeStorageStatus>,
-    /// Labels of every Node object, by node.
-    pub nodes: BTreeMap<String, BTreeMap<String, String>>,
+    /// Every Node object, by name.
+    pub nodes: BTreeMap<String, Node>,
 }
 
 /// Whether a pool can be used, and if not, why: the reason of its Ready condition.
@@ -32,6 +34,8 @@ pub enum Standing {
     Granted,
     /// Usable, but cordoned by a person: takes no new volumes.
     Cordoned,
+    /// Usable, as far as anybody knows, on a node that is not ready: takes no new volumes.
+    Silent,
     /// Read-only, damaged or unsupported.
     Unhealthy,
     /// The pool's directory is there, but its disk is not mounted on it.
@@ -50,6 +54,7 @@ impl Standing {
         match self {
             Self::Granted => reason::GRANTED,
             Self::Cordoned => reason::CORDONED,
+            Self::Silent => reason::NODE_NOT_READY,
             Self::Unhealthy => reason::UNHEALTHY,
             Self::LostMount => reason::LOST_MOUNT,
             Self::Missing => reason::MISSING,
@@ -64,9 +69,13 @@ impl Standing {
     }
 
     /// Whether pods may be steered to the node for this pool. A read-only pool keeps its
-    /// label: its pods may well want to read, and the agent has the last word.
+    /// label: its pods may well want to read, and the agent has the last word. So does that
+    /// of a node that is not ready, which the scheduler passes over anyway.
     pub(crate) fn is_labelled(self) -> bool {
-        matches!(self, Self::Granted | Self::Cordoned | Self::Unhealthy)
+        matches!(
+            self,
+            Self::Granted | Self::Cordoned | Self::Silent | Self::Unhealthy
+        )
     }
 }
 
@@ -127,12 +136,19 @@ pub fn grant(view: &View) -> BTreeMap<String, Grant> {
     ids.into_iter()
         .map(|id| {
             let places = places.get(id).map_or(&[][..], Vec::as_slice);
-            (id.to_owned(), grant_one(view.pools.get(id), places))
+            (
+                id.to_owned(),
+                grant_one(view.pools.get(id), places, &view.nodes),
+            )
         })
         .collect()
 }
 
-fn grant_one(pool: Option<&Pool>, places: &[(&str, &NodePool)]) -> Grant {
+fn grant_one(
+    pool: Option<&Pool>,
+    places: &[(&str, &NodePool)],
+    nodes: &BTreeMap<String, Node>,
+) -> Grant {
     let spec = pool.map(|p| p.spec.clone()).unwrap_or_default();
     let status = pool.and_then(|p| p.status.clone()).unwrap_or_default();
     // A directory that lost its disk still names the pool that it expects.
@@ -181,13 +197,22 @@ fn grant_one(pool: Option<&Pool>, places: &[(&str, &NodePool)]) -> Grant {
         (Standing::Conflict, text)
     } else if let Some((_, report)) = present.first() {
         let says = report.message.clone().unwrap_or_default();
-        match report.health {
-            PoolHealth::Healthy if spec.cordoned => (
+        let silent = nodes.get(here).and_then(|node| node.silent);
+        match (report.health, silent) {
+            (PoolHealth::Healthy, Some(since)) => (
+                Standing::Silent,
+                format!(
+                    "node {here} is not ready since {since}: look at the node; its volumes stay, and no new ones are placed here"
+                ),
+            ),
+            (PoolHealth::Healthy, None) if spec.cordoned => (
                 Standing::Cordoned,
                 format!("on {here}; cordoned: no new volumes are placed here"),
             ),
-            PoolHealth::Healthy => (Standing::Granted, format!("on {here}")),
-            health if says.is_empty() => (Standing::Unhealthy, format!("{health:?} on {here}")),
+            (PoolHealth::Healthy, None) => (Standing::Granted, format!("on {here}")),
+            (health, _) if says.is_empty() => {
+                (Standing::Unhealthy, format!("{health:?} on {here}"))
+            }
             _ => (Standing::Unhealthy, says),
         }
     } else if let Some((_, report)) = report {

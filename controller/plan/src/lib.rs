@@ -7,6 +7,7 @@
 pub mod capacity;
 pub mod claims;
 pub mod grants;
+pub mod node;
 pub mod place;
 pub mod pools;
 pub mod room;

@@ -80,14 +80,14 @@ pub enum Placement {
 
 /// Places the claims of one pod.
 pub fn place(request: &Request, rooms: &BTreeMap<String, Room>) -> Placement {
-    let nodes: BTreeSet<&str> = match &request.node {
-        Some(node) => [node.as_str()].into(),
-        None => rooms
-            .values()
-            .map(|room| room.node.as_str())
-            .filter(|n| request.nodes.as_ref().is_none_or(|all| all.contains(*n)))
-            .collect(),
+    let possible = |node: &String| match &request.node {
+        Some(only) => node == only,
+        None => (request.nodes.as_ref()).is_none_or(|all| all.contains(node)),
     };
+    let mut nodes: BTreeMap<&str, BTreeMap<&str, &Room>> = BTreeMap::new();
+    for (id, room) in rooms.iter().filter(|(_, room)| possible(&room.node)) {
+        nodes.entry(&room.node).or_default().insert(id, room);
+    }
     let mut order: Vec<usize> = (0..request.wants.len()).collect();
     order.sort_by_key(|i| {
         let want = &request.wants[*i];
@@ -95,12 +95,7 @@ pub fn place(request: &Request, rooms: &BTreeMap<String, Room>) -> Placement {
     });
     let best = nodes
         .into_iter()
-        .filter_map(|node| {
-            let pools: BTreeMap<&str, &Room> = rooms
-                .iter()
-                .filter(|(_, room)| room.node == node)
-                .map(|(id, room)| (id.as_str(), room))
-                .collect();
+        .filter_map(|(node, pools)| {
             let others: usize = pools
                 .values()
                 .map(|r| r.others(request.set.as_ref(), request.ordinal))

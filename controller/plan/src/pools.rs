@@ -14,6 +14,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use crate::{
     grants::{Grant, View},
+    node::Node,
     room::Room,
 };
 
@@ -90,7 +91,7 @@ pub fn writes(
         }
     }
     let none = BTreeSet::new();
-    for (node, labels) in &view.nodes {
+    for (node, Node { labels, .. }) in &view.nodes {
         let wanted = wanted.get(node.as_str()).unwrap_or(&none);
         let set: BTreeSet<String> = wanted
             .iter()
@@ -153,7 +154,8 @@ fn status(
         message: elsewhere(grant),
     };
     // Nothing else is known about a disk that is absent.
-    let known = healthy.map(health).into_iter().flatten();
+    let known = healthy.map(|report| health(report).into_iter().chain([accounted(report)]));
+    let known = known.into_iter().flatten();
     PoolStatus {
         node: grant.node.clone(),
         epoch: grant.epoch,
@@ -188,6 +190,35 @@ fn elsewhere(grant: &Grant) -> String {
         "reported by {} too, which is refused: unmount the copy there, or, if the disk moved and {node} is gone, delete Node {node}",
         grant.refused.join(" and ")
     )
+}
+
+/// Whether every volume on the disk has an object.
+fn accounted(report: &NodePool) -> Said {
+    let orphans = report.orphans.iter().map(|orphan| {
+        let claim = orphan.claim.as_ref().map_or_else(
+            || "no claim".to_owned(),
+            |claim| format!("{}/{}", claim.namespace, claim.name),
+        );
+        format!("{} ({claim}, {})", orphan.id, orphan.size.human())
+    });
+    let all: Vec<_> = orphans.collect();
+    let holds = all.is_empty();
+    Said {
+        type_: names::condition::ACCOUNTED,
+        holds,
+        reason: match holds {
+            true => names::condition::ACCOUNTED,
+            false => reason::ORPHANS,
+        }
+        .to_owned(),
+        message: match holds {
+            true => String::new(),
+            false => format!(
+                "no Volume object names {}: the data stays and keeps its space; make its PersistentVolume again to use it, or a Volume with state Deleted to erase it",
+                all.join(", ")
+            ),
+        },
+    }
 }
 
 /// Conditions about the health of a disk that is there, from the agent's report.

@@ -3,7 +3,7 @@ use crate::grants::grant;
 use berth_api::{Backend, Pool, Problem, ProblemKind};
 use expect_test::{Expect, expect};
 
-/// One line each: `node n1 [label,...]`, `pool p1 [on=n1] [epoch=2] [path=/pools/0] [cordoned] [lost]`,
+/// One line each: `node n1 [label,...|- [silent]]`, `pool p1 [on=n1] [epoch=2] [path=/pools/0] [cordoned] [lost]`,
 /// `report n1 p1 [Health]`.
 fn view(text: &str) -> View {
     let mut view = View::default();
@@ -12,9 +12,15 @@ fn view(text: &str) -> View {
         let name = words[1].to_owned();
         match words[0] {
             "node" => {
-                let labels = words.get(2).into_iter().flat_map(|l| l.split(','));
+                let labels = words
+                    .get(2)
+                    .filter(|l| **l != "-")
+                    .into_iter()
+                    .flat_map(|l| l.split(','));
                 let labels = labels.map(|id| (names::pool_label(id), "present".to_owned()));
-                view.nodes.insert(name, labels.collect());
+                let silent = (words.get(3) == Some(&"silent")).then_some(Timestamp::UNIX_EPOCH);
+                let labels = labels.collect();
+                view.nodes.insert(name, Node { labels, silent });
             }
             "pool" => {
                 let mut pool = Pool::new(&name, Default::default());
@@ -55,6 +61,7 @@ fn view(text: &str) -> View {
                     reserved_by_volumes: None,
                     room: None,
                     free: Bytes(90),
+                    orphans: Vec::new(),
                     volumes: 0,
                 });
             }
@@ -106,7 +113,7 @@ fn apply(view: &mut View) -> bool {
                 view.pools.get_mut(&id).expect("there").status = Some(*status);
             }
             Write::Labels { node, set, remove } => {
-                let labels = view.nodes.get_mut(&node).expect("there");
+                let labels = &mut view.nodes.get_mut(&node).expect("there").labels;
                 labels.retain(|key, _| !remove.contains(key));
                 labels.extend(set.into_iter().map(|key| (key, "present".to_owned())));
             }
@@ -168,6 +175,56 @@ fn a_disk_that_moves_takes_its_grant_along() {
             labels n2 +{"pool.berth.dev/p1"} -{}
         "#]],
     );
+}
+
+#[test]
+fn a_node_that_is_not_ready_keeps_its_pools_and_gets_no_volumes() {
+    check(
+        "node n1 p1,p2 silent
+         pool p1 on=n1 epoch=1
+         pool p2 on=n1 epoch=1
+         report n1 p1
+         report n1 p2 ReadOnly",
+        expect![[r#"
+            p1 n1 1 Silent: node n1 is not ready since 1970-01-01T00:00:00Z: look at the node; its volumes stay, and no new ones are placed here
+            p2 n1 1 Unhealthy: ReadOnly on n1
+            status p1 False Now
+            status p2 False Now
+        "#]],
+    );
+}
+
+#[test]
+fn volumes_without_an_object_are_told_with_what_to_do() {
+    let mut all = view(
+        "node n1 p1
+         pool p1 on=n1 epoch=1
+         report n1 p1",
+    );
+    apply(&mut all);
+    let report = all.reports.get_mut("n1").expect("there");
+    report.pools[0].orphans = vec![berth_api::Orphan {
+        id: "pvc-1".to_owned(),
+        claim: None,
+        size: Bytes(1 << 30),
+    }];
+    let old = all.pools["p1"].status.clone().expect("there");
+    apply(&mut all);
+    let new = all.pools["p1"].status.clone().expect("there");
+    let texts: Vec<_> = notices(&old, &new)
+        .into_iter()
+        .map(|it| (it.warning, it.reason, it.text))
+        .collect();
+    expect![[r#"
+        [
+            (
+                true,
+                "Orphans",
+                "no Volume object names pvc-1 (no claim, 1Gi): the data stays and keeps its space; make its PersistentVolume again to use it, or a Volume with state Deleted to erase it",
+            ),
+        ]
+    "#]].assert_debug_eq(&texts);
+    assert!(!apply(&mut all), "it is told once");
 }
 
 #[test]
@@ -435,7 +492,7 @@ fn a_silent_disk_keeps_its_place_and_gets_nothing_new() {
         (before.capacity, before.reserved)
     );
     let label = names::pool_label("p1");
-    assert!(all.nodes["n1"].contains_key(&label));
+    assert!(all.nodes["n1"].labels.contains_key(&label));
     let healthy = after.conditions.iter().find(|it| it.type_ == "Healthy");
     let healthy = healthy.expect("is told");
     assert_eq!(

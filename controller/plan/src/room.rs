@@ -112,6 +112,14 @@ pub fn size_of(volume: &Volume) -> u64 {
     }
 }
 
+/// What a volume takes, and where; `None` where it takes nothing. Volumes that are equal in
+/// this are equal to [`rooms`].
+pub fn taken_by(volume: &Volume) -> Option<(&str, u64, Option<SetKey>, Option<i32>)> {
+    let spec = &volume.spec;
+    let ordinal = spec.owner.as_ref().map(|owner| owner.ordinal);
+    (!takes_nothing(volume)).then(|| (&*spec.pool, size_of(volume), set_of(spec), ordinal))
+}
+
 /// Whether a volume takes no room: it was erased, or was never made.
 fn takes_nothing(volume: &Volume) -> bool {
     let phase = volume.status.as_ref().map(|s| s.phase);
@@ -196,6 +204,7 @@ mod tests {
             backend: None,
             sparse: false,
             adopt: false,
+            exposed: false,
             bound: None,
             state: VolumeState::Present,
         };
@@ -224,6 +233,7 @@ mod tests {
             reserved_by_volumes: None,
             room: None,
             free: Bytes(100),
+            orphans: Vec::new(),
             volumes,
         };
         let grants = |reported| {

@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use kube::{Api, Client, Resource, ResourceExt, api::ListParams, runtime::watcher::Event};
 use serde::de::DeserializeOwned;
 
-use super::{pod, snapshots, state::ClusterState, update::Update};
+use super::{node, pod, snapshots, state::ClusterState, update::Update};
 
 async fn list<K>(
     state: &mut ClusterState,
@@ -39,7 +39,7 @@ where
 pub async fn explain(client: Client, namespace: &str, name: &str) -> anyhow::Result<String> {
     let mut state = ClusterState::default();
     let all = || client.clone();
-    list(&mut state, Api::all(all()), Update::Node).await?;
+    list(&mut state, node::api(all()), Update::Node).await?;
     list(&mut state, Api::all(all()), Update::Class).await?;
     list(&mut state, Api::all(all()), Update::Pool).await?;
     list(&mut state, Api::all(all()), Update::Report).await?;

@@ -2,10 +2,10 @@
 
 use berth_api::{Pool, PoolSpec, names};
 use berth_plan::{pools, target::Target};
-use k8s_openapi::api::core::v1::Node;
 use kube::{Api, api::Patch};
 use serde_json::{Value, json};
 
+use super::node;
 use super::write::{Done, Failure, Observed, conditional, patch, post};
 use crate::context::{Ctx, bounded};
 
@@ -38,13 +38,13 @@ pub(super) async fn apply(ctx: &Ctx, write: pools::Write, there: Option<Target>)
             Ok(vec![Observed::Pool(Box::new(pool))])
         }
         pools::Write::Labels { node, set, remove } => {
-            let nodes: Api<Node> = Api::all(ctx.client.clone());
+            let nodes = node::api(ctx.client.clone());
             let set = set.into_iter().map(|k| (k, json!(names::POOL_LABEL_VALUE)));
             let remove = remove.into_iter().map(|k| (k, Value::Null));
             let labels: serde_json::Map<_, _> = set.chain(remove).collect();
             let body = Patch::Merge(json!({"metadata": {"labels": labels}}));
             let params = patch();
-            let call = nodes.patch_metadata(&node, &params, &body);
+            let call = nodes.patch(&node, &params, &body);
             match bounded(format!("label Node {node}"), call).await {
                 Ok(node) => Ok(vec![Observed::Node(Box::new(node))]),
                 Err(error) if error.is_not_found() => Ok(Vec::new()),

@@ -114,7 +114,7 @@ impl Reconciler {
             } => {
                 let ceiling = self.state.ceilings.entry(pool.clone()).or_insert(*size);
                 *ceiling = (*size).min(*ceiling);
-                self.state.rooms_dirty = true;
+                self.state.rooms_dirty.insert(pool.clone());
             }
             Action::Resize { size, .. } => {
                 if let Some(volume) = &volume {

@@ -147,9 +147,9 @@ impl Reconciler {
             Err(failure) => {
                 // As far as we know, what we assumed to be placed is not.
                 if let Item::Volume(name) = &item
-                    && self.state.assumed.remove(name).is_some()
+                    && let Some(volume) = self.state.assumed.remove(name)
                 {
-                    self.state.rooms_dirty = true;
+                    self.state.rooms_dirty.insert(volume.spec.pool);
                 }
                 let pause = self.queue.failed(item.clone(), Instant::now());
                 if failure.is_conflict() {

@@ -10,16 +10,17 @@ use berth_kube::cache::{Key, WholeCache};
 use berth_plan::{
     claims::{ClaimKey, ClassOnNode, Tries},
     grants::{self, Grant},
-    room::{self, Room},
+    room::Room,
     volumes::{Class, claim, class, pv},
 };
 use k8s_openapi::api::{
-    core::v1::{Node, PersistentVolume, PersistentVolumeClaim},
+    core::v1::{PersistentVolume, PersistentVolumeClaim},
     storage::v1::{CSIStorageCapacity, StorageClass},
 };
-use kube::{ResourceExt, core::PartialObjectMeta};
+use kube::ResourceExt;
 
 use super::{
+    node::{self, Node},
     pod::{self, Pod},
     queue::Item,
     snapshots::state::SnapshotState,
@@ -33,7 +34,7 @@ pub(super) struct ClusterState {
     pub(super) claims: WholeCache<PersistentVolumeClaim>,
     pub(super) pvs: WholeCache<PersistentVolume>,
     pub(super) classes: WholeCache<StorageClass>,
-    pub(super) nodes: WholeCache<PartialObjectMeta<Node>>,
+    pub(super) nodes: WholeCache<Node>,
     pub(super) pools: WholeCache<Pool>,
     pub(super) volumes: WholeCache<Volume>,
     pub(super) reports: WholeCache<NodeStorage>,
@@ -52,17 +53,19 @@ pub(super) struct ClusterState {
     pub(super) gone: Vec<Key>,
     /// Grants must be recomputed.
     pub(super) grants_dirty: bool,
-    /// Room must be recomputed.
-    pub(super) rooms_dirty: bool,
+    /// Pools whose room must be recomputed.
+    pub(super) rooms_dirty: BTreeSet<String>,
     /// Room was taken since it was last computed; recomputing it finds no difference, and
     /// yet it changed.
-    rooms_taken: bool,
+    pub(super) rooms_taken: bool,
+    /// Names of the Volume objects of each pool.
+    pub(super) volumes_by_pool: BTreeMap<String, BTreeSet<String>>,
     /// A capacity object changed that we did not write.
     pub(super) capacities_dirty: bool,
 
     pub(super) grants: BTreeMap<String, Grant>,
     pub(super) rooms: BTreeMap<String, Room>,
-    pub(super) labels: BTreeMap<String, BTreeMap<String, String>>,
+    pub(super) node_facts: BTreeMap<String, berth_plan::node::Node>,
     pub(super) parsed: BTreeMap<String, Result<Class, String>>,
 
     /// Volumes whose creation is under way, so that their room is not given twice.
@@ -148,7 +151,10 @@ impl ClusterState {
                     let status = new.as_ref().and_then(|r| r.status.as_ref());
                     for pool in status.into_iter().flat_map(|s| &s.pools) {
                         // The agent's own figure replaces what it refused earlier.
-                        self.ceilings.remove(pool.id.as_deref().unwrap_or_default());
+                        let id = pool.id.as_deref().unwrap_or_default();
+                        if self.ceilings.remove(id).is_some() {
+                            self.rooms_dirty.insert(id.to_owned());
+                        }
                     }
                 }
             }
@@ -184,7 +190,7 @@ impl ClusterState {
     }
 
     /// Takes in the answer to our own write of a Node's labels.
-    pub(super) fn observe_node(&mut self, node: PartialObjectMeta<Node>) {
+    pub(super) fn observe_node(&mut self, node: Node) {
         if let Some((old, new)) = self.nodes.put(node) {
             self.node_changed(old.as_deref(), new.as_deref());
         }
@@ -264,10 +270,9 @@ impl ClusterState {
     }
 
     fn volume_changed(&mut self, old: Option<&Volume>, new: Option<&Volume>) {
-        self.rooms_dirty = true;
+        self.volume_takes_room(old, new);
         if let Some(volume) = new.or(old) {
             let name = volume.name_any();
-            self.assumed.remove(&name);
             self.touch_snapshots_of(&name);
             self.touch_volume(name);
             let claim = &volume.spec.claim;
@@ -314,19 +319,15 @@ impl ClusterState {
         self.touch_volumes(touched);
     }
 
-    fn node_changed(
-        &mut self,
-        old: Option<&PartialObjectMeta<Node>>,
-        new: Option<&PartialObjectMeta<Node>>,
-    ) {
+    fn node_changed(&mut self, old: Option<&Node>, new: Option<&Node>) {
         let Some(name) = new.or(old).map(ResourceExt::name_any) else {
             return;
         };
-        let labels = new.map(|n| n.labels().clone());
-        let changed = self.labels.get(&name) != labels.as_ref();
-        match labels {
-            Some(labels) => self.labels.insert(name.clone(), labels),
-            None => self.labels.remove(&name),
+        let facts = new.map(node::facts);
+        let changed = self.node_facts.get(&name) != facts.as_ref();
+        match facts {
+            Some(facts) => self.node_facts.insert(name.clone(), facts),
+            None => self.node_facts.remove(&name),
         };
         if changed {
             self.grants_dirty = true;
@@ -395,70 +396,50 @@ impl ClusterState {
         parsed.as_ref().ok()
     }
 
-    /// Takes room for a volume that is about to be made or to grow, so that the next
-    /// claim does not get it too.
-    pub(super) fn assume(&mut self, volume: Volume) {
-        let spec = &volume.spec;
-        let before = self.volumes.get("", &volume.name_any());
-        let before = before.map_or(0, |before| room::size_of(before));
-        if let Some(room) = self.rooms.get_mut(&spec.pool) {
-            let ordinal = spec.owner.as_ref().map(|o| o.ordinal);
-            let more = spec.size.0.saturating_sub(before);
-            room.take(more, room::set_of(spec).as_ref(), ordinal);
-        }
-        (self.rooms_dirty, self.rooms_taken) = (true, true);
-        self.assumed.insert(volume.name_any(), volume);
-    }
-
     /// Recomputes grants and room where something changed.
     pub(super) fn refresh(&mut self) -> Refreshed {
         let mut refreshed = Refreshed::default();
         if std::mem::take(&mut self.grants_dirty) {
             let grants = grants::grant(&self.pools_view());
-            for (id, grant) in &grants {
-                let same = self
-                    .grants
-                    .get(id)
-                    .is_some_and(|old| (&old.node, old.standing) == (&grant.node, grant.standing));
-                if !same {
-                    let touched = self.volumes.values().filter(|v| v.spec.pool == *id);
-                    let touched: Vec<_> = touched.map(|v| v.name_any()).collect();
-                    self.touch_volumes(touched);
-                    self.touch_unadopted(id);
-                    self.touch_snapshots();
+            let ids: BTreeSet<_> = grants.keys().chain(self.grants.keys()).collect();
+            let (mut moved, mut changed) = (BTreeSet::new(), Vec::new());
+            for id in ids {
+                let (old, new) = (self.grants.get(id), grants.get(id));
+                let place = |grant: &Grant| (grant.node.clone(), grant.standing);
+                if old.map(place) != new.map(place) {
+                    moved.insert(id.clone());
+                }
+                if old != new {
+                    changed.push(id.clone());
                 }
             }
-            refreshed.pools = true;
+            self.rooms_dirty.extend(changed);
             self.grants = grants;
-            self.rooms_dirty = true;
+            refreshed.pools = true;
+            self.pools_moved(&moved);
         }
-        if std::mem::take(&mut self.rooms_dirty) {
-            let assumed = &self.assumed;
-            let known = self.volumes.values().map(|v| &**v);
-            let known = known.filter(|v| !assumed.contains_key(&v.name_any()));
-            let rooms = room::rooms(
-                &self.grants,
-                known.chain(self.assumed.values()),
-                &self.ceilings,
-            );
-            refreshed.rooms = rooms != self.rooms || std::mem::take(&mut self.rooms_taken);
-            refreshed.pools |= refreshed.rooms;
-            self.rooms = rooms;
-        }
+        refreshed.rooms = self.refresh_rooms();
+        refreshed.pools |= refreshed.rooms;
         refreshed
     }
 
-    /// PVs of a pool that have no Volume object yet.
-    fn touch_unadopted(&mut self, pool: &str) {
-        let touched: Vec<_> = self
-            .pvs
-            .values()
-            .filter(|pv| pv::pool(pv) == Some(pool))
+    /// Pools have another node or standing: their volumes are looked at, those of them that
+    /// have no object yet, and all snapshots.
+    fn pools_moved(&mut self, pools: &BTreeSet<String>) {
+        if pools.is_empty() {
+            return;
+        }
+        let there = pools.iter().filter_map(|id| self.volumes_by_pool.get(id));
+        let there: Vec<_> = there.flatten().cloned().collect();
+        let unadopted: Vec<_> = (self.pvs.values())
+            .filter(|pv| pv::pool(pv).is_some_and(|pool| pools.contains(pool)))
             .filter_map(|pv| pv::handle(pv))
             .filter(|handle| self.volumes.get("", handle).is_none())
             .map(str::to_owned)
             .collect();
-        self.touch_volumes(touched);
+        self.touch_volumes(there);
+        self.touch_volumes(unadopted);
+        self.touch_snapshots();
     }
 
     /// What the decision about grants sees.
@@ -474,7 +455,7 @@ impl ClusterState {
                 .values()
                 .map(|r| (r.name_any(), r.status.clone().unwrap_or_default()))
                 .collect(),
-            nodes: self.labels.clone(),
+            nodes: self.node_facts.clone(),
         }
     }
 }

@@ -21,12 +21,13 @@ fn state() -> ClusterState {
             reserved_by_volumes: None,
             room: None,
             free: Bytes(100),
+            orphans: Vec::new(),
             volumes: 0,
         }],
         ..NodeStorageStatus::default()
     });
-    let mut node = PartialObjectMeta::<Node>::default();
-    node.metadata.name = Some("n1".to_owned());
+    let node = json!({"metadata": {"name": "n1"}, "spec": {}});
+    let node = serde_json::from_value(node).expect("a Node");
     let mut state = ClusterState::default();
     state.take(Update::Node(Event::Apply(node)));
     state.take(Update::Report(Event::Apply(report)));
@@ -58,6 +59,40 @@ fn room_that_is_taken_is_news_once() {
     state.observe_volume(volume);
     assert!(!state.refresh().rooms);
     assert_eq!(state.rooms["p1"].free(), 90);
+}
+
+#[test]
+fn only_the_pool_that_changed_is_computed_anew() {
+    let mut state = state();
+    state.refresh();
+    let volume = |used: u64, size: u64| -> Volume {
+        serde_json::from_value(json!({
+            "metadata": {"name": "pvc-u", "resourceVersion": format!("{}", used + size)},
+            "spec": {
+                "pool": "p1", "node": "n1", "size": size.to_string(),
+                "claim": {"namespace": "ns", "name": "a", "uid": "u"},
+            },
+            "status": {"phase": "Ready", "size": size.to_string(), "used": used.to_string()},
+        }))
+        .expect("a Volume")
+    };
+    state.take(Update::Volume(Event::Apply(volume(0, 10))));
+    assert_eq!(state.rooms_dirty, ["p1".to_owned()].into());
+    assert!(state.refresh().rooms);
+    assert_eq!(state.rooms["p1"].free(), 90);
+    state.take(Update::Volume(Event::Apply(volume(5, 10))));
+    assert!(state.rooms_dirty.is_empty(), "bytes in use take no room");
+    state.take(Update::Volume(Event::Apply(volume(5, 30))));
+    assert!(state.refresh().rooms);
+    assert_eq!(state.rooms["p1"].free(), 70);
+    state.take(Update::Volume(Event::Delete(volume(9, 30))));
+    assert!(state.refresh().rooms && state.volumes_by_pool.is_empty());
+    assert_eq!(state.rooms["p1"].free(), 100);
+    // A pool whose node is gone has none.
+    let node = json!({"metadata": {"name": "n1"}, "spec": {}});
+    let node = serde_json::from_value(node).expect("a Node");
+    state.take(Update::Node(Event::Delete(node)));
+    assert!(state.refresh().rooms && state.rooms.is_empty());
 }
 
 fn claim(namespace: &str, name: &str, more: serde_json::Value) -> PersistentVolumeClaim {

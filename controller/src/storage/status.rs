@@ -89,7 +89,7 @@ impl Reconciler {
         let reports = self.state.reports.values();
         let nodes: Vec<&str> = reports
             .filter_map(|report| report.metadata.name.as_deref())
-            .filter(|node| self.state.labels.contains_key(*node))
+            .filter(|node| self.state.node_facts.contains_key(*node))
             .collect();
         let (rooms, withheld) = (&self.state.rooms, &self.state.withheld);
         let wanted = capacity::capacities(classes, &nodes, rooms, withheld);

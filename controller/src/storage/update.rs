@@ -4,12 +4,12 @@ use berth_api::{
     NodeStorage, Pool, Snapshot, Volume, VolumeSnapshot, VolumeSnapshotClass, VolumeSnapshotContent,
 };
 use k8s_openapi::api::{
-    core::v1::{Node, PersistentVolume, PersistentVolumeClaim},
+    core::v1::{PersistentVolume, PersistentVolumeClaim},
     storage::v1::{CSIStorageCapacity, StorageClass},
 };
-use kube::{core::PartialObjectMeta, runtime::watcher::Event};
+use kube::runtime::watcher::Event;
 
-use super::pod::Pod;
+use super::{node::Node, pod::Pod};
 
 /// An event of one watch.
 #[expect(clippy::large_enum_variant, reason = "one at a time, taken in at once")]
@@ -17,7 +17,7 @@ pub(super) enum Update {
     Claim(Event<PersistentVolumeClaim>),
     Pv(Event<PersistentVolume>),
     Class(Event<StorageClass>),
-    Node(Event<PartialObjectMeta<Node>>),
+    Node(Event<Node>),
     Pool(Event<Pool>),
     Volume(Event<Volume>),
     Report(Event<NodeStorage>),

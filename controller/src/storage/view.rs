@@ -66,7 +66,7 @@ impl ClusterState {
             class,
             grants: &self.grants,
             rooms: &self.rooms,
-            nodes: &self.labels,
+            nodes: &self.node_facts,
             peers: &peers,
             now,
         });
@@ -110,7 +110,7 @@ impl ClusterState {
             claims: all.map(facts).collect(),
             pods,
             rooms: &self.rooms,
-            nodes: &self.labels,
+            nodes: &self.node_facts,
             told: &self.told,
             withheld: &self.withheld,
         }

@@ -195,10 +195,7 @@ async fn expose(
     let name = &volume.name;
     let mut put = Vec::new();
     if mark {
-        let marks = json!({
-            "metadata": {"annotations": {names::EXPOSED: "true"}},
-            "spec": {"bound": volume.uid},
-        });
+        let marks = json!({"spec": {"exposed": true, "bound": volume.uid}});
         put.extend(patch_volume(volumes, volume, marks).await?);
     }
     let wanted = pv::claim_ref(pv);

@@ -8,7 +8,7 @@ use kube::{
 };
 use serde::de::DeserializeOwned;
 
-use super::{capacity::DRIVER_LABEL, pod, snapshots, update::Update};
+use super::{capacity::DRIVER_LABEL, node, pod, snapshots, update::Update};
 use crate::context::Ctx;
 
 /// Every watch, as one stream. A watch that fails starts again by itself.
@@ -19,7 +19,7 @@ pub(super) fn all(ctx: &Ctx) -> BoxStream<'static, Update> {
         one(Api::all(client()), config(), Update::Claim),
         one(Api::all(client()), config(), Update::Pv),
         one(Api::all(client()), config(), Update::Class),
-        one(Api::all(client()), config(), Update::Node),
+        one(node::api(client()), config(), Update::Node),
         one(Api::all(client()), config(), Update::Pool),
         one(Api::all(client()), config(), Update::Volume),
         one(Api::all(client()), config(), Update::Report),

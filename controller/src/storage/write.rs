@@ -4,15 +4,13 @@ use berth_api::{Pool, Snapshot, Volume, VolumeSnapshotContent};
 use berth_kube::write;
 use berth_plan::{pools, snapshots, target::Target, volumes::Action};
 use k8s_openapi::api::{
-    core::v1::{Node, PersistentVolume, PersistentVolumeClaim},
+    core::v1::{PersistentVolume, PersistentVolumeClaim},
     storage::v1::CSIStorageCapacity,
 };
-use kube::{
-    api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions},
-    core::PartialObjectMeta,
-};
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use serde_json::{Value, json};
 
+use super::node::Node;
 use crate::context::{CallError, FIELD_MANAGER};
 
 /// One thing to write. The decision names the object, as it saw it.
@@ -41,7 +39,7 @@ pub(super) enum Observed {
     Pv(Box<PersistentVolume>),
     Claim(Box<PersistentVolumeClaim>),
     Pool(Box<Pool>),
-    Node(Box<PartialObjectMeta<Node>>),
+    Node(Box<Node>),
     Capacity(Box<CSIStorageCapacity>),
     Snapshot(Box<Snapshot>),
     Content(Box<VolumeSnapshotContent>),

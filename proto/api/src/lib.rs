@@ -23,7 +23,9 @@ pub mod volume_snapshot;
 
 pub use berth_model::{Backend, Bytes, ClaimRef, Problem, ProblemKind, SetRef, Source, VolumeMode};
 pub use native::NativeSet;
-pub use node_storage::{NodePool, NodeStorage, NodeStorageSpec, NodeStorageStatus, PoolHealth};
+pub use node_storage::{
+    NodePool, NodeStorage, NodeStorageSpec, NodeStorageStatus, Orphan, PoolHealth,
+};
 pub use ordinal_set::{
     ClaimRetention, ClaimRetentionPolicy, Disruption, OrdinalSet, OrdinalSetSpec, OrdinalSetStatus,
     Ordinals, PodManagementPolicy, RollingUpdate, UpdateStrategy, UpdateStrategyType,

@@ -68,10 +68,8 @@ pub const ATTRIBUTE_ORDINAL: &str = "berth.dev/ordinal";
 /// Volume attribute of a PV: backend that made the volume.
 pub const ATTRIBUTE_BACKEND: &str = "berth.dev/backend";
 
-/// Annotation on a Volume, written before its PV is: from now on pods may have
-/// put data there, so a missing PV or claim no longer means that nothing is lost
-/// by erasing it. On a Snapshot, written before its content names it, for the same
-/// reason.
+/// Annotation on Volumes and Snapshots that means the same as `spec.exposed`, on objects that
+/// were made before there was that field. It is read, and never written.
 pub const EXPOSED: &str = "berth.dev/exposed";
 
 /// Label on Volume objects: the claim's namespace.
@@ -127,6 +125,8 @@ pub mod condition {
     pub const READY: &str = "Ready";
     /// Pool: no other place reports the same pool.
     pub const UNIQUE: &str = "Unique";
+    /// Pool: every volume on the disk has a Volume object.
+    pub const ACCOUNTED: &str = "Accounted";
     /// Set: every replica is available, but for those that a rollout replaces within its
     /// budget; of whatever revision.
     pub const AVAILABLE: &str = "Available";
@@ -167,6 +167,10 @@ pub mod reason {
     pub const LOST_MOUNT: &str = "LostMount";
     /// No node reports the pool.
     pub const MISSING: &str = "Missing";
+    /// There are volumes on the disk that no Volume object names.
+    pub const ORPHANS: &str = "Orphans";
+    /// The pool's node is not ready.
+    pub const NODE_NOT_READY: &str = "NodeNotReady";
     /// The pool is read-only or answers with I/O errors.
     pub const UNHEALTHY: &str = "Unhealthy";
     /// A person cordoned the pool.

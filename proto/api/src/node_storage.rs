@@ -4,7 +4,7 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Backend, Bytes, Problem};
+use crate::{Backend, Bytes, ClaimRef, Problem};
 
 /// The pools that one node's agent sees.
 ///
@@ -97,6 +97,22 @@ pub struct NodePool {
     /// Number of volumes in the pool.
     #[serde(default)]
     pub volumes: i64,
+    /// Volumes on the disk that no Volume object of this node names, as of some minutes ago;
+    /// the first twenty of them. They keep their space, and nothing erases them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub orphans: Vec<Orphan>,
+}
+
+/// A volume on a disk that no Volume object names.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Orphan {
+    /// Its id, which would be its object's name.
+    pub id: String,
+    /// The claim that it was made for, as its record says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub claim: Option<ClaimRef>,
+    /// Bytes that it takes of the pool.
+    pub size: Bytes,
 }
 
 /// Whether a directory under the pools root can be used.

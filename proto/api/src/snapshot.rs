@@ -9,7 +9,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Bytes, VolumeMode, VolumeState};
+use crate::{Bytes, VolumeMode, VolumeState, volume::is_marked};
 
 /// A snapshot in the pool of its source volume.
 ///
@@ -82,10 +82,22 @@ pub struct SnapshotSpec {
     /// holds, and never takes a snapshot of later data in its place.
     #[serde(default)]
     pub adopt: bool,
+    /// A VolumeSnapshotContent may have shown it as ready: it is set before that happens.
+    /// From now on the snapshot is erased only for that content's sake.
+    #[serde(default)]
+    #[x_kube(validation = ("self || !oldSelf", "what a content has shown stays so"))]
+    pub exposed: bool,
     /// Whether to keep or erase the data. A deleted snapshot cannot come back.
     #[serde(default)]
     #[x_kube(validation = ("oldSelf == 'Present' || self == oldSelf", "a deleted snapshot cannot come back"))]
     pub state: VolumeState,
+}
+
+impl Snapshot {
+    /// Whether a content may have shown the snapshot as ready.
+    pub fn is_exposed(&self) -> bool {
+        self.spec.adopt || self.spec.exposed || is_marked(self.metadata.annotations.as_ref())
+    }
 }
 
 /// The VolumeSnapshotContent that a snapshot is for, and the VolumeSnapshot behind it.

@@ -10,7 +10,9 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Backend, Bytes, ClaimRef, SetRef, Source, VolumeMode, rules};
+use std::collections::BTreeMap;
+
+use crate::{Backend, Bytes, ClaimRef, SetRef, Source, VolumeMode, names, rules};
 
 /// A volume in one pool on one node.
 ///
@@ -111,10 +113,27 @@ pub struct VolumeSpec {
     /// brought back has another UID, and names claims that are gone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bound: Option<String>,
+    /// Pods may have put data there: it is set before there is a PersistentVolume. From now on
+    /// a missing PersistentVolume or claim no longer means that nothing is lost by erasing.
+    #[serde(default)]
+    #[x_kube(validation = ("self || !oldSelf", "what pods may have used stays so"))]
+    pub exposed: bool,
     /// Whether to keep or erase the data. A deleted volume cannot come back.
     #[serde(default)]
     #[x_kube(validation = ("oldSelf == 'Present' || self == oldSelf", "a deleted volume cannot come back"))]
     pub state: VolumeState,
+}
+
+impl Volume {
+    /// Whether pods may have put data into the volume.
+    pub fn is_exposed(&self) -> bool {
+        self.spec.adopt || self.spec.exposed || is_marked(self.metadata.annotations.as_ref())
+    }
+}
+
+/// Whether an object has the mark of versions before the field `spec.exposed`.
+pub(crate) fn is_marked(annotations: Option<&BTreeMap<String, String>>) -> bool {
+    annotations.is_some_and(|all| all.contains_key(names::EXPOSED))
 }
 
 /// Whether to keep or erase the data of a volume or snapshot.

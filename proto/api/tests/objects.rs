@@ -20,6 +20,7 @@ fn volume(source: &Value) -> Value {
             "backend": "project-quota",
             "sparse": true,
             "adopt": false,
+            "exposed": true,
             "state": "Present",
         },
     })
@@ -57,6 +58,7 @@ fn a_snapshot_keeps_its_form() {
             "node": "n1",
             "content": {"name": "c", "uid": "1", "namespace": "shop", "snapshot": "s"},
             "adopt": true,
+            "exposed": true,
             "state": "Deleted",
         },
         "status": {"phase": "Ready", "size": "1Gi", "reserved": "64Mi", "mode": "Filesystem"},

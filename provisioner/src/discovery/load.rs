@@ -13,6 +13,7 @@ use crate::pool::record::{SnapshotRecord, VolumeRecord};
 use crate::pool::{Pool, ledger, tombstone};
 use crate::store::{Entry, PoolState, Store, Trashed};
 use crate::sys::Qgroup;
+use crate::types::Erasure;
 use crate::volume::{build, by_claim, limit};
 use crate::{names, pool};
 
@@ -191,14 +192,15 @@ fn load_trash(
             .ok()
             .flatten()
             .filter(|record| record.id == id && record.pool == pool.identity.id);
-        let tombstone = tombstone::erased_at(pool, &id)?.is_some();
+        let tombstone = tombstone::find(pool, &id)?.is_some();
         let empty = dir.names().context("listing", dir.path())?.is_empty();
         // Without record and tombstone nobody asked to erase it: check reports it.
         if record.is_none() && snapshot.is_none() && !tombstone && !empty {
             continue;
         }
         if settle && !tombstone && record.is_some() {
-            tombstone::write(pool, &id, record.as_ref())?;
+            // Whether somebody used it is not known here, so it counts as used.
+            tombstone::write(pool, &id, record.as_ref(), &Erasure::default())?;
         }
         if settle && let Some(record) = &record {
             by_claim::unlink(store, &pool.name, record);

@@ -195,6 +195,12 @@ pub(crate) struct Tombstone {
     pub(crate) size: u64,
     /// When (RFC 3339, UTC).
     pub(crate) erased: String,
+    /// Which object was erased.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) incarnation: Option<String>,
+    /// No pod can ever have used the volume.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) unused: bool,
 }
 
 impl Document for Tombstone {
@@ -320,6 +326,7 @@ pub(crate) mod tests {
             mode: VolumeMode::Filesystem,
             source: None,
             sparse: false,
+            incarnation: None,
             expect_existing: false,
         };
         assert_eq!(record.difference(&want, &pool), None);

@@ -12,7 +12,7 @@ use crate::locks::lock;
 use crate::pool::record::{SnapshotRecord, VolumeRecord};
 use crate::pool::{Access, Pool};
 use crate::store::{Entry, Store, open};
-use crate::types::{Backend, PoolId, VolumeHealth};
+use crate::types::{Backend, PoolId, Recorded, VolumeHealth};
 
 /// A volume's data, opened.
 #[derive(Debug)]
@@ -30,6 +30,24 @@ pub(crate) fn pool_of(store: &Store, id: &str) -> Option<PoolId> {
         .iter()
         .find(|(_, pool)| pool.volumes.contains_key(id))
         .map(|(pool, _)| pool.clone())
+}
+
+/// See [`recorded`](crate::Provisioner::recorded).
+pub(crate) fn recorded(store: &Store) -> Vec<Recorded> {
+    let state = lock(&store.state);
+    let volumes = state.pools.values().flat_map(|pool| pool.volumes.values());
+    let intact = volumes.filter_map(|entry| match entry {
+        Entry::Intact(record) => Some(record),
+        Entry::Damaged(_) => None,
+    });
+    intact
+        .map(|record| Recorded {
+            id: record.id.clone(),
+            pool: record.pool.clone(),
+            claim: record.claim.clone(),
+            enforced: record.enforced,
+        })
+        .collect()
 }
 
 /// A volume's pool, opened, and its record.

@@ -27,9 +27,22 @@ pub struct VolumeSpec {
     /// An image's bytes are taken from the filesystem only when they are written.
     /// The ledger promises them all the same; other backends are sparse anyway.
     pub sparse: bool,
+    /// Which object asks: another one of the same id is another life of the volume, see
+    /// [`Erasure::unused`].
+    pub incarnation: Option<String>,
     /// The volume is known to have existed: return what the pool holds, and
     /// answer [`Error::Lost`](crate::Error::Lost) rather than make an empty one.
     pub expect_existing: bool,
+}
+
+/// What is known of a volume that is to be erased.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Erasure {
+    /// Which object is erased, see [`VolumeSpec::incarnation`].
+    pub incarnation: Option<String>,
+    /// No pod can ever have used it. Then another object may make the id again: nothing is
+    /// lost by that, and the claim could have no volume in this pool otherwise.
+    pub unused: bool,
 }
 
 /// A snapshot that is wanted; it lies in its volume's pool.

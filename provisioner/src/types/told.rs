@@ -34,6 +34,19 @@ pub struct SnapshotReport {
     pub health: VolumeHealth,
 }
 
+/// A volume as its record says, without a look at its disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recorded {
+    /// Id of the volume.
+    pub id: String,
+    /// Pool that holds it.
+    pub pool: PoolId,
+    /// The claim that it was made for.
+    pub claim: Option<ClaimRef>,
+    /// Bytes of the pool's room that it holds.
+    pub enforced: u64,
+}
+
 /// Whether a directory under `pools/` can be used.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", tag = "state", content = "why")]

@@ -79,10 +79,15 @@ pub(crate) fn find_existing(
             ),
         });
     }
-    if let Some(erased) = tombstone::erased_at(pool, id)? {
+    let stone = tombstone::find(pool, id)?;
+    let asks = want
+        .incarnation
+        .as_deref()
+        .filter(|_| !want.expect_existing);
+    if let Some(stone) = stone.filter(|stone| stone.forbids(asks)) {
         return Err(Error::Tombstoned {
             id: id.clone(),
-            erased,
+            erased: stone.erased,
         });
     }
     if want.expect_existing {

@@ -11,7 +11,7 @@ use crate::pool::ledger::Holder;
 use crate::pool::record::VolumeRecord;
 use crate::pool::{Access, Pool, tombstone};
 use crate::store::{Entry, Store, Trashed, lookup, open};
-use crate::types::PoolId;
+use crate::types::{Erasure, PoolId};
 use crate::volume::by_claim;
 
 /// See [`delete`](crate::Provisioner::delete).
@@ -19,7 +19,7 @@ pub(crate) fn delete(store: &Store, id: &str) -> Result<(), Error> {
     store.require_writer()?;
     names::volume_id(id)?;
     if let Some(pool) = lookup::pool_of(store, id) {
-        return delete_from(store, &pool, id);
+        return delete_from(store, &pool, id, &Erasure::default());
     }
     if is_erased(store, id)? {
         return Ok(());
@@ -32,7 +32,7 @@ pub(crate) fn is_erased(store: &Store, id: &str) -> Result<bool, Error> {
     names::volume_id(id)?;
     for pool in store.pool_ids() {
         if let Ok(open) = open::pool(store, &pool, Access::Read)
-            && tombstone::erased_at(&open, id)?.is_some()
+            && tombstone::find(&open, id)?.is_some()
         {
             return Ok(true);
         }
@@ -41,7 +41,12 @@ pub(crate) fn is_erased(store: &Store, id: &str) -> Result<bool, Error> {
 }
 
 /// See [`delete_from`](crate::Provisioner::delete_from).
-pub(crate) fn delete_from(store: &Store, pool: &PoolId, id: &str) -> Result<(), Error> {
+pub(crate) fn delete_from(
+    store: &Store,
+    pool: &PoolId,
+    id: &str,
+    erasure: &Erasure,
+) -> Result<(), Error> {
     store.require_writer()?;
     names::volume_id(id)?;
     let _one = store.volume_locks.hold(id);
@@ -68,7 +73,7 @@ pub(crate) fn delete_from(store: &Store, pool: &PoolId, id: &str) -> Result<(), 
         Some(Entry::Intact(record)) => Some(*record),
         _ => None,
     };
-    let discarded = discard(store, &open, id, record.as_ref());
+    let discarded = discard(store, &open, id, record.as_ref(), erasure);
     // Also when only the tombstone failed: the data is in the trash already.
     store.notify.notify();
     if let Some(record) = &record
@@ -84,6 +89,7 @@ fn discard(
     pool: &Pool,
     id: &str,
     record: Option<&VolumeRecord>,
+    erasure: &Erasure,
 ) -> Result<(), Error> {
     let volumes = pool.volumes()?;
     let kind = volumes.kind(id).context("looking at", volumes.path())?;
@@ -121,8 +127,9 @@ fn discard(
         }
     }
     drop(state);
-    if tombstone::erased_at(pool, id)?.is_none() {
-        tombstone::write(pool, id, record)?;
+    let before = tombstone::find(pool, id)?;
+    if before.is_none_or(|before| before.is_outdated(erasure, there)) {
+        tombstone::write(pool, id, record, erasure)?;
         tombstone::prune(&pool.tombstones()?, tombstone::KEPT)?;
     }
     tracing::info!(volume = id, pool = %pool.identity.id, "volume deleted");

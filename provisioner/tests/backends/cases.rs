@@ -78,6 +78,7 @@ impl Case {
             mode: VolumeMode::Filesystem,
             source: None,
             sparse: false,
+            incarnation: None,
             expect_existing: false,
         }
     }

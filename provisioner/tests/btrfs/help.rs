@@ -35,6 +35,7 @@ pub(crate) fn want(id: &str, size: u64) -> VolumeSpec {
         mode: VolumeMode::Filesystem,
         source: None,
         sparse: false,
+        incarnation: None,
         expect_existing: false,
     }
 }

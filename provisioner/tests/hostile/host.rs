@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use nix::fcntl::{FallocateFlags, fallocate};
 
-use berth_provisioner::{Backend, Error, Source, VolumeHealth};
+use berth_provisioner::{Backend, Erasure, Error, Source, VolumeHealth};
 
 use crate::Case;
 use crate::support::{Disk, MIB, PATIENCE, Rig, run, umount};
@@ -108,7 +108,7 @@ pub(crate) fn a_volume_on_a_full_disk_is_deleted(disk: Disk) {
     });
     let hog = hog(rig);
     let end = Instant::now() + PATIENCE;
-    while let Err(e) = rig.p().delete_from(&rig.pool, "v") {
+    while let Err(e) = rig.p().delete_from(&rig.pool, "v", &Erasure::default()) {
         assert!(Instant::now() < end, "{e}");
     }
     assert!(rig.p().settle(PATIENCE));

@@ -4,7 +4,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use berth_provisioner::{
-    ClaimRef, Error, PoolId, Publish, SnapshotSpec, Source, VolumeMode, VolumeSpec,
+    ClaimRef, Erasure, Error, PoolId, Publish, SnapshotSpec, Source, VolumeMode, VolumeSpec,
 };
 
 use crate::support::{Disk, MIB, fingerprint};
@@ -37,7 +37,7 @@ pub(crate) fn names_that_could_leave_their_place_are_refused(disk: Disk) {
     for id in ids {
         invalid(rig.p().create(&rig.pool, &rig.want(id, MIB)), id);
         invalid(rig.p().delete(id), id);
-        invalid(rig.p().delete_from(&rig.pool, id), id);
+        invalid(rig.p().delete_from(&rig.pool, id, &Erasure::default()), id);
         let snapshot = |id: &str, volume: &str| {
             rig.p().snapshot(&SnapshotSpec {
                 id: id.into(),

@@ -100,6 +100,7 @@ impl Machine {
             mode: VolumeMode::Filesystem,
             source: None,
             sparse: false,
+            incarnation: None,
             expect_existing: false,
         }
     }

@@ -88,6 +88,7 @@ impl Rig {
             mode: VolumeMode::Filesystem,
             source: None,
             sparse: false,
+            incarnation: None,
             expect_existing: false,
         }
     }

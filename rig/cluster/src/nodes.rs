@@ -154,7 +154,7 @@ impl Cluster {
 }
 
 /// A pool's path in a node; the name must be one that the rig gives.
-fn pool_path(pool: &str) -> Result<String> {
+pub(crate) fn pool_path(pool: &str) -> Result<String> {
     let number = pool
         .strip_prefix("disk")
         .and_then(|n| n.parse::<usize>().ok());

@@ -10,6 +10,7 @@ use nix::mount::{MntFlags, umount2};
 use crate::cache;
 use crate::engine::{self, Engine};
 use crate::error::{Error, Result};
+use crate::freeze;
 use crate::loopdev;
 use crate::names::Instance;
 use crate::paths::Layout;
@@ -21,6 +22,8 @@ const CGROUPS: &str = "/sys/fs/cgroup";
 /// Removes an instance whose lock the caller holds.
 pub(crate) fn instance(instance: &Instance) -> Result<()> {
     let layout = Layout::of(instance);
+    // Nothing that waits for a frozen disk can be ended.
+    freeze::thaw_all(&layout)?;
     // Containers first, in whichever engine: they hold mounts of the disks.
     engine::stop_private(&layout)?;
     machine_engine(instance)?;

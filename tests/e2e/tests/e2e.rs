@@ -68,6 +68,7 @@ const SIDE_BY_SIDE: &[(&str, Test)] = tests! {
     "populator_hands_a_volume_over": |w, ns| lives::populator_hands_over(&w.ctx, ns);
     "growth_in_vain_is_lowered": |w, ns| lives::growth_in_vain_is_lowered(&w.ctx, ns);
     "what_a_dump_brings_back_stays": |w, ns| lives::what_a_dump_brings_back_stays(&w.ctx, ns);
+    "what_has_no_object_is_told": |w, ns| lives::what_has_no_object_is_told(&w.ctx, ns);
     "dns_of_each_ordinal": |w, ns| network::dns(&w.ctx, ns);
     "pod_proxy_and_service": |w, ns| network::proxy_and_service(&w.ctx, ns);
     "table_of_creations": |w, ns| tables::create(&w.ctx, ns);
@@ -100,6 +101,7 @@ const ONE_AT_A_TIME: &[(&str, Test)] = tests! {
     "controller_killed_in_a_scale_out": |w, ns| disruption::controller_killed(&w.ctx, &w.cluster, ns);
     "node_crash_and_return": |w, ns| disruption::node_crash(&w.ctx, &w.cluster, ns);
     "read_only_pool_is_told": |w, _ns| health::read_only_pool(&w.ctx, &w.cluster, &w.nodes[1]);
+    "a_silent_disk_stops_only_itself": |w, ns| health::frozen_pool(&w.ctx, &w.cluster, ns, &w.nodes[1]);
     "lost_pool_is_refused": |w, ns| disruption::lost_pool(&w.ctx, &w.cluster, ns, &w.nodes[1]);
     "crds_deleted_and_reinstalled": |w, ns| disruption::crds_deleted(&w.ctx, ns);
 };

@@ -2,8 +2,6 @@
 //! Snapshots of this node. Everything that is decided is decided in [`decide`] and
 //! [`report`].
 
-use std::time::Duration;
-
 use berth_api::{Snapshot, SnapshotPhase, SnapshotStatus};
 use berth_kube::Urgency;
 use berth_provisioner::{PoolId, ProblemKind, Provisioner, SnapshotReport, SnapshotSpec};
@@ -32,7 +30,8 @@ pub mod report;
 /// Reconciles until the token is cancelled; a step that runs is finished.
 pub async fn run(client: Client, disks: Disks, token: CancellationToken) {
     // Nothing but the object changes a snapshot.
-    reconciler::run::<Snapshots>(client, disks, stream::pending(), token).await;
+    let objects = kube::runtime::reflector::store();
+    reconciler::run::<Snapshots>(client, disks, stream::pending(), objects, token).await;
 }
 
 struct Snapshots;
@@ -136,7 +135,7 @@ impl Kind for Snapshots {
         report::status(snapshot, outcome, now)
     }
 
-    fn urgency(old: Option<&SnapshotStatus>, new: &SnapshotStatus, _: Duration) -> Option<Urgency> {
+    fn urgency(old: Option<&SnapshotStatus>, new: &SnapshotStatus) -> Option<Urgency> {
         (old != Some(new)).then_some(Urgency::Now)
     }
 

@@ -9,10 +9,11 @@ use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 
 use super::{key::ClassOnNode, tries::Tries};
 use crate::{
+    node::Node,
     room::Room,
     snapshots::restore::Origin,
     volumes::{
-        self, ClaimWait, Class,
+        ClaimWait, Class,
         claim::{self, Pod},
     },
 };
@@ -90,7 +91,7 @@ impl<'a> Claim<'a> {
 
     /// Whether pods may have seen its volume, so that it stays where it is.
     pub(super) fn is_exposed(&self) -> bool {
-        self.volume.is_some_and(volumes::is_exposed)
+        self.volume.is_some_and(Volume::is_exposed)
     }
 
     /// Why it will get no volume until a person has changed something; `None` if nothing
@@ -118,8 +119,8 @@ pub struct View<'a> {
     pub pods: Vec<Pod>,
     /// Free space of every pool.
     pub rooms: &'a BTreeMap<String, Room>,
-    /// Labels of every Node object, by node.
-    pub nodes: &'a BTreeMap<String, BTreeMap<String, String>>,
+    /// Every Node object, by name.
+    pub nodes: &'a BTreeMap<String, Node>,
     /// Bytes that the scheduler is told are free in the largest pool.
     pub told: &'a BTreeMap<ClassOnNode, u64>,
     /// Upper bounds of what it is to be told for the sake of other claims

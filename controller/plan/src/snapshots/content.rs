@@ -75,7 +75,7 @@ impl<'a> Content<'a> {
 
     /// Whether the content and the Snapshot are as they must be before it is published.
     pub(super) fn is_noted(&self, snapshot: &Snapshot) -> bool {
-        is_published(snapshot)
+        snapshot.is_exposed()
             && self.noted(names::content::POOL) == Some(&snapshot.spec.pool)
             && self.noted(names::content::VOLUME) == Some(&snapshot.spec.volume)
     }
@@ -109,10 +109,4 @@ pub(super) fn ready(name: &str, status: &SnapshotStatus) -> Option<VolumeSnapsho
         restore_size: Some(i64::try_from(status.size?.0).unwrap_or(i64::MAX)),
         error: None,
     })
-}
-
-/// Whether a content may have published the snapshot.
-pub(super) fn is_published(snapshot: &Snapshot) -> bool {
-    let marks = snapshot.metadata.annotations.as_ref();
-    snapshot.spec.adopt || marks.is_some_and(|all| all.contains_key(names::EXPOSED))
 }

@@ -8,7 +8,7 @@
 //! does everything else.
 //!
 //! The order is what keeps data, as for volumes: intent (Snapshot) before anything on
-//! a disk; the mark [`names::EXPOSED`] before it is published; erased on the
+//! a disk; the mark `spec.exposed` before it is published; erased on the
 //! disk before the Snapshot goes; the content's finalizer last. Since a content's
 //! annotations say where its snapshot lies, a Snapshot that vanished is recreated.
 
@@ -18,8 +18,6 @@ pub mod restore;
 
 pub use action::{Action, Proof};
 pub use content::{Content, handle};
-
-use content::is_published;
 
 use std::collections::BTreeMap;
 
@@ -76,7 +74,7 @@ fn abandoned(view: &View, snapshot: &Snapshot) -> Option<Action> {
         }
         VolumeState::Deleted => None,
         // Retained: the content was deleted by a person, and the data is to stay.
-        VolumeState::Present if is_published(snapshot) => None,
+        VolumeState::Present if snapshot.is_exposed() => None,
         VolumeState::Present => {
             let content = &snapshot.spec.content;
             let (name, uid) = (content.name.clone(), content.uid.clone());
@@ -98,7 +96,7 @@ fn of_content(view: &View, content: Content) -> Option<Action> {
                 return settle(content);
             }
             Some(Action::Publish {
-                mark: !is_published(snapshot),
+                mark: !snapshot.is_exposed(),
                 pool: snapshot.spec.pool.clone(),
                 volume: snapshot.spec.volume.clone(),
                 snapshot: Target::of(&snapshot.metadata),
@@ -233,6 +231,7 @@ fn missing<'a>(view: &View<'a>, content: Content) -> Found<'a> {
         node,
         content: content.reference(),
         adopt: false,
+        exposed: false,
         state: VolumeState::Present,
     }))
 }
@@ -263,6 +262,7 @@ fn adopted(view: &View, content: Content) -> Option<SnapshotSpec> {
         node: node_of(view, pool)?,
         content: content.reference(),
         adopt: true,
+        exposed: true,
         state: VolumeState::Present,
     })
 }

@@ -162,12 +162,8 @@ impl World {
                 ..
             } => {
                 let snapshot = self.snapshot.as_mut().expect("there");
-                let marks = snapshot.metadata.annotations.get_or_insert_default();
-                assert_eq!(
-                    mark,
-                    !marks.contains_key(names::EXPOSED) && !snapshot.spec.adopt
-                );
-                marks.insert(names::EXPOSED.to_owned(), "true".to_owned());
+                assert_eq!(mark, !snapshot.is_exposed());
+                snapshot.spec.exposed = true;
                 let notes = json!({word::POOL: pool, word::VOLUME: volume});
                 let mut status = serde_json::to_value(&*status).expect("JSON");
                 status["error"] = Value::Null;

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::node::Node;
 use berth_api::DRIVER;
 use berth_model::{Backend, ClassParameters, VolumeMode, class_parameters, mount_options};
 use k8s_openapi::api::{core::v1::TopologySelectorTerm, storage::v1::StorageClass};
@@ -64,12 +65,8 @@ impl Class {
         Some(format!("StorageClass {}: {what}", self.name))
     }
 
-    /// Nodes of `nodes` (labels by name) that the class allows; nothing where it
-    /// allows all.
-    pub fn allowed(
-        &self,
-        nodes: &BTreeMap<String, BTreeMap<String, String>>,
-    ) -> Option<BTreeSet<String>> {
+    /// Nodes of `nodes` that the class allows; nothing where it allows all.
+    pub fn allowed(&self, nodes: &BTreeMap<String, Node>) -> Option<BTreeSet<String>> {
         if self.topologies.is_empty() {
             return None;
         }
@@ -84,7 +81,7 @@ impl Class {
         Some(
             nodes
                 .iter()
-                .filter(|(_, labels)| matches(labels))
+                .filter(|(_, node)| matches(&node.labels))
                 .map(|(name, _)| name.clone())
                 .collect(),
         )

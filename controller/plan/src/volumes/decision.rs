@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
 
 use super::{action::Action, claim, class::Class, wait::ClaimWait};
-use crate::{grants::Grant, room::Room};
+use crate::{grants::Grant, node::Node, room::Room};
 
 /// Everything that the next write of one volume depends on.
 #[derive(Clone, Copy, Debug)]
@@ -27,8 +27,8 @@ pub struct View<'a> {
     pub grants: &'a BTreeMap<String, Grant>,
     /// Room of all pools.
     pub rooms: &'a BTreeMap<String, Room>,
-    /// Labels of every Node object, by node.
-    pub nodes: &'a BTreeMap<String, BTreeMap<String, String>>,
+    /// Every Node object, by name.
+    pub nodes: &'a BTreeMap<String, Node>,
     /// The pod's other claims.
     pub peers: &'a Peers,
     /// The time of the decision.

@@ -1,7 +1,7 @@
 //! The life of one volume: from its objects as they are to the next write.
 //!
 //! Each write is one that may land late or twice. The order is what keeps data:
-//! intent (Volume) before anything on a disk; the mark [`names::EXPOSED`] before
+//! intent (Volume) before anything on a disk; the mark `spec.exposed` before
 //! the PV, so that "lost its PV and claim" differs from "never had a PV"; the data is
 //! erased before the PV's finalizer goes; the Volume object goes last.
 
@@ -35,16 +35,18 @@ use crate::{grants::Standing, target::Target};
 /// between two tries grow, so that this is some five of them.
 const TRIES: SignedDuration = SignedDuration::from_mins(2);
 
+/// How long a node may be silent before a volume there that no pod has seen is taken back.
+const SILENCE: SignedDuration = SignedDuration::from_mins(1);
+
+/// How long it may be silent before nobody waits for it to answer that.
+const GIVEN_UP: SignedDuration = SignedDuration::from_mins(2);
+
 /// The next write for one volume.
 pub fn decide(view: &View) -> Decision {
     match (view.pv, view.volume) {
         (Some(pv), volume) => with_pv(view, pv, volume),
         (None, Some(volume)) if volume.spec.state == VolumeState::Deleted => {
-            if is_erased(view, volume) || (!is_exposed(volume) && is_hopeless(view, volume)) {
-                drop_volume(volume).into()
-            } else {
-                Decision::wait(erasing(view, volume))
-            }
+            taken_back(view, volume)
         }
         (None, Some(volume)) => match view.claim {
             Some(claim) => with_claim(view, volume, claim),
@@ -76,7 +78,7 @@ fn without_volume(view: &View) -> Decision {
 
 /// A volume without PV and without claim.
 fn orphaned(volume: &Volume) -> Decision {
-    if is_exposed(volume) {
+    if volume.is_exposed() {
         // Retained: its PV was deleted by a person and the data is to stay.
         return Step::Nothing.into();
     }
@@ -88,6 +90,25 @@ fn orphaned(volume: &Volume) -> Decision {
     Action::Erase { volume, proof }.into()
 }
 
+/// A volume without PV that is to be erased.
+fn taken_back(view: &View, volume: &Volume) -> Decision {
+    if is_erased(view, volume) {
+        return drop_volume(volume).into();
+    }
+    if volume.is_exposed() {
+        return Decision::wait(erasing(view, volume));
+    }
+    // The claim must not wait for what no pod has seen. What is left there, if anything, is
+    // reported by the node when it is back.
+    let until = silence(view, volume, GIVEN_UP);
+    if is_hopeless(view, volume) || until.is_some_and(|until| until <= view.now) {
+        return drop_volume(volume).into();
+    }
+    let mut decision = Decision::wait(erasing(view, volume));
+    decision.again = until;
+    decision
+}
+
 fn drop_volume(volume: &Volume) -> Action {
     Action::DropVolume {
         volume: Target::of(&volume.metadata),
@@ -97,7 +118,7 @@ fn drop_volume(volume: &Volume) -> Action {
 
 /// A volume with its claim, on the way to its PV.
 fn with_claim(view: &View, volume: &Volume, claim: &PersistentVolumeClaim) -> Decision {
-    let exposed = is_exposed(volume);
+    let exposed = volume.is_exposed();
     if claim::volume_name(claim).is_some_and(|n| Some(n) != volume.metadata.name.as_deref()) {
         return match exposed {
             true => Step::Nothing.into(),
@@ -134,7 +155,13 @@ fn with_claim(view: &View, volume: &Volume, claim: &PersistentVolumeClaim) -> De
         };
         return Decision::from(reschedule()).warn(reason::PROVISIONING_FAILED, text);
     }
-    match status.phase {
+    let silent =
+        silence(view, volume, SILENCE).filter(|_| !exposed && status.phase != VolumePhase::NoRoom);
+    if silent.is_some_and(|until| until <= view.now) {
+        let text = format!("node {node} is not ready, and no pod has used the volume there yet");
+        return Decision::from(reschedule()).warn(reason::PROVISIONING_FAILED, text);
+    }
+    let mut decision = match status.phase {
         VolumePhase::Ready => expose(view, volume, claim, exposed),
         VolumePhase::NoRoom if !exposed => {
             let (pool, size) = (volume.spec.pool.clone(), volume.spec.size.0);
@@ -166,7 +193,9 @@ fn with_claim(view: &View, volume: &Volume, claim: &PersistentVolumeClaim) -> De
         VolumePhase::Pending => Decision::wait(ClaimWait::in_progress(format!(
             "waiting for the agent on {node}"
         ))),
-    }
+    };
+    decision.again = decision.again.into_iter().chain(silent).min();
+    decision
 }
 
 fn expose(view: &View, volume: &Volume, claim: &PersistentVolumeClaim, exposed: bool) -> Decision {
@@ -178,7 +207,7 @@ fn expose(view: &View, volume: &Volume, claim: &PersistentVolumeClaim, exposed: 
     }
     let label = names::pool_label(&volume.spec.pool);
     let node = &volume.spec.node;
-    let labels = view.nodes.get(node);
+    let labels = view.nodes.get(node).map(|node| &node.labels);
     if labels.and_then(|l| l.get(&label)).map(String::as_str) != Some(names::POOL_LABEL_VALUE) {
         return Decision::wait(ClaimWait::in_progress(format!(
             "waiting for the label {label} on node {node}"
@@ -345,12 +374,6 @@ fn lost(status: &VolumeStatus, spec: &VolumeSpec) -> Decision {
     Decision::wait(text.clone()).warn(reason::DATA_LOST, text)
 }
 
-/// Whether pods may have written data to the volume.
-pub fn is_exposed(volume: &Volume) -> bool {
-    let marks = volume.metadata.annotations.as_ref();
-    volume.spec.adopt || marks.is_some_and(|all| all.contains_key(names::EXPOSED))
-}
-
 fn phase(volume: &Volume) -> VolumePhase {
     volume.status.as_ref().map(|s| s.phase).unwrap_or_default()
 }
@@ -368,6 +391,12 @@ fn is_erased(view: &View, volume: &Volume) -> bool {
 /// Whether the agent will never answer: its node was removed, or the disk is lost.
 fn is_hopeless(view: &View, volume: &Volume) -> bool {
     !view.nodes.contains_key(&volume.spec.node) || is_lost(view, &volume.spec.pool)
+}
+
+/// Until when a node that is not ready is waited for; `None` where it is ready.
+fn silence(view: &View, volume: &Volume, patience: SignedDuration) -> Option<Timestamp> {
+    let since = view.nodes.get(&volume.spec.node)?.silent?;
+    since.checked_add(patience).ok()
 }
 
 /// When a volume that its agent fails to make, and that no pod has seen, is tried

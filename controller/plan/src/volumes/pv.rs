@@ -200,6 +200,7 @@ pub fn adopted(pv: &PersistentVolume, node: &str) -> Option<VolumeSpec> {
         backend: get(names::ATTRIBUTE_BACKEND).and_then(|name| name.parse().ok()),
         sparse: false,
         adopt: true,
+        exposed: true,
         bound: None,
         state: VolumeState::Present,
     })
@@ -251,6 +252,7 @@ pub fn placed(
         backend: class.backend,
         sparse: class.sparse,
         adopt: false,
+        exposed: false,
         bound: None,
         state: VolumeState::Present,
     }

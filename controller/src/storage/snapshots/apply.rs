@@ -37,7 +37,7 @@ pub(in crate::storage) async fn apply(ctx: &Ctx, action: Action) -> Done {
         } => {
             let mut seen = Vec::new();
             if mark {
-                let marks = json!({"metadata": {"annotations": {names::EXPOSED: "true"}}});
+                let marks = json!({"spec": {"exposed": true}});
                 seen.extend(apis.patch_snapshot(&snapshot, marks).await?);
             }
             let notes = json!({names::content::POOL: pool, names::content::VOLUME: volume});

@@ -185,10 +185,13 @@ pub async fn node_crash(ctx: &Ctx, cluster: &Cluster, ns: &str) -> Result<()> {
 
 /// Kills a node, waits until the cluster noticed, and starts it again.
 pub async fn crash_and_return(ctx: &Ctx, cluster: &Cluster, node: &str) -> Result<()> {
+    let pool = pool_id(ctx, node, "disk0").await?;
     cluster.kill_node(node)?;
     wait_node(ctx, node, false).await?;
+    wait_pool_reason(ctx, &pool, "NodeNotReady").await?;
     cluster.start_node(node)?;
-    wait_node(ctx, node, true).await
+    wait_node(ctx, node, true).await?;
+    wait_pool_reason(ctx, &pool, "Granted").await
 }
 
 /// Waits until a node is, or is not, Ready.

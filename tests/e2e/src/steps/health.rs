@@ -7,17 +7,23 @@ use anyhow::{Context, Result, ensure};
 use berth_api::{Pool, names::condition};
 use berth_cluster::Cluster;
 use k8s_openapi::{api::core::v1::Event, apimachinery::pkg::apis::meta::v1::Condition};
-use kube::{Api, api::ListParams};
+use kube::{
+    Api,
+    api::{DeleteParams, ListParams},
+};
 use serde_json::json;
 
 use super::{
     backends::delete_class,
     data::{claim_manifest, class_manifest},
     disruption::{node_exec, pool_id, wait_pool_reason},
+    expect_file,
     refusal::{expect_event, user_of},
+    write,
 };
 use crate::{
     ctx::{Ctx, SYSTEM, node_of},
+    sets::SetBuilder,
     wait::{check, until},
 };
 
@@ -92,6 +98,48 @@ pub async fn read_only_pool(ctx: &Ctx, cluster: &Cluster, node: &str) -> Result<
         check(told, || format!("{reasons:?}"))
     })
     .await
+}
+
+/// A disk that does not answer stops only itself: it is told, what is asked of the other
+/// disks of its node is done meanwhile, and what waits for it goes on once it answers.
+pub async fn frozen_pool(ctx: &Ctx, cluster: &Cluster, ns: &str, node: &str) -> Result<()> {
+    const DISK: &str = "disk0";
+    let pool = pool_id(ctx, node, DISK).await?;
+    let set = |name: &str| SetBuilder::new(name, 2).claim("data", "32Mi").on_node(node);
+    ctx.apply(ns, &set("before").parallel().build()).await?;
+    let before = ["before-0", "before-1"];
+    ctx.wait_ready(ns, &before).await?;
+    for name in before {
+        write(ctx, ns, name, "/data/mark", name).await?;
+    }
+    let frozen = cluster.freeze_pool(node, DISK)?;
+    wait_pool_reason(ctx, &pool, "Unresponsive").await?;
+    expect_event(ctx, "default", &pool, "does not answer").await?;
+    ctx.apply(ns, &set("meanwhile").build()).await?;
+    let meanwhile = ["meanwhile-0", "meanwhile-1"];
+    ctx.wait_ready(ns, &meanwhile).await?;
+    for name in meanwhile {
+        let there = ctx.volume_of(ns, &format!("data-{name}")).await?.spec.pool;
+        ensure!(there != pool, "data-{name} was placed on the silent disk");
+        write(ctx, ns, name, "/data/mark", name).await?;
+    }
+    let claim = "data-meanwhile-1";
+    let erased = ctx.volume_of(ns, claim).await?;
+    let erased = erased.metadata.name.context("a stored Volume has a name")?;
+    ctx.scale(ns, "meanwhile", 1).await?;
+    let delete = DeleteParams::default();
+    ctx.claims(ns).delete(claim, &delete).await?;
+    until("a volume of the other disk to be erased", async || {
+        let left = ctx.volumes().get_opt(&erased).await?;
+        check(left.is_none(), || "it is still there".to_owned())
+    })
+    .await?;
+    frozen.thaw()?;
+    wait_pool_reason(ctx, &pool, "Granted").await?;
+    for name in before.into_iter().chain(["meanwhile-0"]) {
+        expect_file(ctx, ns, name, "/data/mark", name).await?;
+    }
+    Ok(())
 }
 
 /// Waits for the status and reason of Healthy and of Full.

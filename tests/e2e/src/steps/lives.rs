@@ -220,6 +220,32 @@ pub async fn what_a_dump_brings_back_stays(ctx: &Ctx, ns: &str) -> Result<()> {
     erased(ctx, &node, &id).await
 }
 
+/// A volume that no object names any more keeps its data, is told, and is erased by order.
+pub async fn what_has_no_object_is_told(ctx: &Ctx, ns: &str) -> Result<()> {
+    let (node, id) = used_claim(ctx, ns, "kept", "rows").await?;
+    let volume = ctx.volumes().get(&id).await?;
+    let pool = volume.spec.pool.clone();
+    let pvs: Api<PersistentVolume> = Api::all(ctx.client.clone());
+    policy(ctx, &id, "Retain").await?;
+    end(ctx, ns, "kept").await?;
+    released(&pvs, &id).await?;
+    let delete = DeleteParams::default();
+    pvs.delete(&id, &delete).await?;
+    until("the PersistentVolume to be gone", async || {
+        let left = pvs.get_opt(&id).await?;
+        check(left.is_none(), || "it is still there".to_owned())
+    })
+    .await?;
+    ctx.volumes().delete(&id, &delete).await?;
+    expect_event(ctx, "default", &pool, &id).await?;
+    let there = files_named(ctx, &node, &id).await?;
+    ensure!(there.contains("/volumes/"), "the data of {id}: {there:?}");
+    let mut order = dumped(json!(volume));
+    order["spec"]["state"] = json!("Deleted");
+    ctx.apply(ns, &order).await?;
+    erased(ctx, &node, &id).await
+}
+
 /// A claim with a pod that wrote a file; the node and the volume.
 async fn used_claim(ctx: &Ctx, ns: &str, name: &str, text: &str) -> Result<(String, String)> {
     ctx.apply(ns, &claim_manifest(name, "berth", "32Mi"))

@@ -33,6 +33,7 @@ impl World {
                 reserved_by_volumes: Some(Bytes(by_volumes)),
                 room: Some(Bytes(pool.capacity.saturating_sub(reserved))),
                 free: Bytes(pool.capacity),
+                orphans: Vec::new(),
                 volumes,
             };
             let grant = Grant {
@@ -163,9 +164,8 @@ impl World {
         });
         match action {
             Action::Expose { volume, pv, .. } => {
-                let mark = [(names::EXPOSED.to_owned(), "true".to_owned())];
                 let there = self.volumes.get_mut(&volume.name).expect("there");
-                there.metadata.annotations = Some(mark.into());
+                there.spec.exposed = true;
                 there.spec.bound = there.metadata.uid.clone();
                 self.pvs.insert(volume.name, *pv);
                 self.tries.remove(key);

@@ -13,6 +13,7 @@ use serde_json::json;
 
 use crate::{
     claims::{ClaimKey, ClassOnNode, Tries, tries::after},
+    node::Node,
     volumes::{ClaimWait, Class, claim, pv},
 };
 
@@ -56,7 +57,7 @@ pub(super) struct PodModel {
 pub(super) struct World {
     pub(super) now: Timestamp,
     pub(super) classes: BTreeMap<String, Class>,
-    pub(super) nodes: BTreeMap<String, BTreeMap<String, String>>,
+    pub(super) nodes: BTreeMap<String, Node>,
     pub(super) pools: BTreeMap<String, PoolModel>,
     pub(super) claims: BTreeMap<String, PersistentVolumeClaim>,
     pub(super) volumes: BTreeMap<String, Volume>,
@@ -136,7 +137,7 @@ impl World {
     }
 
     fn pool(&mut self, id: &str, node: &str, capacity: u64, rest: u64) {
-        let labels = self.nodes.entry(node.to_owned()).or_default();
+        let labels = &mut self.nodes.entry(node.to_owned()).or_default().labels;
         labels.insert(names::pool_label(id), names::POOL_LABEL_VALUE.to_owned());
         let pool = PoolModel {
             node: node.to_owned(),

@@ -21,7 +21,7 @@ fn the_way_to_a_pv() {
         Nothing
         wait: waiting for the pod's other claim log-web-0"]]);
     world.peers = Peers::Ready;
-    world.nodes.insert("n1".to_owned(), BTreeMap::new());
+    world.nodes.insert("n1".to_owned(), Node::default());
     world.check(expect![[r"
         Nothing
         wait: waiting for the label pool.berth.dev/p1 on node n1"]]);
@@ -92,6 +92,51 @@ fn what_no_pod_has_seen_leaves_dead_nodes_and_lost_disks() {
             !matches!(step, Step::Act(Action::Reschedule { .. })),
             "{step:?}"
         );
+    }
+}
+
+#[test]
+fn what_no_pod_has_seen_leaves_nodes_that_are_silent() {
+    let at = |second| Timestamp::from_second(second).expect("a time");
+    for phase in [
+        VolumePhase::Pending,
+        VolumePhase::Failed,
+        VolumePhase::Ready,
+    ] {
+        let mut world = World::new();
+        world.volume(phase, false);
+        world.nodes.get_mut("n1").expect("there").silent = Some(at(0));
+        world.now = at(59);
+        let decision = world.decide();
+        assert!(!matches!(
+            decision.step,
+            Step::Act(Action::Reschedule { .. })
+        ));
+        assert_eq!(decision.again.filter(|_| phase != VolumePhase::Failed), {
+            (phase != VolumePhase::Failed).then(|| at(60))
+        });
+        world.now = at(60);
+        world.check(expect![[r#"
+            Reschedule { volume: pvc-u0, erase: true, claim: Some(data-web-0), pool: "p1" }
+            Warning ProvisioningFailed: node n1 is not ready, and no pod has used the volume there yet"#]]);
+        // The agent may have made it; but the claim does not wait for a dead one's answer.
+        world.volume.as_mut().expect("there").spec.state = VolumeState::Deleted;
+        let decision = world.decide();
+        assert_eq!(
+            (decision.step, decision.again),
+            (Step::Nothing, Some(at(120)))
+        );
+        world.now = at(120);
+        world.check(expect!["DropVolume { volume: pvc-u0, refused: None }"]);
+        // What pods may have used stays.
+        world.volume(phase, true);
+        let step = world.decide().step;
+        assert!(
+            !matches!(step, Step::Act(Action::Reschedule { .. })),
+            "{step:?}"
+        );
+        world.volume.as_mut().expect("there").spec.state = VolumeState::Deleted;
+        assert_eq!(world.decide().step, Step::Nothing);
     }
 }
 

@@ -106,6 +106,7 @@ fn labels_are_for_selecting() {
         backend: None,
         sparse: false,
         adopt: false,
+        exposed: false,
         bound: None,
         state: VolumeState::Present,
     };

@@ -8,7 +8,7 @@ mod manifests;
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::{grants::Grant, room};
+use crate::{grants::Grant, node::Node, room};
 use berth_api::{Backend, ClaimRef, NodePool, PoolHealth, SetRef, VolumeMode};
 use expect_test::{Expect, expect};
 use serde_json::{Value, json};
@@ -20,7 +20,7 @@ struct World {
     volume: Option<Volume>,
     class: Class,
     grants: BTreeMap<String, Grant>,
-    nodes: BTreeMap<String, BTreeMap<String, String>>,
+    nodes: BTreeMap<String, Node>,
     peers: Peers,
     now: Timestamp,
 }
@@ -48,6 +48,7 @@ impl World {
                 reserved_by_volumes: None,
                 room: None,
                 free: Bytes(10 * GI),
+                orphans: Vec::new(),
                 volumes: 0,
             }),
             refused: Vec::new(),
@@ -67,7 +68,14 @@ impl World {
                 topologies: Vec::new(),
             },
             grants: [("p1".to_owned(), grant)].into(),
-            nodes: [("n1".to_owned(), labels)].into(),
+            nodes: [(
+                "n1".to_owned(),
+                Node {
+                    labels,
+                    silent: None,
+                },
+            )]
+            .into(),
             peers: Peers::Ready,
             now: Timestamp::UNIX_EPOCH,
         };
@@ -106,8 +114,7 @@ impl World {
         volume.metadata.uid = Some("volume-uid".to_owned());
         if exposed {
             volume.spec.bound = volume.metadata.uid.clone();
-            let mark = [(names::EXPOSED.to_owned(), "true".to_owned())];
-            volume.metadata.annotations = Some(mark.into());
+            volume.spec.exposed = true;
         }
         volume.status = Some(VolumeStatus {
             phase,
