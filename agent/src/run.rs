@@ -1,6 +1,6 @@
 //! `berth-agent run`: puts the services together, and takes them apart in order.
 
-use std::{future::Future, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{future::Future, net::SocketAddr, num::NonZeroU16, path::PathBuf, time::Duration};
 
 use anyhow::{Context, bail};
 use berth_csi::{
@@ -60,6 +60,10 @@ pub struct RunArgs {
     /// Where /livez, /readyz and /metrics are served
     #[arg(long, env = "BERTH_LISTEN_ADDRESS", default_value = "0.0.0.0:9809")]
     pub listen_address: SocketAddr,
+    /// How many of Berth's volumes the scheduler may bring to this node [default: as many as
+    /// fit into its pools]
+    #[arg(long, env = "BERTH_MAX_VOLUMES", value_name = "COUNT")]
+    pub max_volumes: Option<NonZeroU16>,
     /// Make a pool of every mount point under <root>/pools that is empty
     #[arg(long, env = "BERTH_CREATE_POOLS")]
     pub create_pools: bool,
@@ -240,7 +244,13 @@ async fn start(
     spawn(
         tasks,
         "csi",
-        serve_csi(incoming, disks.clone(), readiness.clone(), token.clone()),
+        serve_csi(
+            incoming,
+            disks.clone(),
+            args.max_volumes,
+            readiness.clone(),
+            token.clone(),
+        ),
     );
     spawn(
         tasks,
@@ -404,20 +414,22 @@ async fn known_pools(client: &Client, node: &str) -> Vec<KnownPool> {
     }
 }
 
-/// Serves CSI until the token is cancelled, and then what was begun.
+/// Serves CSI until the token is cancelled, and then what was begun. `max_volumes` is told
+/// to the scheduler.
 ///
 /// # Errors
 /// When the server itself fails.
 pub async fn serve_csi(
     incoming: UnixListenerStream,
     disks: Disks,
+    max_volumes: Option<NonZeroU16>,
     readiness: Readiness,
     token: CancellationToken,
 ) -> anyhow::Result<()> {
     Server::builder()
         .add_service(IdentityServer::new(Identity::new(readiness)))
         .add_service(ControllerServer::new(ControllerService::new(disks.clone())))
-        .add_service(NodeServer::new(NodeService::new(disks)))
+        .add_service(NodeServer::new(NodeService::new(disks, max_volumes)))
         .serve_with_incoming_shutdown(incoming, token.cancelled_owned())
         .await
         .context("the CSI server failed")

@@ -3,7 +3,7 @@
 //! Requests are checked here and done by the provisioner. Only ids and methods
 //! are logged: requests may carry secrets.
 
-use std::{collections::HashMap, path::PathBuf};
+use std::{collections::HashMap, num::NonZeroU16, path::PathBuf};
 
 use berth_csi::csi::{
     NodeExpandVolumeRequest, NodeExpandVolumeResponse, NodeGetCapabilitiesRequest,
@@ -40,12 +40,13 @@ const POD_NAMESPACE: &str = "csi.storage.k8s.io/pod.namespace";
 /// The CSI node service.
 pub struct NodeService {
     disks: Disks,
+    max_volumes: Option<NonZeroU16>,
 }
 
 impl NodeService {
-    /// Serves the volumes on these disks.
-    pub fn new(disks: Disks) -> Self {
-        Self { disks }
+    /// Serves the volumes on these disks; the scheduler brings at most `max_volumes` here.
+    pub fn new(disks: Disks, max_volumes: Option<NonZeroU16>) -> Self {
+        Self { disks, max_volumes }
     }
 }
 
@@ -344,7 +345,8 @@ impl node_server::Node for NodeService {
     ) -> Result<Response<NodeGetInfoResponse>, Status> {
         Ok(Response::new(NodeGetInfoResponse {
             node_id: self.disks.node_name.to_string(),
-            max_volumes_per_node: 0,
+            // Zero leaves it to the orchestrator.
+            max_volumes_per_node: self.max_volumes.map_or(0, |max| max.get().into()),
             accessible_topology: Some(placement::topology(&self.disks.node_name)),
         }))
     }

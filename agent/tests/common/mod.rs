@@ -105,6 +105,7 @@ impl Agent {
         let server = tokio::spawn(run::serve_csi(
             incoming,
             disks.clone(),
+            None,
             readiness,
             token.clone(),
         ));

@@ -3,6 +3,7 @@
 
 pub mod ctx;
 pub mod evidence;
+pub mod external_storage;
 pub mod install;
 pub mod kubectl;
 pub mod native_shapes;

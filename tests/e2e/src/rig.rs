@@ -2,9 +2,10 @@
 
 use std::path::PathBuf;
 
-use anyhow::Result;
-use berth_cluster::{Cluster, Options, progress};
+use anyhow::{Context, Result};
+use berth_cluster::{Cluster, Error, Options, progress};
 use tempfile::TempDir;
+use tokio::runtime::Runtime;
 
 /// Brings up a cluster of this checkout and loads Berth's image, built from it.
 /// `role` is a letter that keeps a kept demo and a test run apart.
@@ -35,6 +36,52 @@ pub fn up_with(options: &Options) -> Result<Cluster> {
         return Err(error.into());
     }
     Ok(cluster)
+}
+
+/// Which cluster a command uses.
+#[derive(clap::Args)]
+pub struct Which {
+    /// The cluster's name; one that runs is used and left running, with this
+    /// checkout's Berth loaded anew.
+    #[arg(long)]
+    pub name: Option<String>,
+    /// Leave the cluster running.
+    #[arg(long)]
+    pub keep: bool,
+}
+
+/// Does some work on a cluster: one of its own, made to order, which goes away again, or one
+/// that runs. The work is told whether it was made just now. `role` is as for [`up`].
+pub fn with(
+    which: &Which,
+    role: &str,
+    options: Options,
+    work: impl AsyncFnOnce(&Cluster, bool) -> Result<()>,
+) -> Result<()> {
+    let name = match &which.name {
+        Some(name) => name.clone(),
+        None => Cluster::checkout_name(role)?,
+    };
+    let options = Options {
+        name: Some(name.clone()),
+        ..options
+    };
+    let (cluster, fresh) = match up_with(&options) {
+        Ok(cluster) => (cluster, true),
+        Err(error) if matches!(error.downcast_ref(), Some(Error::AlreadyUp(_))) => {
+            let cluster = Cluster::attach(Some(&name))?;
+            load(&cluster)?;
+            (cluster, false)
+        }
+        Err(error) => return Err(error),
+    };
+    let outcome = Runtime::new()?.block_on(work(&cluster, fresh));
+    if !fresh || which.keep {
+        println!("kept: cargo cluster --name {} status", cluster.name());
+        return outcome;
+    }
+    let removed = cluster.remove().context("clean-up");
+    outcome.and(removed)
 }
 
 /// Makes Berth's image from this checkout and loads it into every node.

@@ -12,7 +12,7 @@ use anyhow::{Context, Result};
 use berth_cluster::Cluster;
 use berth_e2e::{
     ctx::Ctx,
-    evidence, install,
+    evidence, external_storage, install,
     steps::{
         backends, claims, clients, data, disruption, health, limits, lives, network, order, place,
         refusal, rollout, room, shapes, snapshots, tables, tenants, tokens,
@@ -103,6 +103,7 @@ const ONE_AT_A_TIME: &[(&str, Test)] = tests! {
     "read_only_pool_is_told": |w, _ns| health::read_only_pool(&w.ctx, &w.cluster, &w.nodes[1]);
     "a_silent_disk_stops_only_itself": |w, ns| health::frozen_pool(&w.ctx, &w.cluster, ns, &w.nodes[1]);
     "lost_pool_is_refused": |w, ns| disruption::lost_pool(&w.ctx, &w.cluster, ns, &w.nodes[1]);
+    "upstreams_storage_specs": |w, _ns| external_storage::quick(&w.ctx, &w.cluster);
     "crds_deleted_and_reinstalled": |w, ns| disruption::crds_deleted(&w.ctx, ns);
 };
 

@@ -5,7 +5,7 @@ use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::{Context, Result, ensure};
 use berth_cluster::{
-    Cluster, Error, Options,
+    Cluster, Options,
     conformance::{self, Choice, Report},
 };
 use berth_e2e::{
@@ -15,7 +15,6 @@ use berth_e2e::{
     writers::{Tally, Watch},
 };
 use clap::Parser;
-use tokio::runtime::Runtime;
 
 /// All that upstream tests of StatefulSets.
 const FOCUS: &str = r"\[sig-apps\] StatefulSet";
@@ -35,13 +34,8 @@ struct Args {
     /// How many specs run side by side.
     #[arg(long, default_value_t = 6)]
     processes: usize,
-    /// The cluster's name; one that runs is used and left running, with this
-    /// checkout's Berth loaded anew.
-    #[arg(long)]
-    name: Option<String>,
-    /// Leave the cluster running.
-    #[arg(long)]
-    keep: bool,
+    #[command(flatten)]
+    cluster: rig::Which,
     /// The same tests with Kubernetes' own controller on; Berth only stores.
     #[arg(long)]
     under_upstream: bool,
@@ -62,41 +56,15 @@ fn main() -> ExitCode {
 }
 
 fn run(args: &Args) -> Result<()> {
-    let (cluster, fresh) = cluster(args)?;
-    let outcome = Runtime::new()?.block_on(judge(args, &cluster, fresh));
-    if !fresh || args.keep {
-        let name = cluster.name();
-        println!("kept: cargo cluster --name {name} status");
-        return outcome;
-    }
-    let removed = cluster.remove().context("clean-up");
-    outcome.and(removed)
-}
-
-/// The cluster, and whether it was made just now.
-fn cluster(args: &Args) -> Result<(Cluster, bool)> {
-    let controllers = controllers(args);
-    let name = match &args.name {
-        Some(name) => name.clone(),
-        None => Cluster::checkout_name("u")?,
-    };
-    let made = rig::up_with(&Options {
-        name: Some(name.clone()),
+    let options = Options {
         // The API server drops maxUnavailable without it.
         feature_gates: [("MaxUnavailableStatefulSet".to_owned(), true)].into(),
-        kcm_controllers: Some(controllers.to_owned()),
+        kcm_controllers: Some(controllers(args).to_owned()),
         ..Options::default()
-    });
-    match made {
-        Ok(cluster) => Ok((cluster, true)),
-        Err(error) if matches!(error.downcast_ref(), Some(Error::AlreadyUp(_))) => {
-            let cluster = Cluster::attach(Some(&name))?;
-            rig::load(&cluster)?;
-            cluster.set_controllers(controllers)?;
-            Ok((cluster, false))
-        }
-        Err(error) => Err(error),
-    }
+    };
+    rig::with(&args.cluster, "u", options, async |cluster, fresh| {
+        judge(args, cluster, fresh).await
+    })
 }
 
 fn controllers(args: &Args) -> &'static str {
@@ -117,6 +85,7 @@ async fn judge(args: &Args, cluster: &Cluster, fresh: bool) -> Result<()> {
     };
     install::apply(&ctx, mode).await?;
     if !fresh {
+        cluster.set_controllers(controllers(args))?;
         install::restart(&ctx).await?;
     }
     install::ready(&ctx).await?;

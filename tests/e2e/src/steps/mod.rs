@@ -14,6 +14,7 @@ pub mod order;
 pub mod place;
 pub mod quick_start;
 pub mod refusal;
+pub mod rival;
 pub mod rollout;
 pub mod room;
 pub mod shapes;

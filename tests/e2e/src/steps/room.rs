@@ -14,6 +14,7 @@ use super::{
     backends::delete_class,
     data::{claim_manifest, class_manifest},
     refusal::expect_event,
+    rival, snapshots,
 };
 use crate::{
     ctx::Ctx,
@@ -26,9 +27,19 @@ const CLAIMS: usize = 100;
 /// How many of them one pool has room for.
 const PER_POOL: u64 = 10;
 
-/// A hundred claims onto room for about sixty: exactly as many are bound as fit, no pool
-/// promises more than it has, the rest say why, and follow when room is freed.
+/// A hundred claims onto room for about sixty, with a snapshot and trash in the pools, and
+/// with two controllers alive: exactly as many are bound as fit, no pool promises more than it
+/// has, the rest say why, and follow when room is freed.
 pub async fn a_burst_takes_what_there_is(ctx: &Ctx, ns: &str) -> Result<()> {
+    rival::start(ctx).await?;
+    let burst = burst(ctx, ns).await;
+    let stopped = rival::stop(ctx).await;
+    burst.and(stopped)
+}
+
+async fn burst(ctx: &Ctx, ns: &str) -> Result<()> {
+    let _controller = snapshots::install(ctx).await?;
+    let snapshot = snapshots::of_volume_that_is_gone(ctx, ns).await?;
     // What earlier tests deleted is counted until it is freed. (One of them retains a volume.)
     until("the pools to have nothing in the trash", async || {
         let taken: Vec<_> = rooms(ctx)
@@ -36,7 +47,7 @@ pub async fn a_burst_takes_what_there_is(ctx: &Ctx, ns: &str) -> Result<()> {
             .into_values()
             .map(|(_, taken)| taken)
             .collect();
-        check(taken.iter().all(|taken| *taken <= 64 << 20), || {
+        check(taken.iter().all(|taken| *taken <= 128 << 20), || {
             format!("{taken:?}")
         })
     })
@@ -55,6 +66,18 @@ pub async fn a_burst_takes_what_there_is(ctx: &Ctx, ns: &str) -> Result<()> {
     let mut object = class_manifest(&class, json!({"backend": "btrfs"}), "Delete");
     object["volumeBindingMode"] = json!("Immediate");
     ctx.apply(ns, &object).await?;
+    // What is deleted just before the burst is still being erased in it.
+    let early: Vec<String> = (0..6).map(|n| format!("early-{n}")).collect();
+    for name in &early {
+        let claim = claim_manifest(name, &class, &size.to_string());
+        ctx.apply(ns, &claim).await?;
+    }
+    settled(ctx, ns, early.len()).await?;
+    for name in &early {
+        ctx.claims(ns)
+            .delete(name, &DeleteParams::default())
+            .await?;
+    }
     let names: Vec<String> = (0..CLAIMS).map(|n| format!("claim-{n:02}")).collect();
     for name in &names {
         let claim = claim_manifest(name, &class, &size.to_string());
@@ -78,7 +101,8 @@ pub async fn a_burst_takes_what_there_is(ctx: &Ctx, ns: &str) -> Result<()> {
         check(left == 0, || left.to_string())
     })
     .await?;
-    delete_class(ctx, &class).await
+    delete_class(ctx, &class).await?;
+    snapshots::delete_with_class(ctx, ns, &snapshot).await
 }
 
 /// Waits until exactly `fit` claims are bound, and no pool has room for one more or

@@ -100,6 +100,28 @@ pub async fn snapshot_restores_a_claim(ctx: &Ctx, ns: &str) -> Result<()> {
     leave(ctx, ns, &class, &theirs).await
 }
 
+/// A snapshot of a claim that is gone; the name of both VolumeSnapshot and class.
+pub async fn of_volume_that_is_gone(ctx: &Ctx, ns: &str) -> Result<String> {
+    let name = format!("left-{ns}");
+    ctx.apply(ns, &class_manifest(&name, berth_api::DRIVER, "Delete"))
+        .await?;
+    ctx.apply(ns, &claim_manifest("gone", "berth", "32Mi"))
+        .await?;
+    ctx.apply(ns, &user_of("gone")).await?;
+    ctx.wait_ready(ns, &["user-of-gone"]).await?;
+    write(ctx, ns, "user-of-gone", "/data/file", "kept").await?;
+    ctx.apply(ns, &manifest(&name, &name, "gone")).await?;
+    ready(ctx, ns, &name).await?;
+    gone_with_pod(ctx, ns, "gone").await?;
+    Ok(name)
+}
+
+/// Deletes what [`of_volume_that_is_gone`] made.
+pub async fn delete_with_class(ctx: &Ctx, ns: &str, name: &str) -> Result<()> {
+    delete(ctx, ns, "volumesnapshot", name).await?;
+    delete(ctx, ns, "volumesnapshotclass", name).await
+}
+
 /// What is refused, and in which words.
 async fn refusals(ctx: &Ctx, ns: &str) -> Result<()> {
     ctx.apply(ns, &restore("small", "16Mi", "monday")).await?;
