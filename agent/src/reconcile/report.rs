@@ -132,27 +132,49 @@ pub fn status(volume: &Volume, outcome: &Outcome, now: Timestamp) -> VolumeStatu
     }
 }
 
-/// How long a small change of the bytes in use may stay unpublished.
-const USED_AT_LEAST_EVERY: Duration = Duration::from_secs(300);
+/// How long a small change of the bytes in use may stay unpublished, and an answer that
+/// says nothing new.
+const TOLD_AT_LEAST_EVERY: Duration = Duration::from_secs(300);
 
-/// Whether `new` is worth a write: anything but the bytes in use is; those are
-/// when they moved by more than one per cent of the size, or after five minutes.
+/// Whether `new` is worth a write: anything is but the bytes in use, and that a new
+/// generation of the spec changed nothing. The former is when they moved by more than one
+/// per cent of the size, or after five minutes; the latter after five minutes, or with
+/// whatever else is written.
 pub fn worth_writing(old: Option<&VolumeStatus>, new: &VolumeStatus, since: Duration) -> bool {
     let Some(old) = old else { return true };
     let same_but_used = VolumeStatus {
         used: new.used,
-        ..old.clone()
+        ..answering(old, new)
     } == *new;
     if !same_but_used {
+        return true;
+    }
+    let stale = old.observed_generation != new.observed_generation;
+    if stale && since >= TOLD_AT_LEAST_EVERY {
         return true;
     }
     match (old.used, new.used) {
         (Some(old), Some(now)) if old != now => {
             let size = new.size.map_or(0, |size| size.0);
-            now.0.abs_diff(old.0) > size / 100 || since >= USED_AT_LEAST_EVERY
+            now.0.abs_diff(old.0) > size / 100 || since >= TOLD_AT_LEAST_EVERY
         }
         (old, now) => old != now,
     }
+}
+
+/// `old` as the answer to the generation that `new` answers. The controller marks every
+/// volume that it binds in the spec, which asks for nothing: a write for that alone would be
+/// one per claim. It waits for the generation of a message alone, which says why a spec is
+/// not followed.
+fn answering(old: &VolumeStatus, new: &VolumeStatus) -> VolumeStatus {
+    let mut same = old.clone();
+    if new.message.is_none() {
+        same.observed_generation = new.observed_generation;
+        for condition in &mut same.conditions {
+            condition.observed_generation = new.observed_generation;
+        }
+    }
+    same
 }
 
 /// How soon others need to know. Nobody waits to hear which pods have the volume
@@ -161,7 +183,7 @@ pub fn urgency(old: Option<&VolumeStatus>, new: &VolumeStatus) -> Urgency {
     let refreshed = old.map(|old| VolumeStatus {
         used: new.used,
         published: new.published.clone(),
-        ..old.clone()
+        ..answering(old, new)
     });
     match refreshed.as_ref() == Some(new) {
         true => Urgency::Later,
@@ -345,7 +367,7 @@ mod tests {
             ..old.clone()
         };
         let soon = Duration::from_secs(1);
-        let later = USED_AT_LEAST_EVERY;
+        let later = TOLD_AT_LEAST_EVERY;
         let used = old.used.expect("known").0;
         let percent = old.size.expect("known").0 / 100;
         for (new, since, expected) in [
@@ -365,6 +387,35 @@ mod tests {
         });
         assert!(worth_writing(Some(&old), &published, soon));
         assert!(worth_writing(None, &old, soon));
+    }
+
+    #[test]
+    fn a_generation_that_changes_nothing_goes_with_the_next_write() {
+        let mut volume = volume(None);
+        let old = status(&volume, &there(), at(0));
+        volume.metadata.generation = Some(4);
+        volume.status = Some(old.clone());
+        let mut new = status(&volume, &there(), at(1));
+        let soon = Duration::from_secs(1);
+        assert_ne!(old, new);
+        assert!(!worth_writing(Some(&old), &new, soon));
+        assert!(worth_writing(Some(&old), &new, TOLD_AT_LEAST_EVERY));
+        new.published.push(Publication {
+            pod_uid: "p".to_owned(),
+            pod: String::new(),
+            target: "/t".to_owned(),
+        });
+        assert!(worth_writing(Some(&old), &new, soon));
+        assert_eq!(urgency(Some(&old), &new), Urgency::Later);
+
+        // The same refusal, of another size: the controller waits for that.
+        let refused = Outcome::There(Box::new(testdata::volume()), Some("no room".to_owned()));
+        let old = status(&volume, &refused, at(1));
+        volume.metadata.generation = Some(5);
+        volume.status = Some(old.clone());
+        let new = status(&volume, &refused, at(2));
+        assert!(worth_writing(Some(&old), &new, soon));
+        assert_eq!(urgency(Some(&old), &new), Urgency::Now);
     }
 
     #[test]
