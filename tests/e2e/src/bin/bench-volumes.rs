@@ -186,12 +186,14 @@ async fn parts(args: &Args, ctx: &Ctx, cluster: &Cluster, disks: &[Disk]) -> Res
     // First, on programs that have done nothing yet.
     if args.only.contains(&Part::Memory) {
         results.memory = memory::run(ctx, &results.node, &args.volumes).await?;
+        println!("\n{}", memory::table(&results.memory, &results.node));
     }
     let theirs = cluster.log_dir().join("local-path-provisioner.log");
     // Ends with this function.
     let _provisioner = local_path::install(ctx, &paths, &theirs).await?;
     if args.only.contains(&Part::Bursts) {
         results.bursts = bursts::run(ctx, &args.bursts, args.repeats, log).await?;
+        println!("\n{}", bursts::tables(&results.bursts, &args.bursts));
     }
     if args.only.contains(&Part::Fio) {
         let amount = Amount {
@@ -200,24 +202,21 @@ async fn parts(args: &Args, ctx: &Ctx, cluster: &Cluster, disks: &[Disk]) -> Res
             repeats: args.repeats,
         };
         results.places = io::run(ctx, disks, &results.node, amount).await?;
+        println!("\n{}", io::table(&results.places));
     }
     Ok(results)
 }
 
+/// The aims; the tables were printed as they came.
 fn print(args: &Args, results: &Results) {
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
+    let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let load: Vec<_> = load.split(' ').take(3).collect();
     println!(
-        "\nOne machine of {cores} cores for all nodes; the disks are files behind loop devices.\n"
+        "One machine of {cores} cores for all nodes, with a load of {} in the last 1, 5 and 15 \
+         minutes; the disks are files behind loop devices.\n",
+        load.join(", ")
     );
-    if !results.bursts.is_empty() {
-        println!("{}", bursts::tables(&results.bursts, &args.bursts));
-    }
-    if !results.places.is_empty() {
-        println!("{}", io::table(&results.places));
-    }
-    if !results.memory.is_empty() {
-        println!("{}", memory::table(&results.memory, &results.node));
-    }
     println!("{}", aims::table(&aims(args, results)));
 }
 
