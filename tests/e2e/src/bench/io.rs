@@ -158,7 +158,9 @@ pub async fn run(ctx: &Ctx, disks: &[Disk], node: &str, amount: Amount) -> Resul
                     pair.reverse();
                 }
                 for (file, figures) in pair {
-                    ctx.on_node(node, &["sync"]).await?;
+                    // Only these two: the machine has other disks, and others write to them.
+                    ctx.on_node(node, &["sync", "-f", &place.bare, &place.file])
+                        .await?;
                     let figure = fio.measure(job, file, amount.mib, amount.seconds).await?;
                     figures[number].push(figure);
                 }
