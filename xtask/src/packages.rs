@@ -9,8 +9,8 @@ pub struct Package {
     pub name: &'static str,
     /// A program by which it is known to be there; `busybox:depmod` is an applet.
     pub program: &'static str,
-    /// Whether only packaging for other architectures needs it.
-    pub for_dist: bool,
+    /// The only command that needs it, where the tests do not.
+    pub only: Option<&'static str>,
 }
 
 /// Every package of the list.
@@ -46,7 +46,7 @@ fn parse(list: &'static str) -> impl Iterator<Item = Package> {
         Some(Package {
             name: words.next()?,
             program: words.next()?,
-            for_dist: words.next() == Some("dist"),
+            only: words.next(),
         })
     })
 }
@@ -61,7 +61,8 @@ mod tests {
         assert_eq!(all().count(), lines);
         let some: Vec<_> = parse("# c\nxfsprogs mkfs.xfs\ngcc-x x-gcc dist\n").collect();
         assert_eq!(some.len(), 2);
-        assert!(some[0].name == "xfsprogs" && !some[0].for_dist && some[1].for_dist);
+        assert_eq!((some[0].name, some[0].only), ("xfsprogs", None));
+        assert_eq!(some[1].only, Some("dist"));
     }
 
     #[test]

@@ -20,7 +20,11 @@ pub(crate) enum For {
 /// Installs what is missing.
 pub(crate) fn run(command: For) -> Outcome {
     let missing: Vec<_> = packages::all()
-        .filter(|package| command == For::Dist || !package.for_dist)
+        .filter(|package| match package.only {
+            None => true,
+            // Whoever calls any other command is told what it lacks.
+            Some(only) => command == For::Dist && only == "dist",
+        })
         .filter(|package| !is_there(package.program))
         .map(|package| package.name)
         .collect();

@@ -135,13 +135,14 @@ pub fn status(volume: &Volume, outcome: &Outcome, now: Timestamp) -> VolumeStatu
 /// them exactly has metrics (`kubelet_volume_stats_used_bytes`).
 const USED_STEPS: u64 = 10;
 
-/// Whether `new` is worth a write: anything but the bytes in use is, and those are when they
-/// moved far.
+/// Whether `new` is worth a write: anything is but the bytes in use, which must have moved
+/// far, and that a new generation of the spec changed nothing, which goes with whatever is
+/// written next.
 pub fn worth_writing(old: Option<&VolumeStatus>, new: &VolumeStatus) -> bool {
     let Some(old) = old else { return true };
     let same_but_used = VolumeStatus {
         used: new.used,
-        ..old.clone()
+        ..answering(old, new)
     } == *new;
     if !same_but_used {
         return true;
@@ -155,13 +156,28 @@ pub fn worth_writing(old: Option<&VolumeStatus>, new: &VolumeStatus) -> bool {
     }
 }
 
+/// `old` as the answer to the generation that `new` answers. The controller marks every
+/// volume that it binds in the spec, which asks for nothing: a write for that alone would be
+/// one per claim. It waits for the generation of a message alone, which says why a spec is
+/// not followed.
+fn answering(old: &VolumeStatus, new: &VolumeStatus) -> VolumeStatus {
+    let mut same = old.clone();
+    if new.message.is_none() {
+        same.observed_generation = new.observed_generation;
+        for condition in &mut same.conditions {
+            condition.observed_generation = new.observed_generation;
+        }
+    }
+    same
+}
+
 /// How soon others need to know. Nobody waits to hear which pods have the volume
 /// mounted, or how full it is: what guards a mount is what the node itself knows.
 pub fn urgency(old: Option<&VolumeStatus>, new: &VolumeStatus) -> Urgency {
     let refreshed = old.map(|old| VolumeStatus {
         used: new.used,
         published: new.published.clone(),
-        ..old.clone()
+        ..answering(old, new)
     });
     match refreshed.as_ref() == Some(new) {
         true => Urgency::Later,
@@ -364,6 +380,33 @@ mod tests {
         });
         assert!(worth_writing(Some(&old), &published));
         assert!(worth_writing(None, &old));
+    }
+
+    #[test]
+    fn a_generation_that_changes_nothing_goes_with_the_next_write() {
+        let mut volume = volume(None);
+        let old = status(&volume, &there(), at(0));
+        volume.metadata.generation = Some(4);
+        volume.status = Some(old.clone());
+        let mut new = status(&volume, &there(), at(1));
+        assert_ne!(old, new);
+        assert!(!worth_writing(Some(&old), &new));
+        new.published.push(Publication {
+            pod_uid: "p".to_owned(),
+            pod: String::new(),
+            target: "/t".to_owned(),
+        });
+        assert!(worth_writing(Some(&old), &new));
+        assert_eq!(urgency(Some(&old), &new), Urgency::Later);
+
+        // The same refusal, of another size: the controller waits for that.
+        let refused = Outcome::There(Box::new(testdata::volume()), Some("no room".to_owned()));
+        let old = status(&volume, &refused, at(1));
+        volume.metadata.generation = Some(5);
+        volume.status = Some(old.clone());
+        let new = status(&volume, &refused, at(2));
+        assert!(worth_writing(Some(&old), &new));
+        assert_eq!(urgency(Some(&old), &new), Urgency::Now);
     }
 
     #[test]

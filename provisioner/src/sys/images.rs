@@ -113,7 +113,9 @@ fn empty(dir: &Dir, name: &str) -> io::Result<()> {
     // The device goes with its last user, an instant later.
     let is = image.metadata()?;
     for _ in 0..PATIENCE {
-        if !loops::attached()?.iter().any(|it| it.shows(&is)) {
+        // This one is asked, and not every device of the machine, of which each volume that
+        // is mounted has one.
+        if loops::hold(number, &is)?.is_none() {
             break;
         }
         std::thread::sleep(Duration::from_millis(10));

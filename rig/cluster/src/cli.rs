@@ -219,6 +219,7 @@ fn start(name: Option<String>, up: Up) -> Result<ExitCode> {
         filesystem: up.filesystem,
         feature_gates: BTreeMap::from_iter(up.feature_gate),
         kcm_controllers: up.kcm_controllers,
+        ..Options::default()
     };
     let cluster = match Cluster::up(&options) {
         Err(berth_cluster::Error::AlreadyUp(name)) => {

@@ -11,7 +11,7 @@ use crate::names::Instance;
 use crate::options::{Options, Record};
 use crate::paths::{self, Layout, read, write};
 use crate::run::Run;
-use crate::{builder, limits, node_image, preflight, progress, teardown};
+use crate::{builder, kind_config, limits, node_image, preflight, progress, teardown};
 
 /// A running cluster, held by this process: nobody else can take it down or
 /// change it until this value is dropped. Dropping it leaves the cluster running.
@@ -173,6 +173,14 @@ impl Cluster {
     /// The whole name of a node of this cluster, from it or from its end, such as `worker2`.
     pub fn node_name(&self, node: &str) -> Result<String> {
         self.known(node)
+    }
+
+    /// The log of the API server's audit: one JSON event a line for each write, but for
+    /// those of kubelets' heartbeats and of leases. `None` unless [`Options::audit`].
+    pub fn audit_log(&self) -> Option<PathBuf> {
+        let dir = self.layout.root().join("audit");
+        let audited = self.record.options.audit;
+        audited.then(|| dir.join(kind_config::AUDIT_LOG))
     }
 
     /// Where this cluster's logs are collected.

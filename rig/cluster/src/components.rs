@@ -167,6 +167,18 @@ pub(crate) const SNAPSHOT_CONTROLLER: Component = Component {
     version_flags: false,
 };
 
+/// The provisioner that Berth is measured beside.
+pub(crate) const LOCAL_PATH: Component = Component {
+    name: "local-path",
+    files: files!("local-path", "go.mod", "go.sum", "tools.go"),
+    builds: &[build(
+        "github.com/rancher/local-path-provisioner",
+        "local-path-provisioner",
+    )],
+    test: None,
+    version_flags: false,
+};
+
 /// What the node image holds.
 pub(crate) const NODE: [Component; 6] =
     [KUBERNETES_PROGRAMS, CONTAINERD, CNI, CRICTL, ETCD, COREDNS];
@@ -326,11 +338,11 @@ mod tests {
     fn names_are_unique() {
         let mut names: Vec<_> = NODE
             .iter()
-            .chain([&KIND, &E2E, &CSI_SANITY, &SNAPSHOT_CONTROLLER])
+            .chain([&KIND, &E2E, &CSI_SANITY, &SNAPSHOT_CONTROLLER, &LOCAL_PATH])
             .map(|c| c.name)
             .collect();
         names.sort_unstable();
         names.dedup();
-        assert_eq!(names.len(), NODE.len() + 4);
+        assert_eq!(names.len(), NODE.len() + 5);
     }
 }

@@ -4,6 +4,33 @@ use std::fmt::Write;
 
 use crate::options::Options;
 
+/// Where the control plane has the audit's policy and log.
+pub(crate) const AUDIT_DIR: &str = "/var/log/kubernetes-audit";
+
+/// The log's name in that directory.
+pub(crate) const AUDIT_LOG: &str = "audit.log";
+
+/// The policy's name in that directory, and the policy: who wrote what, and whether it
+/// was taken. Leases and heartbeats are written whatever else happens.
+pub(crate) const AUDIT_POLICY: (&str, &str) = (
+    "policy.yaml",
+    "apiVersion: audit.k8s.io/v1
+kind: Policy
+omitStages: [RequestReceived, ResponseStarted]
+omitManagedFields: true
+rules:
+- level: None
+  verbs: [get, list, watch]
+- level: None
+  resources:
+  - {group: coordination.k8s.io, resources: [leases]}
+  - {group: \"\", resources: [nodes, nodes/status]}
+  - {group: authentication.k8s.io}
+  - {group: authorization.k8s.io}
+- level: Metadata
+",
+);
+
 /// A mount of a node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct NodeMount {
@@ -13,7 +40,8 @@ pub(crate) struct NodeMount {
     pub node: String,
 }
 
-/// The configuration file. `mounts` holds one list per worker.
+/// The configuration file. `mounts` holds one list per worker, `audit` the directory of
+/// the control plane where the API server's audit goes.
 ///
 /// Values are written as JSON, which YAML contains, so that none can break out of its place.
 pub(crate) fn render(
@@ -21,6 +49,7 @@ pub(crate) fn render(
     cluster: &str,
     image: &str,
     mounts: &[Vec<NodeMount>],
+    audit: Option<&NodeMount>,
 ) -> String {
     let quote = |text: &str| serde_json::Value::from(text).to_string();
     let mut out = String::from("kind: Cluster\napiVersion: kind.x-k8s.io/v1alpha4\n");
@@ -43,29 +72,36 @@ pub(crate) fn render(
     }
     line("nodes:".to_owned());
     line(format!(
-        "- {{role: control-plane, image: {}}}",
-        quote(image)
+        "- role: control-plane\n  image: {}{}",
+        quote(image),
+        extra_mounts(audit.map(std::slice::from_ref).unwrap_or_default())
     ));
     for list in mounts {
-        line(format!("- role: worker\n  image: {}", quote(image)));
-        if !list.is_empty() {
-            line("  extraMounts:".to_owned());
-        }
-        for NodeMount { host, node } in list {
-            line(format!(
-                "  - {{hostPath: {}, containerPath: {}}}",
-                quote(host),
-                quote(node)
-            ));
-        }
+        line(format!(
+            "- role: worker\n  image: {}{}",
+            quote(image),
+            extra_mounts(list)
+        ));
     }
     line("kubeadmConfigPatches:".to_owned());
     line("- |\n  kind: KubeletConfiguration\n  failCgroupV1: false\n  localStorageCapacityIsolation: false".to_owned());
-    let mut arguments = Vec::new();
+    let mut programs = Vec::new();
     if let Some(controllers) = &options.kcm_controllers {
-        arguments.push(("controllers", with_joining(controllers)));
+        let arguments = vec![("controllers", with_joining(controllers))];
+        programs.push(("controllerManager", arguments, ""));
     }
-    if !arguments.is_empty() {
+    if audit.is_some() {
+        let file = |name: &str| format!("{AUDIT_DIR}/{name}");
+        let arguments = vec![
+            ("audit-policy-file", file(AUDIT_POLICY.0)),
+            ("audit-log-path", file(AUDIT_LOG)),
+        ];
+        programs.push(("apiServer", arguments, "extraVolumes"));
+    }
+    if !programs.is_empty() {
+        line("- |\n  kind: ClusterConfiguration".to_owned());
+    }
+    for (program, mut arguments, volumes) in programs {
         if !options.feature_gates.is_empty() {
             // The patch replaces kind's own list, so what that held is said again.
             let gates: Vec<_> = options
@@ -75,12 +111,34 @@ pub(crate) fn render(
                 .collect();
             arguments.push(("feature-gates", gates.join(",")));
         }
-        line("- |\n  kind: ClusterConfiguration\n  controllerManager:\n    extraArgs:".to_owned());
+        line(format!("  {program}:\n    extraArgs:"));
         for (name, value) in arguments {
             line(format!("    - {{name: {name}, value: {}}}", quote(&value)));
         }
+        if !volumes.is_empty() {
+            line(format!(
+                "    {volumes}:\n    - {{name: audit, hostPath: {AUDIT_DIR}, mountPath: {AUDIT_DIR}, pathType: Directory}}"
+            ));
+        }
     }
     out
+}
+
+/// A node's mounts, as lines of its own after the others; nothing where there are none.
+fn extra_mounts(list: &[NodeMount]) -> String {
+    let quote = |text: &str| serde_json::Value::from(text).to_string();
+    let one = |mount: &NodeMount| {
+        format!(
+            "\n  - {{hostPath: {}, containerPath: {}}}",
+            quote(&mount.host),
+            quote(&mount.node)
+        )
+    };
+    let all: String = list.iter().map(one).collect();
+    match list {
+        [] => all,
+        _ => format!("\n  extraMounts:{all}"),
+    }
 }
 
 /// The list with the controllers that nodes need to join, which `*` leaves out:
@@ -108,11 +166,36 @@ mod tests {
             }],
             vec![],
         ];
-        let text = render(&Options::default(), "berth-x", "berth-node:1", &mounts);
+        let text = render(
+            &Options::default(),
+            "berth-x",
+            "berth-node:1",
+            &mounts,
+            None,
+        );
         assert_eq!(text.matches("role: worker").count(), 2);
         assert_eq!(text.matches("extraMounts").count(), 1);
         assert!(text.contains(r#"hostPath: "/s/a \"b""#), "{text}");
         assert!(!text.contains("featureGates") && !text.contains("ClusterConfiguration"));
+    }
+
+    #[test]
+    fn the_api_server_is_told_where_its_audit_goes() {
+        let dir = NodeMount {
+            host: "/s/audit".to_owned(),
+            node: AUDIT_DIR.to_owned(),
+        };
+        let options = Options {
+            feature_gates: [("Some".to_owned(), true)].into(),
+            ..Options::default()
+        };
+        let text = render(&options, "c", "i", &[], Some(&dir));
+        let log = format!("{{name: audit-log-path, value: \"{AUDIT_DIR}/{AUDIT_LOG}\"}}");
+        assert!(text.contains(&log), "{text}");
+        assert!(text.contains(r#"{name: feature-gates, value: "Some=true"}"#));
+        let mount = format!("- {{hostPath: \"/s/audit\", containerPath: \"{AUDIT_DIR}\"}}");
+        assert_eq!(text.matches(&mount).count(), 1, "{text}");
+        assert!(!text.contains("controllerManager"));
     }
 
     #[test]
@@ -131,7 +214,7 @@ mod tests {
             feature_gates: [("MaxUnavailableStatefulSet".to_owned(), true)].into(),
             ..Options::default()
         };
-        let text = render(&options, "c", "i", &[]);
+        let text = render(&options, "c", "i", &[], None);
         assert!(text.contains(r#"{name: controllers, value: "*,-statefulset-controller,bootstrapsigner,tokencleaner"}"#));
         assert!(text.contains(r#"{name: feature-gates, value: "MaxUnavailableStatefulSet=true"}"#));
         assert!(text.contains(r#"featureGates: {"MaxUnavailableStatefulSet":true}"#));

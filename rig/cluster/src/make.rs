@@ -9,7 +9,7 @@ use crate::engine::{self, Engine, Kind, PoolMount};
 use crate::error::{Error, Result};
 use crate::kind_config::{self, NodeMount};
 use crate::names::{Subnet, free_subnet, networks_in_routes};
-use crate::options::{Filesystem, POOLS_DIR, disks};
+use crate::options::{Filesystem, POOLS_DIR};
 use crate::paths::{make_dir, write};
 use crate::run::Run;
 use crate::wait::wait_for;
@@ -44,15 +44,15 @@ impl Cluster {
         let options = &self.record.options;
         let mut pools = Vec::new();
         for worker in &self.record.workers {
-            for disk in disks(options.pools) {
+            for (disk, filesystem) in options.disks() {
                 let file = self.layout.disk(worker, &disk);
-                make_disk(&file, options.pool_bytes, options.filesystem)?;
+                make_disk(&file, options.pool_bytes, filesystem)?;
                 let target = self.layout.pool(worker, &disk);
                 make_dir(&target)?;
                 pools.push(PoolMount {
                     file,
                     target,
-                    fstype: options.filesystem.name().to_owned(),
+                    fstype: filesystem.name().to_owned(),
                 });
             }
         }
@@ -91,9 +91,10 @@ impl Cluster {
             .workers
             .iter()
             .map(|worker| {
-                disks(self.record.options.pools)
+                let disks = self.record.options.disks();
+                disks
                     .iter()
-                    .map(|disk| NodeMount {
+                    .map(|(disk, _)| NodeMount {
                         host: self.layout.pool(worker, disk).display().to_string(),
                         node: format!("{POOLS_DIR}/{disk}"),
                     })
@@ -102,7 +103,17 @@ impl Cluster {
             .collect();
         let cluster = self.instance.cluster();
         let config = self.layout.root().join("kind.yaml");
-        let text = kind_config::render(&self.record.options, &cluster, &self.record.image, &mounts);
+        let audit = self
+            .audit_log()
+            .map(|log| self.make_audit(&log))
+            .transpose()?;
+        let text = kind_config::render(
+            &self.record.options,
+            &cluster,
+            &self.record.image,
+            &mounts,
+            audit.as_ref(),
+        );
         write(&config, text)?;
         // kind must not go on making nodes when this process is killed.
         Run::new("setpriv")
@@ -114,6 +125,20 @@ impl Cluster {
             .arg(self.kubeconfig())
             .envs(&self.env())
             .logged(&self.layout.log("kind"))
+    }
+
+    /// The directory where the API server finds its audit policy and puts the log.
+    fn make_audit(&self, log: &Path) -> Result<NodeMount> {
+        let dir = log.parent().unwrap_or(log);
+        make_dir(dir)?;
+        write(
+            &dir.join(kind_config::AUDIT_POLICY.0),
+            kind_config::AUDIT_POLICY.1,
+        )?;
+        Ok(NodeMount {
+            host: dir.display().to_string(),
+            node: kind_config::AUDIT_DIR.to_owned(),
+        })
     }
 
     fn connect(&mut self, subnet: Subnet) -> Result<()> {

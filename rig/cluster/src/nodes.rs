@@ -118,7 +118,10 @@ impl Cluster {
             .to_str()
             .and_then(|d| d.strip_prefix("/dev/loop"))
             .ok_or_else(|| Error::Unexpected(format!("{name} is no loop device")))?;
-        let fstype = self.record.options.filesystem.name();
+        let disks = self.record.options.disks();
+        let known = disks.iter().find(|(name, _)| name == pool);
+        let fstype = known.map_or(self.record.options.filesystem, |(_, it)| *it);
+        let fstype = fstype.name();
         let script =
             format!("[ -e {name} ] || mknod {name} b 7 {number}; mount -t {fstype} {name} {path}");
         self.node_script(&node, &script).map(drop)

@@ -25,6 +25,12 @@ pub struct Options {
     pub pool_bytes: u64,
     /// The pools' filesystem.
     pub filesystem: Filesystem,
+    /// Filesystems of further pools of each worker, which come after those.
+    #[serde(default)]
+    pub more_pools: Vec<Filesystem>,
+    /// Whether the API server logs who writes what: [`crate::Cluster::audit_log`].
+    #[serde(default)]
+    pub audit: bool,
     /// Kubernetes feature gates, for every component.
     pub feature_gates: BTreeMap<String, bool>,
     /// kube-controller-manager's `--controllers`.
@@ -39,6 +45,8 @@ impl Default for Options {
             pools: 2,
             pool_bytes: 300 * GIB,
             filesystem: Filesystem::Btrfs,
+            more_pools: Vec::new(),
+            audit: false,
             feature_gates: BTreeMap::new(),
             kcm_controllers: None,
         }
@@ -128,9 +136,14 @@ pub(crate) struct Record {
     pub ready: bool,
 }
 
-/// The names of a worker's pools.
-pub(crate) fn disks(count: usize) -> Vec<String> {
-    (0..count).map(|n| format!("disk{n}")).collect()
+impl Options {
+    /// The names of a worker's pools, and their filesystems.
+    pub fn disks(&self) -> Vec<(String, Filesystem)> {
+        let first = std::iter::repeat_n(self.filesystem, self.pools);
+        let all = first.chain(self.more_pools.iter().copied()).enumerate();
+        all.map(|(n, filesystem)| (format!("disk{n}"), filesystem))
+            .collect()
+    }
 }
 
 #[cfg(test)]
@@ -151,6 +164,20 @@ mod tests {
     fn gates_are_named_and_set() {
         assert_eq!(parse_gate("A=true"), Ok(("A".to_owned(), true)));
         assert!(parse_gate("A").is_err() && parse_gate("A=yes").is_err());
+    }
+
+    #[test]
+    fn further_pools_come_after_the_others() {
+        let options = Options {
+            pools: 1,
+            more_pools: vec![Filesystem::Xfs],
+            ..Options::default()
+        };
+        let names = [("disk0", Filesystem::Btrfs), ("disk1", Filesystem::Xfs)];
+        assert_eq!(
+            options.disks(),
+            names.map(|(name, filesystem)| (name.to_owned(), filesystem))
+        );
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use crate::components::{CSI_SANITY, Go, SNAPSHOT_CONTROLLER};
+use crate::components::{CSI_SANITY, Go, LOCAL_PATH, SNAPSHOT_CONTROLLER};
 use crate::error::Result;
 
 /// Upstream's csi-sanity, at the version that is pinned.
@@ -12,6 +12,14 @@ use crate::error::Result;
 /// When it is not in the cache and cannot be built.
 pub fn csi_sanity() -> Result<PathBuf> {
     Ok(CSI_SANITY.get(&Go::here()?)?.join("csi-sanity"))
+}
+
+/// rancher's local-path-provisioner, at the version that is pinned.
+///
+/// # Errors
+/// When it is not in the cache and cannot be built.
+pub fn local_path() -> Result<PathBuf> {
+    Ok(LOCAL_PATH.get(&Go::here()?)?.join("local-path-provisioner"))
 }
 
 /// Upstream's snapshot-controller, at the version that is pinned.

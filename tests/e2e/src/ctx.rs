@@ -173,18 +173,22 @@ impl Ctx {
     /// Runs a program on a node, as a person would who looks at its pools: the agent's
     /// image has none.
     pub async fn on_node(&self, node: &str, program: &[&str]) -> Result<String> {
+        self.docker(&[&["exec", node][..], program].concat()).await
+    }
+
+    /// Runs `docker` with the nodes' engine, where they are containers of this machine.
+    pub async fn docker(&self, args: &[&str]) -> Result<String> {
         let output = Command::new("docker")
             .envs(self.engine.iter().map(|(name, value)| (name, value)))
-            .args(["exec", node])
-            .args(program)
+            .args(args)
             .kill_on_drop(true)
             .output()
             .await
             .context("cannot start docker")?;
         ensure!(
             output.status.success(),
-            "{} on {node}: {}",
-            program.join(" "),
+            "docker {}: {}",
+            args.join(" "),
             String::from_utf8_lossy(&output.stderr).trim()
         );
         Ok(String::from_utf8(output.stdout)?)

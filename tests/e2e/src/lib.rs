@@ -1,6 +1,7 @@
 //! What Berth promises, as functions that run against a real cluster. The test
 //! target runs them all; the demo tells some of them as a story.
 
+pub mod bench;
 pub mod ctx;
 pub mod evidence;
 pub mod external_storage;
