@@ -75,6 +75,17 @@ pub(crate) struct Project {
     pub(crate) limit: Option<u64>,
     /// Inodes.
     pub(crate) inodes: u64,
+    /// Limit of the inodes.
+    pub(crate) inode_limit: Option<u64>,
+}
+
+/// What a project may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ProjectLimits {
+    /// Bytes, rounded up to KiB.
+    pub(crate) bytes: u64,
+    /// Inodes; `None` for as many as there are.
+    pub(crate) inodes: Option<u64>,
 }
 
 /// Space of a mounted filesystem (statfs(2)).
@@ -192,8 +203,13 @@ pub(crate) trait Projects {
     fn set_project(&self, dir: &Dir, project: u32) -> io::Result<()>;
     /// Use and limit of a project; zeros for one that the filesystem does not know.
     fn project(&self, dir: &Dir, project: u32) -> io::Result<Project>;
-    /// Limits a project's bytes, rounded up to KiB; `None` takes the limit off.
-    fn limit_project(&self, dir: &Dir, project: u32, bytes: Option<u64>) -> io::Result<()>;
+    /// Limits a project; `None` takes every limit off.
+    fn limit_project(
+        &self,
+        dir: &Dir,
+        project: u32,
+        limits: Option<ProjectLimits>,
+    ) -> io::Result<()>;
 }
 
 /// Files that become images.

@@ -14,7 +14,7 @@ use nix::sys::statvfs::{FsFlags, fstatvfs};
 
 use super::host::{
     Btrfs, Errors, Filesystem, Filesystems, Images, Loop, LoopDevices, LoopOptions, MountAs,
-    Mounter, Project, Projects, Qgroup, Quotas, Space,
+    Mounter, Project, ProjectLimits, Projects, Qgroup, Quotas, Space,
 };
 use super::raw::btrfs as raw;
 use super::raw::{filesystem, mount, quota};
@@ -329,8 +329,13 @@ impl Projects for Linux {
         quota::project(dir, project)
     }
 
-    fn limit_project(&self, dir: &Dir, project: u32, bytes: Option<u64>) -> io::Result<()> {
-        quota::limit(dir, project, bytes)
+    fn limit_project(
+        &self,
+        dir: &Dir,
+        project: u32,
+        limits: Option<ProjectLimits>,
+    ) -> io::Result<()> {
+        quota::limit(dir, project, limits)
     }
 }
 

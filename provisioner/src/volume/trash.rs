@@ -143,7 +143,10 @@ fn step(store: &Store, pool: &Pool, name: &str, trashed: &mut Trashed) -> Result
     let dir = trash.open(name, Mounts::Stay).context("opening", &path)?;
     users::refuse_mounts_in(store, pool, name, &format!("{TRASH}/{name}"))?;
     let mut keep_going = || !store.notify.stopped();
-    if dir.kind(DATA).context("looking at", &path)?.is_some() {
+    // Also where an earlier process removed the data, and ended before it gave the project's
+    // number back.
+    let limited = trashed.spec.is_some_and(|spec| spec.project.is_some());
+    if limited || dir.kind(DATA).context("looking at", &path)?.is_some() {
         let kind = trashed.spec.map_or(Backend::Btrfs, |spec| spec.backend);
         match backend::of(kind)
             .erase(store.sys.as_ref(), &dir, trashed.spec, &mut keep_going)

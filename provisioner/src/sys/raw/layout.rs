@@ -145,6 +145,9 @@ pub(crate) struct FsXattr {
 /// Of a [`QuotaBlock`], the limits of blocks are to be set (`QIF_BLIMITS`).
 pub(crate) const LIMITS_OF_BLOCKS: u32 = 1;
 
+/// Of a [`QuotaBlock`], the limits of inodes are to be set (`QIF_ILIMITS`).
+pub(crate) const LIMITS_OF_INODES: u32 = 4;
+
 /// `struct if_dqblk`: limits of blocks in KiB, space in bytes.
 #[repr(C)]
 #[derive(Default)]
