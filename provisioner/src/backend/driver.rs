@@ -44,6 +44,36 @@ pub(crate) struct StoredData<'a> {
     pub(crate) spec: DataSpec,
 }
 
+/// Keeps the source of a copy as it is, for a while.
+pub(crate) trait Stillness {
+    /// From now on nothing is written to it.
+    fn begin(&self) -> io::Result<()>;
+    /// Whether that is still so.
+    fn lasts(&self) -> bool;
+    /// Everything was read.
+    ///
+    /// # Errors
+    /// When it may have been written to before this.
+    fn end(&self) -> io::Result<()>;
+}
+
+/// A source that nobody writes to, or of which nobody can say more.
+pub(crate) struct AsItIs;
+
+impl Stillness for AsItIs {
+    fn begin(&self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn lasts(&self) -> bool {
+        true
+    }
+
+    fn end(&self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 /// The result of one step of an erasure.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum EraseProgress {
@@ -64,12 +94,13 @@ pub(crate) trait Driver: Sync {
     /// Makes the data, empty and limited. Returns the id of its subvolume, if it has one.
     fn create(&self, new: &NewData<'_>) -> io::Result<Option<u64>>;
     /// Makes the data as a copy of `source`: a limited volume, or a snapshot that is
-    /// never written to.
+    /// never written to. What `still` does is for images; other backends need none.
     fn copy(
         &self,
         new: &NewData<'_>,
         source: &StoredData<'_>,
         snapshot: bool,
+        still: &dyn Stillness,
     ) -> io::Result<Option<u64>>;
     /// Sets the limit, after it was raised or may have been lost.
     fn limit(&self, stored: &StoredData<'_>) -> io::Result<()>;

@@ -7,7 +7,7 @@
 use std::io;
 
 use super::directory::{Directory, fill};
-use super::driver::{DataSpec, Driver, EraseProgress, NewData, StoredData};
+use super::driver::{DataSpec, Driver, EraseProgress, NewData, Stillness, StoredData};
 use crate::fs::dir::{Dir, Mounts};
 use crate::layout::DATA;
 use crate::sys::{Filesystem, Project, ProjectLimits, Space, Sys};
@@ -141,6 +141,7 @@ impl Driver for ProjectQuota {
         new: &NewData<'_>,
         source: &StoredData<'_>,
         _snapshot: bool,
+        _still: &dyn Stillness,
     ) -> io::Result<Option<u64>> {
         let from = source.sys.project(source.pool, project(source.spec)?)?;
         let has = Project {

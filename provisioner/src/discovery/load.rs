@@ -11,7 +11,7 @@ use crate::mount::loop_image;
 use crate::pool::ledger::{Holder, Ledger};
 use crate::pool::record::{SnapshotRecord, VolumeRecord};
 use crate::pool::{Pool, ledger, tombstone};
-use crate::store::{Entry, PoolState, Store, Trashed};
+use crate::store::{Entry, Patience, PoolState, Store, Trashed};
 use crate::sys::Qgroup;
 use crate::volume::{build, by_claim, limit};
 use crate::{names, pool};
@@ -38,6 +38,7 @@ pub(crate) fn load(store: &Store, pool: &Pool, gate: Arc<RwLock<()>>) -> Result<
     let images = loop_image::identities(pool, &volumes);
     Ok(PoolState {
         images,
+        patience: Patience::default(),
         dir: pool.name.clone(),
         fs_uuid: pool.filesystem.uuid.clone(),
         usable: true,

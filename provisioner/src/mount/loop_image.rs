@@ -64,6 +64,17 @@ pub(crate) fn loops_among(store: &Store, pool: &Pool, id: &str, loops: &[Loop]) 
     loops.iter().filter(shows).cloned().collect()
 }
 
+/// Whether a loop device shows the image of a volume.
+pub(crate) fn is_attached(store: &Store, pool: &Pool, id: &str) -> Result<bool, Error> {
+    let Some(image) = image_of(store, pool, id) else {
+        return Ok(false);
+    };
+    let loops = sys::loops_of(store.sys.as_ref(), &image);
+    Ok(!loops
+        .context("looking at the loop devices of", id)?
+        .is_empty())
+}
+
 /// The root of an image's filesystem, where it is mounted below kubelet's
 /// directory.
 pub(crate) fn mounted(store: &Store, pool: &Pool, id: &str) -> Result<Option<Dir>, Error> {
@@ -263,23 +274,6 @@ pub(crate) fn identities(
     images
         .filter_map(|(id, _)| Some((id.clone(), FileId::from(&stat(pool, id)?))))
         .collect()
-}
-
-/// Thaws images that an earlier process froze and did not thaw.
-pub(crate) fn thaw_all(store: &Store, pool: &Pool) {
-    let ids: Vec<String> = lock(&store.state)
-        .pools
-        .get(&pool.identity.id)
-        .into_iter()
-        .flat_map(|state| state.volumes.keys().cloned())
-        .collect();
-    for id in ids {
-        if let Ok(Some(mounted)) = mounted(store, pool, &id)
-            && store.sys.thaw(&mounted).unwrap_or(false)
-        {
-            tracing::warn!(volume = id, "was frozen by an earlier agent; thawed");
-        }
-    }
 }
 
 /// What a volume's image is; `None` for other volumes.

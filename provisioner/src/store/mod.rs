@@ -101,6 +101,27 @@ pub(crate) struct PoolState {
     /// What the images of its volumes are, by volume: so that a mount can be told by its
     /// loop device without asking the disk.
     pub(crate) images: BTreeMap<String, FileId>,
+    /// How long writers of a mounted image wait for a copy of it.
+    pub(crate) patience: Patience,
+}
+
+/// How long writers may wait for a copy.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Patience {
+    /// Then they go on, and the copy is given up.
+    pub(crate) bound: Duration,
+    /// Bytes that are expected to be copied within that.
+    pub(crate) worth: u64,
+}
+
+impl Default for Patience {
+    /// 10 s, and 100 MiB a second.
+    fn default() -> Self {
+        Self {
+            bound: Duration::from_secs(10),
+            worth: 1000 << 20,
+        }
+    }
 }
 
 /// A volume, or snapshot, as last read or written.

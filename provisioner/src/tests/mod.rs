@@ -1,6 +1,7 @@
 //! The provisioner on a faked machine: what happens when a call fails, without
 //! disks and without privileges. The real machine is in `tests/`.
 
+mod copies;
 mod projects;
 mod silence;
 

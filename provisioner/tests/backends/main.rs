@@ -46,6 +46,7 @@ on!(
     load::a_volume_is_cloned_under_load,
     cases::a_raw_block_device,
     load::a_device_is_cloned_and_grows_under_load,
+    load::a_copy_that_takes_long_is_refused,
 );
 on!(
     image_on_xfs,

@@ -69,12 +69,30 @@ pub(crate) fn copy_tree(
     Ok(true)
 }
 
-/// Copies the content of one file into another that reads as zeros, and has it on
-/// the disk on return. Holes are left as `to` has them: if it was allocated before,
-/// it stays so; it is never shortened.
-pub(crate) fn copy_file(from: &File, to: &File) -> io::Result<()> {
-    pour(from, to, &mut || true)?;
-    to.sync_all()
+/// Copies the content of one file into another that reads as zeros. Holes are left as
+/// `to` has them: if it was allocated before, it stays so; it is never shortened.
+/// `keep_going` is called now and then; returns `false` when it stopped the copy.
+pub(crate) fn copy_file(
+    from: &File,
+    to: &File,
+    keep_going: &mut dyn FnMut() -> bool,
+) -> io::Result<bool> {
+    pour(from, to, keep_going)
+}
+
+/// Bytes of a file that [`copy_file`] moves: all but its holes.
+pub(crate) fn data_in(file: &File) -> io::Result<u64> {
+    let length = file.metadata()?.len();
+    let (mut at, mut bytes) = (0, 0u64);
+    while let Some(data) = seek(file, at, Whence::SeekData)? {
+        let end = seek(file, data, Whence::SeekHole)?.unwrap_or(length);
+        if end <= data {
+            break;
+        }
+        bytes = bytes.saturating_add(end - data);
+        at = end;
+    }
+    Ok(bytes)
 }
 
 /// Bytes that are allocated for everything in `dir`, files with several names

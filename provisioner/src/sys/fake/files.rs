@@ -6,6 +6,7 @@ use std::fs::{File, Metadata};
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use berth_linux::loops::MAJOR;
 use berth_linux::{DeviceNumber, FileId};
@@ -14,6 +15,9 @@ use super::{Fake, Machine, inode, unsupported};
 use crate::fs::dir::Dir;
 use crate::locks::lock;
 use crate::sys::host::{Images, Loop, LoopDevices, LoopOptions, Project, ProjectLimits, Projects};
+
+/// How long a machine waits for what a test expects.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What is mounted from a loop device says that it is on this.
 pub(super) fn device(minor: u32) -> DeviceNumber {
@@ -29,6 +33,12 @@ impl Fake {
         let mut machine = lock(&self.0);
         machine.loops = Some(Vec::new());
         machine.reflinks = reflinks;
+    }
+
+    /// Has whoever shares blocks wait until nothing is frozen any more, as a disk does that
+    /// is too slow.
+    pub(crate) fn hold_reflinks(&self) {
+        lock(&self.0).reflinks_wait = true;
     }
 
     /// Gives the filesystem at `at` project quotas.
@@ -51,9 +61,11 @@ impl Fake {
             .insert(number, project);
     }
 
-    /// How many loop devices there are.
-    pub(crate) fn attached(&self) -> usize {
-        lock(&self.0).loops.as_ref().unwrap().len()
+    /// The loop devices that have a file.
+    pub(crate) fn loop_numbers(&self) -> Vec<u32> {
+        let machine = lock(&self.0);
+        let loops = machine.loops.iter().flatten();
+        loops.map(|it| it.number).collect()
     }
 
     /// The loop devices whose filesystem is frozen.
@@ -156,7 +168,13 @@ impl Images for Fake {
     }
 
     fn reflink(&self, mut from: &File, mut to: &File) -> io::Result<bool> {
-        let machine = self.call("reflink")?;
+        let mut machine = self.call("reflink")?;
+        let end = Instant::now() + PATIENCE;
+        while machine.reflinks_wait && !machine.frozen.is_empty() && Instant::now() < end {
+            drop(machine);
+            std::thread::sleep(Duration::from_millis(1));
+            machine = lock(&self.0);
+        }
         if !machine.reflinks {
             return Ok(false);
         }

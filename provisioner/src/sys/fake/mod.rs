@@ -46,6 +46,8 @@ struct Machine {
     loops: Option<Vec<Loop>>,
     /// Whether files can share blocks.
     reflinks: bool,
+    /// Whether a copy by sharing waits until nothing is frozen, and what it waits for.
+    reflinks_wait: bool,
     /// Loop devices whose filesystem is frozen.
     frozen: BTreeSet<u32>,
     /// Use and limits of projects, where the filesystem has quotas.
