@@ -95,6 +95,11 @@ impl Driver for Btrfs {
         Ok(group.unwrap_or_default().used)
     }
 
+    /// Its qgroup tells what it has to itself.
+    fn shares(&self, _stored: &StoredData<'_>) -> io::Result<bool> {
+        Ok(true)
+    }
+
     fn space(&self, stored: &StoredData<'_>) -> io::Result<Option<Space>> {
         let group = stored.sys.qgroup(stored.pool, subvolume(stored.spec)?)?;
         Ok(group.map(|group| Space {

@@ -55,6 +55,10 @@ impl Driver for Directory {
         Ok(stored.dir.kind(DATA)? == Some(Kind::Directory))
     }
 
+    fn shares(&self, stored: &StoredData<'_>) -> io::Result<bool> {
+        copy::shares(stored.sys, &stored.dir.open(DATA, Mounts::Stay)?)
+    }
+
     fn pinned(&self, stored: &StoredData<'_>) -> io::Result<u64> {
         copy::used_by(&stored.dir.open(DATA, Mounts::Stay)?)
     }

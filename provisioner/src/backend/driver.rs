@@ -109,6 +109,8 @@ pub(crate) trait Driver: Sync {
     /// Bytes that the data takes once everything is written: what a snapshot of it
     /// pins.
     fn pinned(&self, stored: &StoredData<'_>) -> io::Result<u64>;
+    /// Whether it may share blocks with other data: `false` once it certainly shares none.
+    fn shares(&self, stored: &StoredData<'_>) -> io::Result<bool>;
     /// Its space while it is not mounted; `None` where nothing counts it.
     fn space(&self, stored: &StoredData<'_>) -> io::Result<Option<Space>>;
     /// Removes `data` from `parent`; stops between batches when `keep_going` says

@@ -162,6 +162,10 @@ impl Driver for Image {
         Ok(meta.blocks().saturating_mul(512).max(GRAIN))
     }
 
+    fn shares(&self, stored: &StoredData<'_>) -> io::Result<bool> {
+        stored.sys.shares_blocks(&stored.dir.open_file(DATA)?)
+    }
+
     /// How full the filesystem inside is, only its mount shows.
     fn space(&self, stored: &StoredData<'_>) -> io::Result<Option<Space>> {
         Ok((stored.spec.mode == VolumeMode::Block).then(|| Space {

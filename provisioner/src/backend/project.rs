@@ -6,6 +6,7 @@
 
 use std::io;
 
+use super::copy;
 use super::directory::{Directory, fill};
 use super::driver::{DataSpec, Driver, EraseProgress, NewData, Stillness, StoredData};
 use crate::fs::dir::{Dir, Mounts};
@@ -170,6 +171,10 @@ impl Driver for ProjectQuota {
     fn matches_record(&self, stored: &StoredData<'_>) -> io::Result<bool> {
         let data = stored.dir.open(DATA, Mounts::Stay)?;
         Ok(Some(stored.sys.project_of(&data)?) == stored.spec.project)
+    }
+
+    fn shares(&self, stored: &StoredData<'_>) -> io::Result<bool> {
+        copy::shares(stored.sys, &stored.dir.open(DATA, Mounts::Stay)?)
     }
 
     fn pinned(&self, stored: &StoredData<'_>) -> io::Result<u64> {

@@ -140,6 +140,18 @@ impl Dir {
         }
     }
 
+    /// Bytes that are allocated for the regular file `name`.
+    pub(crate) fn allocated(&self, name: impl AsRef<OsStr>) -> io::Result<u64> {
+        let stat = nix::sys::stat::fstatat(&self.fd, name.as_ref(), AtFlags::AT_SYMLINK_NOFOLLOW)?;
+        if SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT != SFlag::S_IFREG {
+            return Err(io::Error::other("not a regular file"));
+        }
+        // Their unit is 512 bytes, whatever the filesystem's blocks are.
+        Ok(u64::try_from(stat.st_blocks)
+            .unwrap_or(0)
+            .saturating_mul(512))
+    }
+
     /// When `name` was last written.
     pub(crate) fn modified(&self, name: impl AsRef<OsStr>) -> io::Result<SystemTime> {
         let stat = nix::sys::stat::fstatat(&self.fd, name.as_ref(), AtFlags::AT_SYMLINK_NOFOLLOW)?;

@@ -176,10 +176,13 @@ fn unwritten(store: &Store, pool: &Pool, qgroups: Option<&Qgroups>) -> u64 {
             let project = store.sys.project(&pool.dir, record.project?);
             Some(project.ok()?.used)
         }
-        Backend::Image if record.sparse => match lookup::open_data(store, pool, record).ok()? {
-            Data::Image(image) => Some(image.metadata().ok()?.blocks() * 512),
-            Data::Tree(_) => None,
-        },
+        // A copy is as sparse as its source's data is, whatever was asked for.
+        Backend::Image if record.sparse || record.source.is_some() => {
+            match lookup::open_data(store, pool, record).ok()? {
+                Data::Image(image) => Some(image.metadata().ok()?.blocks() * 512),
+                Data::Tree(_) => None,
+            }
+        }
         // Its blocks are its own already, or it has no limit.
         Backend::Image | Backend::Directory => None,
     };

@@ -229,6 +229,9 @@ pub(crate) trait Images {
     /// Lets `to`, which is empty, share the blocks of `from` (FICLONE); `false` when
     /// the filesystem cannot.
     fn reflink(&self, from: &File, to: &File) -> io::Result<bool>;
+    /// Whether any block of `file` belongs to another file as well; `true` where the
+    /// filesystem does not tell.
+    fn shares_blocks(&self, file: &File) -> io::Result<bool>;
 }
 
 /// Loop devices.

@@ -359,6 +359,10 @@ impl Images for Linux {
     fn reflink(&self, from: &File, to: &File) -> io::Result<bool> {
         filesystem::reflink(from, to)
     }
+
+    fn shares_blocks(&self, file: &File) -> io::Result<bool> {
+        filesystem::shares_blocks(file)
+    }
 }
 
 impl LoopDevices for Linux {

@@ -443,3 +443,39 @@ pub(crate) fn half_a_copy_goes(kind: Kind) {
     case.p().delete("v").unwrap();
     case.is_empty();
 }
+
+/// What is written takes no room a second time: not in a sparse volume, and not in a copy
+/// whose source is gone.
+pub(crate) fn what_is_written_is_not_kept_free_as_well(kind: Kind) {
+    let mut case = Case::new(kind);
+    let room = |case: &Case| case.p().rescan().unwrap().remove(0).room;
+    // Metadata takes a little.
+    let is_as_before = |case: &Case, before: u64| {
+        let end = std::time::Instant::now() + PATIENCE;
+        while room(case) + 16 * MIB < before && std::time::Instant::now() < end {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let now = room(case);
+        assert!(now + 16 * MIB >= before, "{now} of {before}");
+    };
+    let want = VolumeSpec {
+        sparse: kind.backend == Backend::Image,
+        ..case.want("v", 256 * MIB)
+    };
+    case.p().create(&case.pool, &want).unwrap();
+    let before = room(&case);
+    let at = case.mount("v", VolumeMode::Filesystem, false);
+    put(&at.join("file"), 200 * MIB);
+    case.unmount("v");
+    is_as_before(&case, before);
+    case.make_from("c", 256 * MIB, Source::Volume("v".into()))
+        .unwrap();
+    let both = room(&case);
+    assert!(both + 256 * MIB <= before + 16 * MIB, "{both} of {before}");
+    case.p().delete("v").unwrap();
+    is_as_before(&case, before);
+    case.restart();
+    is_as_before(&case, before);
+    case.p().delete("c").unwrap();
+    case.is_empty();
+}

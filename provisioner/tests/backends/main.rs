@@ -42,6 +42,7 @@ on!(
     contract::growth_is_seen_at_the_next_mount,
     cases::a_full_volume_stops_and_its_neighbour_writes_on,
     cases::a_restart_finds_everything,
+    cases::what_is_written_is_not_kept_free_as_well,
     cases::a_snapshot_is_restored,
     load::a_volume_is_cloned_under_load,
     cases::a_raw_block_device,
@@ -62,6 +63,7 @@ on!(
     contract::growth_is_seen_at_the_next_mount,
     cases::a_full_volume_stops_and_its_neighbour_writes_on,
     cases::a_restart_finds_everything,
+    cases::what_is_written_is_not_kept_free_as_well,
     cases::a_snapshot_is_restored,
     load::a_volume_is_cloned_under_load,
     cases::a_raw_block_device,
@@ -80,6 +82,7 @@ on!(
     contract::what_is_allocated_cannot_be_taken,
     contract::growth_is_seen_at_the_next_mount,
     cases::a_full_volume_stops_and_its_neighbour_writes_on,
+    cases::what_is_written_is_not_kept_free_as_well,
     cases::a_raw_block_device,
     load::a_device_is_cloned_and_grows_under_load,
 );

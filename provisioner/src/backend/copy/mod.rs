@@ -36,6 +36,9 @@ const BATCH: u64 = 1000;
 /// tree can take.
 const MAX_LINKED: usize = 1_000_000;
 
+/// Files of a tree that are looked at to see whether it shares blocks.
+const MAX_LOOKED_AT: u64 = 100_000;
+
 /// Unit of `st_blocks`.
 const SECTOR: u64 = 512;
 
@@ -98,10 +101,54 @@ pub(crate) fn data_in(file: &File) -> io::Result<u64> {
 /// Bytes that are allocated for everything in `dir`, files with several names
 /// counted once.
 pub(crate) fn used_by(dir: &Dir) -> io::Result<u64> {
-    let mut walk = Descent::new(dir)?;
-    let mut levels = vec![dir.names()?.into_iter()];
     let mut linked = HashSet::new();
     let mut used = 0u64;
+    visit(dir, &mut |_, _, stat| {
+        if kind(stat) != SFlag::S_IFDIR && stat.st_nlink > 1 {
+            if !linked.insert((stat.st_dev, stat.st_ino)) {
+                return Ok(true);
+            }
+            bounded(linked.len())?;
+        }
+        let blocks = u64::try_from(stat.st_blocks).unwrap_or(0);
+        used = used.saturating_add(blocks.saturating_mul(SECTOR));
+        Ok(true)
+    })?;
+    Ok(used)
+}
+
+/// Whether a file in `dir` may share blocks with another file; `true` as well where there
+/// are too many to look at.
+pub(crate) fn shares(sys: &dyn Sys, dir: &Dir) -> io::Result<bool> {
+    let (mut shares, mut files) = (false, 0);
+    visit(dir, &mut |here, name, stat| {
+        if kind(stat) == SFlag::S_IFREG && stat.st_blocks > 0 {
+            files += 1;
+            shares = files > MAX_LOOKED_AT || sys.shares_blocks(&open_regular(here, name)?)?;
+        }
+        Ok(!shares)
+    })?;
+    Ok(shares)
+}
+
+fn open_regular(here: &Dir, name: &OsStr) -> io::Result<File> {
+    let entry = here.open_entry(name, Mounts::Stay)?;
+    if kind(&fstat(&entry)?) != SFlag::S_IFREG {
+        return Err(io::Error::other("it was replaced meanwhile"));
+    }
+    OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK | libc::O_NOATIME)
+        .open(format!("/proc/self/fd/{}", entry.as_raw_fd()))
+}
+
+/// Shows everything beneath `dir`, until `each` says that it is enough.
+fn visit(
+    dir: &Dir,
+    each: &mut dyn FnMut(&Dir, &OsStr, &FileStat) -> io::Result<bool>,
+) -> io::Result<()> {
+    let mut walk = Descent::new(dir)?;
+    let mut levels = vec![dir.names()?.into_iter()];
     while let Some(names) = levels.last_mut() {
         let Some(name) = names.next() else {
             levels.pop();
@@ -114,22 +161,18 @@ pub(crate) fn used_by(dir: &Dir) -> io::Result<u64> {
             Err(Errno::ENOENT) => continue,
             stat => stat?,
         };
+        if !each(here, &name, &stat).map_err(|e| about(&name, &e))? {
+            return Ok(());
+        }
         if kind(&stat) == SFlag::S_IFDIR {
             match walk.enter(&name) {
                 Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
                 answer => answer.map_err(|e| about(&name, &e))?,
             }
             levels.push(walk.here()?.names()?.into_iter());
-        } else if stat.st_nlink > 1 {
-            if !linked.insert((stat.st_dev, stat.st_ino)) {
-                continue;
-            }
-            bounded(linked.len())?;
         }
-        let blocks = u64::try_from(stat.st_blocks).unwrap_or(0);
-        used = used.saturating_add(blocks.saturating_mul(SECTOR));
     }
-    Ok(used)
+    Ok(())
 }
 
 struct Copy<'a> {

@@ -182,6 +182,10 @@ impl Images for Fake {
         to.set_len(from.metadata()?.len())?;
         Ok(true)
     }
+
+    fn shares_blocks(&self, _file: &File) -> io::Result<bool> {
+        self.call("shares_blocks").map(|machine| machine.reflinks)
+    }
 }
 
 impl LoopDevices for Fake {
