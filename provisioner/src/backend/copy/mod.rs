@@ -14,7 +14,6 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::rc::Rc;
-use std::vec::IntoIter;
 
 use nix::errno::Errno;
 use nix::fcntl::AtFlags;
@@ -23,6 +22,7 @@ use nix::sys::time::TimeSpec;
 use nix::unistd::{Gid, Uid, Whence, fchownat, linkat, lseek, symlinkat, syncfs};
 
 use crate::fs::dir::{Dir, Mounts};
+use crate::fs::listing::Names;
 use crate::sys::{Sys, attribute, attributes, set_attribute};
 use descent::{Descent, Place};
 
@@ -148,9 +148,9 @@ fn visit(
     each: &mut dyn FnMut(&Dir, &OsStr, &FileStat) -> io::Result<bool>,
 ) -> io::Result<()> {
     let mut walk = Descent::new(dir)?;
-    let mut levels = vec![dir.names()?.into_iter()];
+    let mut levels = vec![Names::new()];
     while let Some(names) = levels.last_mut() {
-        let Some(name) = names.next() else {
+        let Some(name) = names.next(walk.here()?)? else {
             levels.pop();
             walk.leave();
             continue;
@@ -169,7 +169,7 @@ fn visit(
                 Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
                 answer => answer.map_err(|e| about(&name, &e))?,
             }
-            levels.push(walk.here()?.names()?.into_iter());
+            levels.push(Names::new());
         }
     }
     Ok(())
@@ -188,14 +188,10 @@ struct Copy<'a> {
 impl Copy<'_> {
     fn run(&mut self) -> io::Result<bool> {
         // Names still to be copied, and the directory's own name and state.
-        let mut levels: Vec<(IntoIter<OsString>, OsString, Option<FileStat>)> = Vec::new();
-        levels.push((
-            self.from.here()?.names()?.into_iter(),
-            OsString::new(),
-            None,
-        ));
+        let mut levels: Vec<(Names, OsString, Option<FileStat>)> = Vec::new();
+        levels.push((Names::new(), OsString::new(), None));
         while let Some((names, _, _)) = levels.last_mut() {
-            let Some(name) = names.next() else {
+            let Some(name) = names.next(self.from.here()?)? else {
                 let (_, name, stat) = levels.pop().expect("it is there");
                 if let Some(stat) = stat {
                     self.finish(&name, &stat).map_err(|e| about(&name, &e))?;
@@ -217,8 +213,7 @@ impl Copy<'_> {
                     Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
                     answer => answer.map_err(|e| about(&name, &e))?,
                 }
-                let inside = self.from.here()?.names()?.into_iter();
-                levels.push((inside, name, Some(stat)));
+                levels.push((Names::new(), name, Some(stat)));
             } else if !self
                 .entry(&entry, &name, &stat)
                 .map_err(|e| about(&name, &e))?
