@@ -58,7 +58,7 @@ fn inode_share(inodes: u64, size: u64, enforced: u64, grows: bool) -> Option<u64
 /// already stays enough: a limit of its inodes is never lowered, and a volume that was
 /// filled before there was one can still be used.
 fn limits(sys: &dyn Sys, dir: &Dir, enforced: u64, has: Project) -> io::Result<ProjectLimits> {
-    let filesystem = sys.filesystem(dir)?;
+    let filesystem = sys.filesystem(dir, &sys.mount_of(dir)?)?;
     let inodes = sys.space(dir)?.inodes;
     let share = inode_share(
         inodes,

@@ -38,6 +38,7 @@ pub(crate) fn load(store: &Store, pool: &Pool, gate: Arc<RwLock<()>>) -> Result<
     let images = loop_image::identities(pool, &volumes);
     Ok(PoolState {
         images,
+        filled: BTreeMap::new(),
         may_share_less: true,
         patience: Patience::default(),
         dir: pool.name.clone(),

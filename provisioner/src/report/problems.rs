@@ -220,7 +220,7 @@ fn image_problems(
         )));
     }
     let mounted = loop_image::mounted_among(store, loops, table);
-    if mounted.is_some() && loop_image::is_behind(pool, &record.id) {
+    if mounted.is_some() && loop_image::is_behind(store, pool, record) {
         problems.push(ProblemKind::NotGrown.with(
             "the volume has grown, and the filesystem in its image has not: the agent has no right \
              to resize it while it is mounted (CAP_SYS_RESOURCE); it grows when the pods that use it \

@@ -101,6 +101,8 @@ pub(crate) struct PoolState {
     /// What the images of its volumes are, by volume: so that a mount can be told by its
     /// loop device without asking the disk.
     pub(crate) images: BTreeMap<String, FileId>,
+    /// Bytes of those images whose filesystem was seen to fill them, by volume.
+    pub(crate) filled: BTreeMap<String, u64>,
     /// Something that copies may have shared blocks with is gone.
     pub(crate) may_share_less: bool,
     /// How long writers of a mounted image wait for a copy of it.

@@ -114,8 +114,8 @@ pub(crate) struct MountAs<'a> {
 
 /// Filesystems of any type.
 pub(crate) trait Filesystems {
-    /// What `dir` lies on.
-    fn filesystem(&self, dir: &Dir) -> io::Result<Filesystem>;
+    /// What `dir`, which was opened on `mount`, lies on.
+    fn filesystem(&self, dir: &Dir, mount: &MountEntry) -> io::Result<Filesystem>;
     /// Returns once the filesystem of `dir` would take a write, and its disk has answered
     /// a read. Writes nothing: `entry` of `dir`, which exists, is made once more in vain,
     /// and `file` of `dir`, if it exists, is read past what is in memory, where the
@@ -140,8 +140,10 @@ pub(crate) trait Filesystems {
 pub(crate) trait Mounter {
     /// The mount table of this process's namespace.
     fn mounts(&self) -> io::Result<Vec<MountEntry>>;
-    /// The mount that `dir` was opened on.
+    /// The mount that `dir` was opened on; reads the mount table.
     fn mount_of(&self, dir: &Dir) -> io::Result<MountEntry>;
+    /// The id of the mount that `dir` was opened on.
+    fn mount_id(&self, dir: &Dir) -> io::Result<u64>;
     /// Makes the directory `source` visible at the directory `name` of `parent`.
     fn bind(&self, source: &Dir, parent: &Dir, name: &str, how: MountAs<'_>) -> io::Result<()>;
     /// Unmounts the topmost mount at `name`.
@@ -238,6 +240,8 @@ pub(crate) trait Images {
 pub(crate) trait LoopDevices {
     /// Every loop device that is attached.
     fn loops(&self) -> io::Result<Vec<Loop>>;
+    /// The loop device of this number; `None` where it is attached to nothing.
+    fn loop_at(&self, number: u32) -> io::Result<Option<Loop>>;
     /// Attaches a loop device to `file`, with direct I/O where the filesystem can;
     /// makes the device's node where there are too few. While the handle is open the
     /// device stays.

@@ -129,3 +129,14 @@ fn the_next_agent_thaws_what_the_last_one_froze_and_nothing_else() {
         }
     }
 }
+
+#[test]
+fn a_device_is_detached_also_where_its_staging_path_is_gone() {
+    let (node, p, _) = staged(false, VolumeMode::Block);
+    assert_eq!(node.fake.loop_numbers().len(), 1);
+    fs::remove_dir_all(node.config.kubelet_dir.join("plugins")).unwrap();
+    let staging = node.config.kubelet_dir.join("plugins/v/globalmount");
+    p.unstage("v", &staging).unwrap();
+    assert!(node.fake.loop_numbers().is_empty());
+    p.unstage("v", &staging).unwrap();
+}

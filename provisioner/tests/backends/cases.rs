@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use berth_provisioner::testing::{LoopPool, TestNode};
 use berth_provisioner::{
-    Backend, Error, InitOptions, PoolId, Provisioner, Publish, SnapshotSpec, Source, Stage,
+    Backend, Error, Health, InitOptions, PoolId, Provisioner, Publish, SnapshotSpec, Source, Stage,
     VolumeHealth, VolumeMode, VolumeSpec, init_pool,
 };
 use caps::{CapSet, Capability};
@@ -478,4 +478,62 @@ pub(crate) fn what_is_written_is_not_kept_free_as_well(kind: Kind) {
     is_as_before(&case, before);
     case.p().delete("c").unwrap();
     case.is_empty();
+}
+
+/// On a disk that became read-only, a volume can be mounted to read it, and by nobody who
+/// wants to write; an image by nobody.
+pub(crate) fn a_read_only_disk_can_be_read(kind: Kind) {
+    let case = Case::new(kind);
+    case.make("v", 32 * MIB);
+    let at = case.mount("v", VolumeMode::Filesystem, false);
+    fs::write(at.join("file"), "kept").unwrap();
+    case.unmount("v");
+    remount(&case.disk(), true);
+    assert_eq!(case.p().rescan().unwrap()[0].health, Health::ReadOnly);
+    let staging = case.node.staging("v");
+    let stage = Stage {
+        id: "v".into(),
+        staging: staging.clone(),
+        mode: VolumeMode::Filesystem,
+    };
+    let staged = case.p().stage(&stage);
+    if kind.backend == Backend::Image {
+        assert!(matches!(staged, Err(Error::ReadOnly { .. })), "{staged:?}");
+    } else {
+        staged.unwrap();
+        let at = case.mount("v", VolumeMode::Filesystem, true);
+        assert_eq!(fs::read_to_string(at.join("file")).unwrap(), "kept");
+        let writer = Publish {
+            id: "v".into(),
+            target: case.node.target("writer", "v"),
+            staging: Some(staging),
+            mode: VolumeMode::Filesystem,
+            readonly: false,
+            flags: Vec::new(),
+            pod_uid: "writer".into(),
+            pod: String::new(),
+            single_writer: false,
+        };
+        let refused = case.p().publish(&writer);
+        assert!(
+            matches!(refused, Err(Error::ReadOnly { .. })),
+            "{refused:?}"
+        );
+        case.unmount("v");
+    }
+    remount(&case.disk(), false);
+    case.p().rescan().unwrap();
+    case.p().delete("v").unwrap();
+    case.is_empty();
+}
+
+fn remount(at: &Path, read_only: bool) {
+    let mut command = std::process::Command::new("mount");
+    let how = if read_only {
+        "remount,ro"
+    } else {
+        "remount,rw"
+    };
+    let output = command.args(["-o", how]).arg(at).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
 }

@@ -196,6 +196,12 @@ impl LoopDevices for Fake {
         }
     }
 
+    fn loop_at(&self, number: u32) -> io::Result<Option<Loop>> {
+        let machine = self.call("loop_at")?;
+        let mut loops = machine.loops.iter().flatten();
+        Ok(loops.find(|it| it.number == number).cloned())
+    }
+
     fn attach_loop(&self, file: &File, options: LoopOptions) -> io::Result<(u32, File)> {
         let mut machine = self.call("attach_loop")?;
         machine.ids += 1;

@@ -213,16 +213,15 @@ fn inode(dir: &Dir) -> io::Result<u64> {
 }
 
 impl Filesystems for Fake {
-    fn filesystem(&self, dir: &Dir) -> io::Result<Filesystem> {
+    fn filesystem(&self, dir: &Dir, mount: &MountEntry) -> io::Result<Filesystem> {
         self.reach(dir);
         let machine = self.call("filesystem")?;
-        let mount = machine.under(dir.path());
         Ok(machine
             .filesystems
             .get(&mount.point)
             .cloned()
             .unwrap_or(Filesystem {
-                fstype: mount.fstype,
+                fstype: mount.fstype.clone(),
                 uuid: None,
                 size: 1 << 40,
                 free: 1 << 40,
@@ -275,6 +274,10 @@ impl Filesystems for Fake {
 impl Mounter for Fake {
     fn mounts(&self) -> io::Result<Vec<MountEntry>> {
         Ok(self.call("mounts")?.mounts.clone())
+    }
+
+    fn mount_id(&self, dir: &Dir) -> io::Result<u64> {
+        Ok(self.call("mount_id")?.under(dir.path()).id)
     }
 
     fn mount_of(&self, dir: &Dir) -> io::Result<MountEntry> {
