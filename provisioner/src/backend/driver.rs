@@ -3,7 +3,7 @@
 use std::io;
 
 use crate::fs::dir::Dir;
-use crate::sys::{Filesystem, Space, Sys};
+use crate::sys::{Filesystem, Loop, Space, Sys};
 use crate::types::{Backend, VolumeMode};
 
 /// The properties of a volume's or snapshot's data that its backend needs.
@@ -42,6 +42,8 @@ pub(crate) struct StoredData<'a> {
     /// The directory that holds it, and its record.
     pub(crate) dir: &'a Dir,
     pub(crate) spec: DataSpec,
+    /// All loop devices, where somebody has listed them already.
+    pub(crate) loops: Option<&'a [Loop]>,
 }
 
 /// Keeps the source of a copy as it is, for a while.

@@ -13,7 +13,7 @@ use super::copy;
 use super::driver::{DataSpec, Driver, EraseProgress, NewData, Stillness, StoredData};
 use crate::fs::dir::{Dir, Kind};
 use crate::layout::DATA;
-use crate::sys::{self, Filesystem, Space, Sys};
+use crate::sys::{Filesystem, Space, Sys};
 use crate::types::VolumeMode;
 
 /// Logical blocks of a raw device: what every program can use.
@@ -135,7 +135,16 @@ impl Driver for Image {
             stored.sys.allocate(&file, stored.spec.enforced, sparse)?;
             file.sync_all()?;
         }
-        for it in sys::loops_of(stored.sys, &file.metadata()?)? {
+        let image = file.metadata()?;
+        let listed;
+        let loops = match stored.loops {
+            Some(loops) => loops,
+            None => {
+                listed = stored.sys.loops()?;
+                &listed
+            }
+        };
+        for it in loops.iter().filter(|it| it.shows(&image)) {
             stored.sys.resize_loop(it.number)?;
         }
         Ok(())

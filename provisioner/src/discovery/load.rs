@@ -61,6 +61,11 @@ fn load_volumes(
 ) -> Result<BTreeMap<String, Entry>, Error> {
     let mut found = BTreeMap::new();
     let volumes = pool.volumes()?;
+    // Once for all images; a machine without has no images either.
+    let loops = match settle {
+        true => store.sys.loops().unwrap_or_default(),
+        false => Vec::new(),
+    };
     for id in volumes.directories().context("listing", volumes.path())? {
         if names::volume_id(&id).is_err() {
             continue;
@@ -71,7 +76,7 @@ fn load_volumes(
             Some(Entry::Intact(record)) => {
                 ledger.hold(Holder::Volume(id.clone()), record.enforced);
                 if settle {
-                    limit::restore(store, pool, record, qgroups);
+                    limit::restore(store, pool, record, qgroups, &loops);
                 }
             }
             Some(Entry::Damaged(why)) => {

@@ -115,6 +115,7 @@ pub(crate) fn stored_data<'a>(
         pool: &pool.dir,
         dir,
         spec,
+        loops: None,
     }
 }
 

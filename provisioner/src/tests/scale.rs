@@ -110,3 +110,19 @@ fn an_image_that_filled_itself_is_looked_at_again_when_it_grows() {
     assert_eq!(kinds(&p), [ProblemKind::NotGrown]);
     assert_eq!(kinds(&p), [ProblemKind::NotGrown]);
 }
+
+#[test]
+fn a_start_lists_the_loop_devices_once_for_all_images() {
+    let start = |count| {
+        let (node, p) = images(count);
+        drop(p);
+        node.fake.asked();
+        drop(node.open());
+        node.fake.asked()
+    };
+    let (one, many) = (start(1), start(50));
+    assert_eq!((one["resize_loop"], many["resize_loop"]), (1, 50));
+    for call in ["loops", "mounts", "mount_of"] {
+        assert_eq!(one[call], many[call], "{call}: {one:?} {many:?}");
+    }
+}

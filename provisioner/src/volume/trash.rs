@@ -82,11 +82,15 @@ pub(crate) fn run(store: &Store, dir: &str, has_ended: impl Fn() -> bool) {
     }
 }
 
-/// The pool in a directory, if something is gone that its copies may have shared blocks with.
+/// The pool in a directory, if it has copies, and something is gone that they may have
+/// shared blocks with.
 fn shares_less(store: &Store, dir: &str) -> Option<PoolId> {
     let state = lock(&store.state);
     let mut pools = state.pools.iter();
-    let found = pools.find(|(_, it)| it.may_share_less && it.usable && it.dir == dir);
+    let found = pools.find(|(_, it)| {
+        let mine = it.may_share_less && it.usable && it.dir == dir;
+        mine && it.data_specs().any(|spec| spec.shares)
+    });
     found.map(|(id, _)| id.clone())
 }
 
