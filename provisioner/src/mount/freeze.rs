@@ -157,8 +157,12 @@ impl<'a> Freeze<'a> {
         }
     }
 
-    /// Ends it, however the copy went.
-    pub(crate) fn close(&self) {
+    /// Ends it when the answer is dropped, however the copy went.
+    pub(crate) fn closed_at_end(&self) -> Closed<'_, 'a> {
+        Closed(self)
+    }
+
+    fn close(&self) {
         let mut phase = lock(&self.phase);
         match *phase {
             Phase::Frozen(_) => {
@@ -185,6 +189,15 @@ impl<'a> Freeze<'a> {
                 tracing::error!(volume = self.id, %path, error = %e, "cannot be thawed");
             }
         }
+    }
+}
+
+/// See [`Freeze::closed_at_end`].
+pub(crate) struct Closed<'f, 'a>(&'f Freeze<'a>);
+
+impl Drop for Closed<'_, '_> {
+    fn drop(&mut self) {
+        self.0.close();
     }
 }
 

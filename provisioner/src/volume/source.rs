@@ -138,9 +138,8 @@ pub(crate) fn copy(
     };
     let copied = std::thread::scope(|scope| {
         scope.spawn(|| freeze.watch());
-        let copied = driver.copy(new, &source, snapshot, &freeze);
-        freeze.close();
-        copied
+        let _close = freeze.closed_at_end();
+        driver.copy(new, &source, snapshot, &freeze)
     });
     if freeze.has_expired() {
         // Its writers waited in vain once; not at each new try.
@@ -173,6 +172,13 @@ fn frozen<'a>(
     }
     let (sys, path) = (store.sys.as_ref(), origin.dir.path());
     let reflinks = backend::reflinks(sys, new.parent).context("looking at", new.parent.path())?;
+    if let Use::Mounted(mounted) = &used
+        && !reflinks
+    {
+        // What is only in memory now will have to be copied too.
+        sys.commit(mounted)
+            .context("writing down", mounted.path())?;
+    }
     let data = backend::data_in_image(&origin.dir).context("measuring", path)?;
     let patience = lock(&store.state)
         .pools

@@ -5,6 +5,7 @@
 
 mod cases;
 mod contract;
+mod disks;
 mod load;
 #[macro_use]
 mod on;
@@ -23,7 +24,7 @@ on!(
     contract::nested_subvolumes_are_not_copied,
     cases::a_full_volume_stops_and_its_neighbour_writes_on,
     cases::a_restart_finds_everything,
-    cases::a_read_only_disk_can_be_read,
+    disks::a_read_only_disk_can_be_read,
     cases::a_snapshot_is_restored,
     load::a_volume_is_cloned_under_load,
     load::a_volume_grows_under_load,
@@ -43,8 +44,8 @@ on!(
     contract::growth_is_seen_at_the_next_mount,
     cases::a_full_volume_stops_and_its_neighbour_writes_on,
     cases::a_restart_finds_everything,
-    cases::a_read_only_disk_can_be_read,
-    cases::what_is_written_is_not_kept_free_as_well,
+    disks::a_read_only_disk_can_be_read,
+    disks::what_is_written_is_not_kept_free_as_well,
     cases::a_snapshot_is_restored,
     load::a_volume_is_cloned_under_load,
     cases::a_raw_block_device,
@@ -65,8 +66,8 @@ on!(
     contract::growth_is_seen_at_the_next_mount,
     cases::a_full_volume_stops_and_its_neighbour_writes_on,
     cases::a_restart_finds_everything,
-    cases::a_read_only_disk_can_be_read,
-    cases::what_is_written_is_not_kept_free_as_well,
+    disks::a_read_only_disk_can_be_read,
+    disks::what_is_written_is_not_kept_free_as_well,
     cases::a_snapshot_is_restored,
     load::a_volume_is_cloned_under_load,
     cases::a_raw_block_device,
@@ -85,7 +86,7 @@ on!(
     contract::what_is_allocated_cannot_be_taken,
     contract::growth_is_seen_at_the_next_mount,
     cases::a_full_volume_stops_and_its_neighbour_writes_on,
-    cases::what_is_written_is_not_kept_free_as_well,
+    disks::what_is_written_is_not_kept_free_as_well,
     cases::a_raw_block_device,
     load::a_device_is_cloned_and_grows_under_load,
 );
@@ -97,7 +98,7 @@ on!(
     contract::is_empty_when_new,
     contract::files_are_seen_by_claim,
     cases::a_restart_finds_everything,
-    cases::a_read_only_disk_can_be_read,
+    disks::a_read_only_disk_can_be_read,
     cases::a_snapshot_is_restored,
     load::a_volume_is_cloned_under_load,
     cases::half_a_copy_goes,
@@ -108,6 +109,6 @@ on!(
     "",
     Backend::Directory,
     cases::a_restart_finds_everything,
-    cases::a_read_only_disk_can_be_read,
+    disks::a_read_only_disk_can_be_read,
     cases::a_snapshot_is_restored,
 );
