@@ -19,14 +19,6 @@ use crate::sys::host::{Images, Loop, LoopDevices, LoopOptions, Project, ProjectL
 /// How long a machine waits for what a test expects.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// What is mounted from a loop device says that it is on this.
-pub(super) fn device(minor: u32) -> DeviceNumber {
-    DeviceNumber {
-        major: MAJOR,
-        minor,
-    }
-}
-
 impl Fake {
     /// Gives the machine loop devices, and so images; files share blocks or not.
     pub(crate) fn make_images(&self, reflinks: bool) {

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use berth_linux::DeviceNumber;
+use berth_linux::loops::MAJOR;
 use berth_linux::mountinfo::MountEntry;
 
 use super::host::{
@@ -202,6 +203,14 @@ impl Machine {
     }
 }
 
+/// What is mounted from a loop device says that it is on this.
+fn device(minor: u32) -> DeviceNumber {
+    DeviceNumber {
+        major: MAJOR,
+        minor,
+    }
+}
+
 /// The answer of a machine that does not support it.
 fn unsupported<T>() -> io::Result<T> {
     Err(io::ErrorKind::Unsupported.into())
@@ -311,7 +320,7 @@ impl Mounter for Fake {
     ) -> io::Result<()> {
         let mut machine = self.call("mount_loop")?;
         let at = parent.path().join(name);
-        machine.mount(&at, files::device(number), "/", how.read_only);
+        machine.mount(&at, device(number), "/", how.read_only);
         Ok(())
     }
 
