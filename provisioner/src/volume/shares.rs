@@ -2,33 +2,45 @@
 //! source, so that nothing is counted twice; once the source is gone, it is counted for
 //! nobody, and the pool would keep as much free as the copy has written already.
 
-use crate::backend;
-use crate::error::{Error, IoContext};
-use crate::fs::dir::{Dir, Mounts};
-use crate::fs::envelope;
-use crate::layout::{RECORD, SNAPSHOTS, VOLUMES};
+use std::io;
+
+use crate::backend::{self, DataSpec};
+use crate::fs::dir::Mounts;
+use crate::layout::{SNAPSHOTS, VOLUMES};
 use crate::locks::lock;
 use crate::pool::Pool;
 use crate::pool::record::{SnapshotRecord, VolumeRecord};
 use crate::store::{Entry, Store, lookup};
 use crate::types::Backend;
-use crate::volume::grow;
 
-/// Takes the mark off all copies in a pool that share nothing any more. Cheap for one that
-/// still does: the first shared block is enough. It never shares again, except with copies
-/// of its own, which carry the mark themselves.
+/// Takes the mark off all copies in a pool that share nothing any more: in memory, since the
+/// disk tells it anew at the next start. Cheap for one that still does: the first shared
+/// block is enough. It never shares again, except with copies of its own, which carry the
+/// mark themselves.
 pub(crate) fn settle(store: &Store, pool: &Pool) {
     let (volumes, snapshots) = marked(store, pool);
     for record in volumes {
-        let id = record.id.clone();
-        if let Err(e) = settle_volume(store, pool, record) {
-            tracing::warn!(volume = id, error = %e, "it is not known whether it shares blocks");
+        let id = &record.id;
+        if shares(store, pool, VOLUMES, id, record.data_spec()).unwrap_or(true) {
+            continue;
+        }
+        if let Some(state) = lock(&store.state).pools.get_mut(&pool.identity.id)
+            && let Some(Entry::Intact(known)) = state.volumes.get_mut(id)
+            && **known == record
+        {
+            known.shares = false;
         }
     }
     for record in snapshots {
-        let id = record.id.clone();
-        if let Err(e) = settle_snapshot(store, pool, record) {
-            tracing::warn!(snapshot = id, error = %e, "it is not known whether it shares blocks");
+        let id = &record.id;
+        if shares(store, pool, SNAPSHOTS, id, record.data_spec()).unwrap_or(true) {
+            continue;
+        }
+        if let Some(state) = lock(&store.state).pools.get_mut(&pool.identity.id)
+            && let Some(Entry::Intact(known)) = state.snapshots.get_mut(id)
+            && **known == record
+        {
+            known.shares = false;
         }
     }
 }
@@ -50,60 +62,8 @@ fn marked(store: &Store, pool: &Pool) -> (Vec<VolumeRecord>, Vec<SnapshotRecord>
     (volumes.collect(), snapshots.collect())
 }
 
-fn open(pool: &Pool, part: &str, id: &str) -> Result<Dir, Error> {
-    let path = format!("{part}/{id}");
-    let dir = pool.dir.open(&path, Mounts::Stay);
-    dir.context("opening", pool.dir.path().join(path))
-}
-
-fn settle_volume(store: &Store, pool: &Pool, record: VolumeRecord) -> Result<(), Error> {
-    let dir = open(pool, VOLUMES, &record.id)?;
-    let stored = lookup::stored_data(store, pool, &dir, record.data_spec());
-    let shares = backend::of(record.backend).shares(&stored);
-    if shares.context("looking at", dir.path())? {
-        return Ok(());
-    }
-    // Not before: it may take long, and nobody has to wait for it.
-    let _one = store.volume_locks.hold(&record.id);
-    if lookup::volume_record(store, pool, &record.id).ok().as_ref() != Some(&record) {
-        return Ok(());
-    }
-    let alone = VolumeRecord {
-        shares: false,
-        ..record
-    };
-    grow::write_record(pool, &alone)?;
-    if let Some(state) = lock(&store.state).pools.get_mut(&pool.identity.id) {
-        let id = alone.id.clone();
-        state.volumes.insert(id, Entry::Intact(Box::new(alone)));
-    }
-    Ok(())
-}
-
-fn settle_snapshot(store: &Store, pool: &Pool, record: SnapshotRecord) -> Result<(), Error> {
-    let dir = open(pool, SNAPSHOTS, &record.id)?;
-    let stored = lookup::stored_data(store, pool, &dir, record.data_spec());
-    let shares = backend::of(record.backend).shares(&stored);
-    if shares.context("looking at", dir.path())? {
-        return Ok(());
-    }
-    let _one = store.snapshot_locks.hold(&record.id);
-    if lookup::snapshot_record(store, pool, &record.id)
-        .ok()
-        .as_ref()
-        != Some(&record)
-    {
-        return Ok(());
-    }
-    let alone = SnapshotRecord {
-        shares: false,
-        ..record
-    };
-    dir.write(RECORD, &envelope::encode(&alone))
-        .context("writing the record of", dir.path())?;
-    if let Some(state) = lock(&store.state).pools.get_mut(&pool.identity.id) {
-        let id = alone.id.clone();
-        state.snapshots.insert(id, Entry::Intact(Box::new(alone)));
-    }
-    Ok(())
+/// Whether the data still may share blocks with other data.
+fn shares(store: &Store, pool: &Pool, part: &str, id: &str, spec: DataSpec) -> io::Result<bool> {
+    let dir = pool.dir.open(format!("{part}/{id}"), Mounts::Stay)?;
+    backend::of(spec.backend).shares(&lookup::stored_data(store, pool, &dir, spec))
 }
