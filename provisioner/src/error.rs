@@ -151,6 +151,14 @@ pub enum Error {
         /// The volume.
         id: String,
     },
+    /// A copy of the data is not made while it is used as it is now.
+    #[error("volume {id} is not copied: {why}")]
+    NotCopied {
+        /// The volume.
+        id: String,
+        /// Why not, and what to do.
+        why: String,
+    },
     /// This process is about to end.
     #[error("the agent is stopping: try again")]
     Stopping,

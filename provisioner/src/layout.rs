@@ -15,6 +15,8 @@ pub(crate) const PROBE: &str = "probe";
 /// The build area, in [`META`]: where volumes are made before they appear. What is in
 /// there was never given to anybody.
 pub(crate) const NEW: &str = "new";
+/// Directory of the marks of volumes whose filesystem is frozen, in [`META`].
+pub(crate) const FROZEN: &str = "frozen";
 /// Directory of the volumes.
 pub(crate) const VOLUMES: &str = "volumes";
 /// Directory of the snapshots.

@@ -28,7 +28,7 @@ const FAREWELL: Duration = Duration::from_secs(10);
 /// threads; calls block.
 #[derive(Debug)]
 pub struct Provisioner {
-    store: Arc<Store>,
+    pub(crate) store: Arc<Store>,
 }
 
 impl Provisioner {

@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context, bail};
 use berth_api::Bytes;
-use berth_provisioner::{Health, InitOptions, PoolReport, init_pool};
+use berth_provisioner::{Error, Health, InitOptions, PoolReport, init_pool};
 use clap::Args;
 
 use super::{
@@ -83,18 +83,38 @@ pub(super) fn init(args: &InitArgs) -> anyhow::Result<ExitCode> {
         allow_foreign_content: args.allow_foreign_content,
         allow_enabling_quotas: args.allow_enabling_quotas,
     };
-    for dir in &dirs {
-        init_pool(&config, dir, &options)?;
-    }
+    // One that cannot be made says nothing about the others.
+    let failed = init_each(&dirs, |dir| init_pool(&config, dir, &options).map(drop));
     let made: Vec<PoolReport> = args
         .common
         .inspect()?
         .rescan()?
         .into_iter()
-        .filter(|report| dirs.contains(&report.dir))
+        .filter(|report| dirs.contains(&report.dir) && !failed.contains_key(&report.dir))
         .collect();
-    args.common.print(&made[..], show)?;
-    Ok(ExitCode::SUCCESS)
+    if !made.is_empty() {
+        args.common.print(&made[..], show)?;
+    }
+    if failed.is_empty() {
+        return Ok(ExitCode::SUCCESS);
+    }
+    bail!(refusals(&failed, made.len()))
+}
+
+/// Makes a pool of each of these; why not, of those that it failed for.
+fn init_each(dirs: &[String], init: impl Fn(&str) -> Result<(), Error>) -> BTreeMap<String, Error> {
+    let each = dirs.iter().map(|dir| (dir.clone(), init(dir)));
+    each.filter_map(|(dir, made)| Some((dir, made.err()?)))
+        .collect()
+}
+
+/// All of them, a line each.
+fn refusals(failed: &BTreeMap<String, Error>, made: usize) -> String {
+    let lines: Vec<String> = failed.values().map(ToString::to_string).collect();
+    match (failed.len(), made) {
+        (1, 0) => lines.join("\n"),
+        (failed, made) => format!("{made} made a pool, {failed} not:\n{}", lines.join("\n")),
+    }
 }
 
 /// The directory's name under `pools`, given as such or as a path.
@@ -184,6 +204,29 @@ mod tests {
         for bad in ["/mnt/disk0", "sub/disk0", "..", "/"] {
             assert_eq!(name(Path::new(bad)), None, "{bad}");
         }
+    }
+
+    #[test]
+    fn a_directory_that_is_refused_keeps_no_other_from_becoming_a_pool() {
+        let dirs = ["a", "b", "c"].map(str::to_owned);
+        let failed = init_each(&dirs, |dir| match dir {
+            "a" | "b" => Err(Error::InitRefused {
+                path: dir.into(),
+                why: "nothing is mounted there".into(),
+            }),
+            _ => Ok(()),
+        });
+        expect_test::expect![[r#"
+            1 made a pool, 2 not:
+            a is not made a pool: nothing is mounted there
+            b is not made a pool: nothing is mounted there"#]]
+        .assert_eq(&refusals(&failed, 1));
+        let one = init_each(&dirs[..1], |_| Err(Error::InspectOnly));
+        assert_eq!(
+            refusals(&one, 0),
+            "opened for inspection: nothing is changed"
+        );
+        assert!(init_each(&dirs, |_| Ok(())).is_empty());
     }
 
     #[test]

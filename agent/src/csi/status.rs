@@ -32,7 +32,8 @@ pub fn code(error: &Error) -> Code {
         | Error::Damaged { .. }
         | Error::InitRefused { .. }
         | Error::Published { .. }
-        | Error::NotStaged { .. } => Code::FailedPrecondition,
+        | Error::NotStaged { .. }
+        | Error::NotCopied { .. } => Code::FailedPrecondition,
         // May be half done: ask again.
         Error::Busy { .. }
         | Error::Io { .. }
@@ -207,6 +208,13 @@ mod tests {
                     dirs: why(),
                 },
                 Code::Unavailable,
+            ),
+            (
+                Error::NotCopied {
+                    id: id(),
+                    why: why(),
+                },
+                Code::FailedPrecondition,
             ),
             (Error::Copied { id: id() }, Code::Unavailable),
             (Error::Stopping, Code::Unavailable),

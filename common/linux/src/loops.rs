@@ -66,6 +66,14 @@ pub fn attached() -> io::Result<Vec<Loop>> {
     Ok(found)
 }
 
+/// What the device of this number is attached to; `None` where that is nothing.
+///
+/// # Errors
+/// Those of the device's node.
+pub fn at(number: u32) -> io::Result<Option<Loop>> {
+    Ok(ask(number)?.map(|(it, _)| it))
+}
+
 /// What a device is attached to, and a handle on it; `None` where it is attached to nothing,
 /// or gone.
 fn ask(number: u32) -> io::Result<Option<(Loop, File)>> {

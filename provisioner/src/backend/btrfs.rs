@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::driver::{DataSpec, Driver, EraseProgress, NewData, StoredData};
+use super::driver::{DataSpec, Driver, EraseProgress, NewData, Stillness, StoredData};
 use crate::fs::dir::{Dir, Kind, Mounts};
 use crate::layout::DATA;
 use crate::sys::{Filesystem, Quotas, Space, Sys};
@@ -55,6 +55,7 @@ impl Driver for Btrfs {
         new: &NewData<'_>,
         source: &StoredData<'_>,
         snapshot: bool,
+        _still: &dyn Stillness,
     ) -> io::Result<Option<u64>> {
         let (sys, parent) = (new.sys, new.parent);
         let data = source.dir.open(DATA, Mounts::Stay)?;
@@ -92,6 +93,11 @@ impl Driver for Btrfs {
         stored.sys.commit(stored.pool)?;
         let group = stored.sys.qgroup(stored.pool, subvolume(stored.spec)?)?;
         Ok(group.unwrap_or_default().used)
+    }
+
+    /// Its qgroup tells what it has to itself.
+    fn shares(&self, _stored: &StoredData<'_>) -> io::Result<bool> {
+        Ok(true)
     }
 
     fn space(&self, stored: &StoredData<'_>) -> io::Result<Option<Space>> {

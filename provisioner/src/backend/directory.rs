@@ -3,7 +3,7 @@
 use std::io;
 
 use super::copy;
-use super::driver::{DataSpec, Driver, EraseProgress, NewData, StoredData};
+use super::driver::{DataSpec, Driver, EraseProgress, NewData, Stillness, StoredData};
 use crate::fs::dir::{Dir, Kind, Mounts};
 use crate::layout::DATA;
 use crate::sys::{Filesystem, Space, Sys};
@@ -41,6 +41,7 @@ impl Driver for Directory {
         new: &NewData<'_>,
         source: &StoredData<'_>,
         _snapshot: bool,
+        _still: &dyn Stillness,
     ) -> io::Result<Option<u64>> {
         self.create(new)?;
         fill(new, source)
@@ -52,6 +53,10 @@ impl Driver for Directory {
 
     fn matches_record(&self, stored: &StoredData<'_>) -> io::Result<bool> {
         Ok(stored.dir.kind(DATA)? == Some(Kind::Directory))
+    }
+
+    fn shares(&self, stored: &StoredData<'_>) -> io::Result<bool> {
+        copy::shares(stored.sys, &stored.dir.open(DATA, Mounts::Stay)?)
     }
 
     fn pinned(&self, stored: &StoredData<'_>) -> io::Result<u64> {

@@ -3,7 +3,7 @@
 use std::io;
 
 use crate::fs::dir::Dir;
-use crate::sys::{Filesystem, Space, Sys};
+use crate::sys::{Filesystem, Loop, Space, Sys};
 use crate::types::{Backend, VolumeMode};
 
 /// The properties of a volume's or snapshot's data that its backend needs.
@@ -42,6 +42,38 @@ pub(crate) struct StoredData<'a> {
     /// The directory that holds it, and its record.
     pub(crate) dir: &'a Dir,
     pub(crate) spec: DataSpec,
+    /// All loop devices, where somebody has listed them already.
+    pub(crate) loops: Option<&'a [Loop]>,
+}
+
+/// Keeps the source of a copy as it is, for a while.
+pub(crate) trait Stillness {
+    /// From now on nothing is written to it.
+    fn begin(&self) -> io::Result<()>;
+    /// Whether that is still so.
+    fn lasts(&self) -> bool;
+    /// Everything was read.
+    ///
+    /// # Errors
+    /// When it may have been written to before this.
+    fn end(&self) -> io::Result<()>;
+}
+
+/// A source that nobody writes to, or of which nobody can say more.
+pub(crate) struct AsItIs;
+
+impl Stillness for AsItIs {
+    fn begin(&self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn lasts(&self) -> bool {
+        true
+    }
+
+    fn end(&self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// The result of one step of an erasure.
@@ -64,12 +96,13 @@ pub(crate) trait Driver: Sync {
     /// Makes the data, empty and limited. Returns the id of its subvolume, if it has one.
     fn create(&self, new: &NewData<'_>) -> io::Result<Option<u64>>;
     /// Makes the data as a copy of `source`: a limited volume, or a snapshot that is
-    /// never written to.
+    /// never written to. What `still` does is for images; other backends need none.
     fn copy(
         &self,
         new: &NewData<'_>,
         source: &StoredData<'_>,
         snapshot: bool,
+        still: &dyn Stillness,
     ) -> io::Result<Option<u64>>;
     /// Sets the limit, after it was raised or may have been lost.
     fn limit(&self, stored: &StoredData<'_>) -> io::Result<()>;
@@ -78,6 +111,8 @@ pub(crate) trait Driver: Sync {
     /// Bytes that the data takes once everything is written: what a snapshot of it
     /// pins.
     fn pinned(&self, stored: &StoredData<'_>) -> io::Result<u64>;
+    /// Whether it may share blocks with other data: `false` once it certainly shares none.
+    fn shares(&self, stored: &StoredData<'_>) -> io::Result<bool>;
     /// Its space while it is not mounted; `None` where nothing counts it.
     fn space(&self, stored: &StoredData<'_>) -> io::Result<Option<Space>>;
     /// Removes `data` from `parent`; stops between batches when `keep_going` says

@@ -10,10 +10,10 @@ use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
 
 use super::copy;
-use super::driver::{DataSpec, Driver, EraseProgress, NewData, StoredData};
+use super::driver::{DataSpec, Driver, EraseProgress, NewData, Stillness, StoredData};
 use crate::fs::dir::{Dir, Kind};
 use crate::layout::DATA;
-use crate::sys::{self, Filesystem, Space, Sys};
+use crate::sys::{Filesystem, Space, Sys};
 use crate::types::VolumeMode;
 
 /// Logical blocks of a raw device: what every program can use.
@@ -53,6 +53,24 @@ pub(crate) fn ext4_size(image: &File) -> io::Result<Option<u64>> {
         .and_then(|block| block.checked_mul(blocks)))
 }
 
+/// Bytes that a copy of the image in `dir` has to move: what was ever written, as far as
+/// the filesystem knows.
+pub(crate) fn data_in_image(dir: &Dir) -> io::Result<u64> {
+    copy::data_in(&dir.open_file(DATA)?)
+}
+
+/// Whether files in `dir` can share their blocks.
+pub(crate) fn reflinks(sys: &dyn Sys, dir: &Dir) -> io::Result<bool> {
+    const PROBES: [&str; 2] = ["reflink-from", "reflink-to"];
+    let from = dir.create_file(PROBES[0], 0o600)?;
+    let to = dir.create_file(PROBES[1], 0o600)?;
+    let answer = sys.reflink(&from, &to);
+    for name in PROBES {
+        dir.remove_file(name)?;
+    }
+    answer
+}
+
 impl Driver for Image {
     fn why_not(&self, sys: &dyn Sys, _pool: &Dir, _filesystem: &Filesystem) -> Option<String> {
         match sys.loops() {
@@ -89,19 +107,23 @@ impl Driver for Image {
         new: &NewData<'_>,
         source: &StoredData<'_>,
         _snapshot: bool,
+        still: &dyn Stillness,
     ) -> io::Result<Option<u64>> {
         let from = source.dir.open_file(DATA)?;
         let to = new.parent.create_file(DATA, 0o600)?;
+        let spec = new.spec;
+        still.begin()?;
         // Data that the loop device wrote and the filesystem still caches.
         from.sync_all()?;
-        let spec = new.spec;
         // Shared blocks cannot be allocated in advance; the ledger reserves their room.
         let shared = new.sys.reflink(&from, &to)?;
+        if !shared {
+            new.sys.allocate(&to, spec.enforced, spec.sparse)?;
+            copy::copy_file(&from, &to, &mut || still.lasts())?;
+        }
+        still.end()?;
         new.sys
             .allocate(&to, spec.enforced, spec.sparse || shared)?;
-        if !shared {
-            copy::copy_file(&from, &to)?;
-        }
         to.sync_all()?;
         Ok(None)
     }
@@ -113,7 +135,16 @@ impl Driver for Image {
             stored.sys.allocate(&file, stored.spec.enforced, sparse)?;
             file.sync_all()?;
         }
-        for it in sys::loops_of(stored.sys, &file.metadata()?)? {
+        let image = file.metadata()?;
+        let listed;
+        let loops = match stored.loops {
+            Some(loops) => loops,
+            None => {
+                listed = stored.sys.loops()?;
+                &listed
+            }
+        };
+        for it in loops.iter().filter(|it| it.shows(&image)) {
             stored.sys.resize_loop(it.number)?;
         }
         Ok(())
@@ -138,6 +169,10 @@ impl Driver for Image {
     fn pinned(&self, stored: &StoredData<'_>) -> io::Result<u64> {
         let meta = stored.dir.open_file(DATA)?.metadata()?;
         Ok(meta.blocks().saturating_mul(512).max(GRAIN))
+    }
+
+    fn shares(&self, stored: &StoredData<'_>) -> io::Result<bool> {
+        stored.sys.shares_blocks(&stored.dir.open_file(DATA)?)
     }
 
     /// How full the filesystem inside is, only its mount shows.
@@ -174,25 +209,3 @@ impl Driver for Image {
 
 /// Bytes of an image that are freed in one step.
 const STEP: u64 = 1 << 30;
-
-/// Keeps a mounted image frozen for as long as it lives.
-pub(crate) struct Frozen<'a> {
-    sys: &'a dyn Sys,
-    mounted: Dir,
-}
-
-impl<'a> Frozen<'a> {
-    /// Freezes what is mounted at `mounted`.
-    pub(crate) fn new(sys: &'a dyn Sys, mounted: Dir) -> io::Result<Self> {
-        sys.freeze(&mounted)?;
-        Ok(Self { sys, mounted })
-    }
-}
-
-impl Drop for Frozen<'_> {
-    fn drop(&mut self) {
-        if let Err(e) = self.sys.thaw(&self.mounted) {
-            tracing::error!(path = %self.mounted.path().display(), error = %e, "cannot be thawed");
-        }
-    }
-}

@@ -8,8 +8,8 @@ mod driver;
 mod image;
 mod project;
 
-pub(crate) use driver::{DataSpec, Driver, EraseProgress, NewData, StoredData};
-pub(crate) use image::{DEVICE_BLOCK, Frozen, ext4_size};
+pub(crate) use driver::{AsItIs, DataSpec, Driver, EraseProgress, NewData, Stillness, StoredData};
+pub(crate) use image::{DEVICE_BLOCK, data_in_image, ext4_size, reflinks};
 pub(crate) use project::free_project;
 
 use crate::fs::dir::Dir;

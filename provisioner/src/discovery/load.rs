@@ -11,7 +11,7 @@ use crate::mount::loop_image;
 use crate::pool::ledger::{Holder, Ledger};
 use crate::pool::record::{SnapshotRecord, VolumeRecord};
 use crate::pool::{Pool, ledger, tombstone};
-use crate::store::{Entry, PoolState, Store, Trashed};
+use crate::store::{Entry, Patience, PoolState, Store, Trashed};
 use crate::sys::Qgroup;
 use crate::types::Erasure;
 use crate::volume::{build, by_claim, limit};
@@ -39,6 +39,9 @@ pub(crate) fn load(store: &Store, pool: &Pool, gate: Arc<RwLock<()>>) -> Result<
     let images = loop_image::identities(pool, &volumes);
     Ok(PoolState {
         images,
+        filled: BTreeMap::new(),
+        may_share_less: true,
+        patience: Patience::default(),
         dir: pool.name.clone(),
         fs_uuid: pool.filesystem.uuid.clone(),
         usable: true,
@@ -59,6 +62,11 @@ fn load_volumes(
 ) -> Result<BTreeMap<String, Entry>, Error> {
     let mut found = BTreeMap::new();
     let volumes = pool.volumes()?;
+    // Once for all images; a machine without has no images either.
+    let loops = match settle {
+        true => store.sys.loops().unwrap_or_default(),
+        false => Vec::new(),
+    };
     for id in volumes.directories().context("listing", volumes.path())? {
         if names::volume_id(&id).is_err() {
             continue;
@@ -69,7 +77,7 @@ fn load_volumes(
             Some(Entry::Intact(record)) => {
                 ledger.hold(Holder::Volume(id.clone()), record.enforced);
                 if settle {
-                    limit::restore(store, pool, record, qgroups);
+                    limit::restore(store, pool, record, qgroups, &loops);
                 }
             }
             Some(Entry::Damaged(why)) => {

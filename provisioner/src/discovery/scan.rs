@@ -13,7 +13,7 @@ use crate::error::{Error, IoContext};
 use crate::fs::dir::{Dir, Kind, Mounts};
 use crate::layout::{META, NEW, PROBE};
 use crate::locks::lock;
-use crate::mount::loop_image;
+use crate::mount::freeze;
 use crate::pool::record::Identity;
 use crate::pool::{self, Observed, Pool, Verdict, init, ledger};
 use crate::store::{Store, open};
@@ -228,7 +228,7 @@ fn register(store: &Store, pool: Pool, verdict: Verdict, uuid: Option<String>) -
         claims::forget_elsewhere(store, &id, &name);
         if store.is_writer() {
             by_claim::link_pool(store, &id);
-            loop_image::thaw_all(store, &pool);
+            freeze::thaw_marked(store, &pool);
         }
         tracing::info!(pool = %id, dir = name, "pool registered");
         store.notify.notify();

@@ -7,7 +7,6 @@ use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -140,59 +139,23 @@ impl Dir {
         }
     }
 
+    /// Bytes that are allocated for the regular file `name`.
+    pub(crate) fn allocated(&self, name: impl AsRef<OsStr>) -> io::Result<u64> {
+        let stat = nix::sys::stat::fstatat(&self.fd, name.as_ref(), AtFlags::AT_SYMLINK_NOFOLLOW)?;
+        if SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT != SFlag::S_IFREG {
+            return Err(io::Error::other("not a regular file"));
+        }
+        // Their unit is 512 bytes, whatever the filesystem's blocks are.
+        Ok(u64::try_from(stat.st_blocks)
+            .unwrap_or(0)
+            .saturating_mul(512))
+    }
+
     /// When `name` was last written.
     pub(crate) fn modified(&self, name: impl AsRef<OsStr>) -> io::Result<SystemTime> {
         let stat = nix::sys::stat::fstatat(&self.fd, name.as_ref(), AtFlags::AT_SYMLINK_NOFOLLOW)?;
         let seconds = u64::try_from(stat.st_mtime).unwrap_or(0);
         Ok(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds))
-    }
-
-    /// Names in this directory, sorted.
-    pub(crate) fn names(&self) -> io::Result<Vec<OsString>> {
-        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-        let mut dir = nix::dir::Dir::openat(&self.fd, ".", flags, Mode::empty())?;
-        let mut names = Vec::new();
-        for entry in dir.iter() {
-            let name = entry?.file_name().to_bytes().to_vec();
-            if name != b"." && name != b".." {
-                names.push(OsString::from_vec(name));
-            }
-        }
-        names.sort();
-        Ok(names)
-    }
-
-    /// Names, as far as they are valid text, of what is a directory or a link here, or of
-    /// an unknown kind. What is mounted on a directory is not asked.
-    pub(crate) fn names_of_places(&self) -> io::Result<Vec<String>> {
-        use nix::dir::Type;
-        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-        let mut dir = nix::dir::Dir::openat(&self.fd, ".", flags, Mode::empty())?;
-        let mut names = Vec::new();
-        for entry in dir.iter() {
-            let entry = entry?;
-            if matches!(
-                entry.file_type(),
-                None | Some(Type::Directory | Type::Symlink)
-            ) && let Ok(name) = entry.file_name().to_str()
-            {
-                names.push(name.to_owned());
-            }
-        }
-        Ok(names)
-    }
-
-    /// Names of the directories in this directory that are valid text, sorted.
-    pub(crate) fn directories(&self) -> io::Result<Vec<String>> {
-        let mut found = Vec::new();
-        for name in self.names()? {
-            if self.kind(&name)? == Some(Kind::Directory)
-                && let Ok(name) = name.into_string()
-            {
-                found.push(name);
-            }
-        }
-        Ok(found)
     }
 
     /// Makes a directory; `false` if there is one already.

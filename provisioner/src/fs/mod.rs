@@ -3,6 +3,7 @@
 
 pub(crate) mod dir;
 pub(crate) mod envelope;
+pub(crate) mod listing;
 mod remove;
 
 pub(crate) use remove::is_moved_aside;

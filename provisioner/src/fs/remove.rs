@@ -7,6 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use crate::fs::dir::{Dir, Kind, Mounts};
+use crate::fs::listing::PIECE;
 
 /// Deepest nesting that removal follows by held handles; what is deeper is moved
 /// up first, so that no tree can exhaust the handles.
@@ -57,9 +58,16 @@ impl Removal<'_> {
             return Ok(true);
         }
         let dir = parent.open(Path::new(name), Mounts::Stay)?;
-        for child in dir.names()? {
-            if !self.run(&dir, &child, depth + 1)? {
-                return Ok(false);
+        loop {
+            // From the beginning each time: what was there is removed, or was moved away.
+            let (children, more) = dir.piece(0, PIECE)?;
+            for child in children {
+                if !self.run(&dir, &child, depth + 1)? {
+                    return Ok(false);
+                }
+            }
+            if more.is_none() {
+                break;
             }
         }
         drop(dir);
@@ -118,6 +126,18 @@ mod tests {
         assert!(dir.remove_tree(OsStr::new("tree"), &mut || true).unwrap());
         assert_eq!(dir.names().unwrap(), ["outside"]);
         assert!(at.path().join("outside/file").exists());
+    }
+
+    #[test]
+    fn a_directory_with_more_names_than_are_read_at_once_is_removed() {
+        let (at, dir) = temporary();
+        let tree = at.path().join("tree");
+        std::fs::create_dir(&tree).unwrap();
+        for i in 0..PIECE + 1 {
+            std::fs::write(tree.join(i.to_string()), "").unwrap();
+        }
+        assert!(dir.remove_tree(OsStr::new("tree"), &mut || true).unwrap());
+        assert!(!tree.exists());
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //! mounted, and whether the filesystem inside fills it. A device is matched by device
 //! and inode of its file, never by name.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::Metadata;
 use std::path::Path;
 
@@ -41,6 +41,16 @@ pub(crate) fn shows_inside(mount: &MountEntry, number: u32) -> bool {
         }
 }
 
+/// The number of the loop device whose node, or whose filesystem, a mount shows.
+pub(crate) fn loop_behind(mount: &MountEntry) -> Option<u32> {
+    if mount.device.major == MAJOR {
+        return Some(mount.device.minor);
+    }
+    let name = mount.root.file_name()?.to_str()?;
+    let number = name.strip_prefix("loop")?.parse().ok()?;
+    shows_node(mount, number).then_some(number)
+}
+
 /// Whether a volume may have an image. One with a damaged record may, and pods may
 /// have it mounted.
 pub(crate) fn may_be_image(entry: &Entry) -> bool {
@@ -57,11 +67,38 @@ pub(crate) fn loops_of(store: &Store, pool: &Pool, id: &str) -> Vec<Loop> {
         .unwrap_or_default()
 }
 
-/// Those of `loops` that show a volume's image.
-pub(crate) fn loops_among(store: &Store, pool: &Pool, id: &str, loops: &[Loop]) -> Vec<Loop> {
-    let image = image_of(store, pool, id);
-    let shows = |it: &&Loop| image.as_ref().is_some_and(|image| it.shows(image));
-    loops.iter().filter(shows).cloned().collect()
+/// Loop devices by what they show.
+#[derive(Debug, Default)]
+pub(crate) struct LoopIndex(HashMap<FileId, Vec<Loop>>);
+
+impl LoopIndex {
+    /// Of all loop devices.
+    pub(crate) fn new(loops: Vec<Loop>) -> Self {
+        let mut index: HashMap<FileId, Vec<Loop>> = HashMap::new();
+        for it in loops {
+            index.entry(it.file).or_default().push(it);
+        }
+        Self(index)
+    }
+
+    /// Those that show a volume's image.
+    pub(crate) fn of(&self, store: &Store, pool: &Pool, id: &str) -> Vec<Loop> {
+        let found = image_of(store, pool, id).map(|image| FileId::from(&image));
+        found
+            .and_then(|file| self.0.get(&file).cloned())
+            .unwrap_or_default()
+    }
+}
+
+/// Whether a loop device shows the image of a volume.
+pub(crate) fn is_attached(store: &Store, pool: &Pool, id: &str) -> Result<bool, Error> {
+    let Some(image) = image_of(store, pool, id) else {
+        return Ok(false);
+    };
+    let loops = sys::loops_of(store.sys.as_ref(), &image);
+    Ok(!loops
+        .context("looking at the loop devices of", id)?
+        .is_empty())
 }
 
 /// The root of an image's filesystem, where it is mounted below kubelet's
@@ -170,9 +207,21 @@ pub(crate) fn grow_unmounted(store: &Store, pool: &Pool, id: &str) -> Result<(),
 }
 
 /// Whether the filesystem in an image is smaller than the image; `false` where that cannot
-/// be read.
-pub(crate) fn is_behind(pool: &Pool, id: &str) -> bool {
-    behind(pool, id).unwrap_or(false)
+/// be read. Each report asks it of each image, so that one that fills its image is not opened
+/// again until it grows.
+pub(crate) fn is_behind(store: &Store, pool: &Pool, record: &VolumeRecord) -> bool {
+    let id = &record.id;
+    let known = |state: &PoolState| state.filled.get(id) == Some(&record.enforced);
+    if (lock(&store.state).pools.get(&pool.identity.id)).is_some_and(known) {
+        return false;
+    }
+    let behind = behind(pool, id);
+    if let Ok(false) = behind
+        && let Some(state) = lock(&store.state).pools.get_mut(&pool.identity.id)
+    {
+        state.filled.insert(id.clone(), record.enforced);
+    }
+    behind.unwrap_or(false)
 }
 
 fn behind(pool: &Pool, id: &str) -> std::io::Result<bool> {
@@ -236,13 +285,10 @@ pub(crate) fn detach(store: &Store, pool: &Pool, id: &str) -> Result<(), Error> 
 /// volume's image, or that of no volume. Decided by what is remembered of images, so that
 /// no disk is asked, least of all another pool's.
 pub(crate) fn may_be_image_of(store: &Store, id: &str, mount: &MountEntry) -> bool {
-    let Ok(loops) = store.sys.loops() else {
+    let Some(number) = loop_behind(mount) else {
         return false;
     };
-    let Some(it) = loops
-        .iter()
-        .find(|it| shows_inside(mount, it.number) || shows_node(mount, it.number))
-    else {
+    let Ok(Some(it)) = store.sys.loop_at(number) else {
         return false;
     };
     let state = lock(&store.state);
@@ -263,23 +309,6 @@ pub(crate) fn identities(
     images
         .filter_map(|(id, _)| Some((id.clone(), FileId::from(&stat(pool, id)?))))
         .collect()
-}
-
-/// Thaws images that an earlier process froze and did not thaw.
-pub(crate) fn thaw_all(store: &Store, pool: &Pool) {
-    let ids: Vec<String> = lock(&store.state)
-        .pools
-        .get(&pool.identity.id)
-        .into_iter()
-        .flat_map(|state| state.volumes.keys().cloned())
-        .collect();
-    for id in ids {
-        if let Ok(Some(mounted)) = mounted(store, pool, &id)
-            && store.sys.thaw(&mounted).unwrap_or(false)
-        {
-            tracing::warn!(volume = id, "was frozen by an earlier agent; thawed");
-        }
-    }
 }
 
 /// What a volume's image is; `None` for other volumes.

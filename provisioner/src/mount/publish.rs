@@ -18,7 +18,7 @@ use crate::pool::{Access, Pool};
 use crate::store::lookup::Data;
 use crate::store::{Publisher, Store, lookup};
 use crate::sys::MountAs;
-use crate::types::{Publish, Stage, VolumeMode};
+use crate::types::{Backend, Publish, Stage, VolumeMode};
 
 /// What is mounted.
 enum MountSource<'a> {
@@ -33,7 +33,18 @@ pub(crate) fn stage(store: &Store, request: &Stage) -> Result<(), Error> {
     let (id, staging) = (request.id.as_str(), request.staging.as_path());
     store.require_writer()?;
     let _one = store.volume_locks.hold(id);
-    let (pool, record) = lookup::open_healthy(store, id, Access::Write)?;
+    let (pool, record) = match lookup::open_healthy(store, id, Access::Write) {
+        // A tree can still be read, by who asks for no more: a pod that wants to write is
+        // refused when its volume is published. To mount an image is to write to it.
+        Err(read_only @ Error::ReadOnly { .. }) => {
+            let (pool, record) = lookup::open_healthy(store, id, Access::Read)?;
+            match record.backend {
+                Backend::Image => return Err(read_only),
+                _ => (pool, record),
+            }
+        }
+        found => found?,
+    };
     let data = lookup::open_data(store, &pool, &record)?;
     check_mode(&record, request.mode)?;
     let target = target::resolve(&store.config, staging)?;
@@ -68,11 +79,11 @@ pub(crate) fn stage(store: &Store, request: &Stage) -> Result<(), Error> {
 pub(crate) fn unstage(store: &Store, id: &str, staging: &Path) -> Result<(), Error> {
     store.require_writer()?;
     let _one = store.volume_locks.hold(id);
-    let Some(target) = target::find(&store.config, staging)? else {
-        return Ok(());
-    };
-    unmount_all(store, id, &target)?;
-    lock(&store.state).staging.remove(&target.real);
+    // A raw block device is mounted nowhere, and attached also where the path is gone.
+    if let Some(target) = target::find(&store.config, staging)? {
+        unmount_all(store, id, &target)?;
+        lock(&store.state).staging.remove(&target.real);
+    }
     release_device(store, id)
 }
 

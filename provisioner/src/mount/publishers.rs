@@ -70,7 +70,12 @@ pub(crate) fn load(store: &Store) -> io::Result<()> {
             Some(publisher) => {
                 found.insert(publisher.target.clone(), publisher);
             }
-            None if store.is_writer() => all.remove_file(name)?,
+            // What stays is of no consequence: it is mounted no more.
+            None if store.is_writer() => {
+                if let Err(e) = all.remove_file(name) {
+                    tracing::warn!(name, error = %e, "a file that is of no use stays in {PUBLISHED}");
+                }
+            }
             None => {}
         }
     }

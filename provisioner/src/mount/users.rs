@@ -1,5 +1,7 @@
 //! Where volumes are mounted and by whom, read from the mount table.
 
+use std::collections::{BTreeSet, HashMap};
+use std::ffi::OsStr;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -89,6 +91,50 @@ pub(crate) fn refuse_mounts_in(
     }
 }
 
+/// The mount table by what its mounts show, so that those of many volumes are found in one
+/// pass.
+#[derive(Debug, Default)]
+pub(crate) struct MountIndex {
+    table: Vec<MountEntry>,
+    /// Places in the table of what may show a volume's data, by the volume's id.
+    volumes: HashMap<String, Vec<usize>>,
+    /// The same by the number of a loop device.
+    loops: HashMap<u32, Vec<usize>>,
+}
+
+impl MountIndex {
+    /// Of the whole table.
+    pub(crate) fn new(table: Vec<MountEntry>) -> Self {
+        let mut index = Self::default();
+        for (at, mount) in table.iter().enumerate() {
+            let parts: Vec<&OsStr> = mount.root.components().map(|it| it.as_os_str()).collect();
+            for part in parts.windows(3) {
+                if part[0] == VOLUMES
+                    && part[2] == DATA
+                    && let Some(id) = part[1].to_str()
+                {
+                    index.volumes.entry(id.to_owned()).or_default().push(at);
+                }
+            }
+            if let Some(number) = loop_image::loop_behind(mount) {
+                index.loops.entry(number).or_default().push(at);
+            }
+        }
+        index.table = table;
+        index
+    }
+
+    /// What may be a mount of the volume `id`, or of one of its loop devices: all that
+    /// [`mounts_among`] would find in the whole table, in its order.
+    pub(crate) fn of(&self, id: &str, loops: &[Loop]) -> Vec<MountEntry> {
+        let by_loop = loops.iter().filter_map(|it| self.loops.get(&it.number));
+        let places = self.volumes.get(id).into_iter().chain(by_loop);
+        let places: BTreeSet<usize> = places.flatten().copied().collect();
+        let found = places.into_iter().filter_map(|at| self.table.get(at));
+        found.cloned().collect()
+    }
+}
+
 /// Every mount of a volume, or of a directory inside it. Without its pool they
 /// are recognised by the path inside the filesystem, and only below kubelet's
 /// directory.
@@ -111,12 +157,10 @@ pub(crate) fn mounts_among(
     loops: &[Loop],
 ) -> Vec<VolumeMount> {
     let kubelet = store.config.kubelet_dir.canonicalize().unwrap_or_default();
-    let (publishers, staging) = {
-        let state = lock(&store.state);
-        (state.publishers.clone(), state.staging.clone())
-    };
     let relative = format!("{VOLUMES}/{id}/{DATA}");
     let root = pool.map(|pool| pool.inside(&relative));
+    let state = lock(&store.state);
+    let (publishers, staging) = (&state.publishers, &state.staging);
     table
         .iter()
         .filter_map(|mount| {
@@ -184,6 +228,56 @@ fn pod_in(kubelet: &Path, point: &Path, device: bool) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use berth_linux::{DeviceNumber, FileId};
+
+    fn mount(device: (u32, u32), root: &str, fstype: &str) -> MountEntry {
+        MountEntry {
+            id: 1,
+            device: DeviceNumber {
+                major: device.0,
+                minor: device.1,
+            },
+            root: root.into(),
+            point: "/somewhere".into(),
+            read_only: false,
+            filesystem_read_only: false,
+            fstype: fstype.into(),
+            source: "".into(),
+        }
+    }
+
+    #[test]
+    fn a_volumes_mounts_are_found_by_what_they_show() {
+        let table = vec![
+            mount((8, 1), "/", "ext4"),
+            mount((8, 1), "/volumes/a/data", "xfs"),
+            mount((7, 3), "/", "ext4"),
+            mount((8, 1), "/sub/volumes/b/data/inner/volumes/a/data", "xfs"),
+            mount((0, 5), "/loop4", "devtmpfs"),
+            mount((8, 1), "/loop3", "ext4"),
+            mount((7, 3), "/inner", "ext4"),
+        ];
+        let index = MountIndex::new(table.clone());
+        let device = |number| Loop {
+            number,
+            file: FileId {
+                device: DeviceNumber { major: 8, minor: 1 },
+                inode: 1,
+            },
+            node: None,
+            read_only: false,
+        };
+        for (id, loops, found) in [
+            ("a", vec![], vec![1, 3]),
+            ("b", vec![], vec![3]),
+            ("c", vec![], vec![]),
+            ("c", vec![device(3)], vec![2, 6]),
+            ("a", vec![device(4), device(3)], vec![1, 2, 3, 4, 6]),
+        ] {
+            let expected: Vec<MountEntry> = found.iter().map(|at| table[*at].clone()).collect();
+            assert_eq!(index.of(id, &loops), expected, "{id} {loops:?}");
+        }
+    }
 
     #[test]
     fn pods_are_recognised_by_their_paths() {

@@ -267,6 +267,7 @@ mod tests {
                     free: 1 << 30,
                     read_only: false,
                 },
+                mount: pool::tests::mount(),
                 mount_point: true,
             },
             names: vec!["lost+found".into()],

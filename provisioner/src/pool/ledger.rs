@@ -11,6 +11,8 @@
 
 use std::collections::BTreeMap;
 
+use crate::layout::{SNAPSHOTS, TRASH, VOLUMES};
+
 /// 1 MiB in bytes.
 const MIB: u64 = 1 << 20;
 
@@ -47,6 +49,17 @@ pub(crate) enum Holder {
     Snapshot(String),
     /// Something in the trash, by its name there.
     Trash(String),
+}
+
+impl Holder {
+    /// Where its data lies in the pool's directory.
+    pub(crate) fn place(&self) -> String {
+        match self {
+            Self::Volume(id) => format!("{VOLUMES}/{id}"),
+            Self::Snapshot(id) => format!("{SNAPSHOTS}/{id}"),
+            Self::Trash(name) => format!("{TRASH}/{name}"),
+        }
+    }
 }
 
 /// The filesystem's own view at one moment.
@@ -96,6 +109,11 @@ impl Ledger {
         self.capacity
             .saturating_sub(reserved)
             .min(physical.free.saturating_sub(unwritten))
+    }
+
+    /// Bytes that were promised to `holder`.
+    pub(crate) fn held(&self, holder: &Holder) -> u64 {
+        self.held.get(holder).copied().unwrap_or(0)
     }
 
     /// What is recorded on the disk holds its bytes, room or not.

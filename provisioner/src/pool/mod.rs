@@ -31,6 +31,8 @@ pub(crate) struct Observed {
     pub(crate) identity: Result<Option<Identity>, String>,
     /// What it lies on.
     pub(crate) filesystem: Filesystem,
+    /// The mount that it was opened on.
+    pub(crate) mount: MountEntry,
     /// Whether something is mounted on it.
     pub(crate) mount_point: bool,
 }
@@ -230,13 +232,14 @@ pub(crate) fn open_pools(root: &Path) -> Result<Dir, Error> {
 /// Looks at one directory under `pools/`.
 pub(crate) fn observe(sys: &dyn Sys, pools: &Dir, dir: &Dir) -> Result<Observed, Error> {
     let path = dir.path();
-    let filesystem = sys.filesystem(dir).context("looking at", path)?;
-    let mount_point = sys.mount_of(dir).context("looking at", path)?.id
-        != sys.mount_of(pools).context("looking at", pools.path())?.id;
+    let mount = sys.mount_of(dir).context("looking at", path)?;
+    let above = sys.mount_id(pools).context("looking at", pools.path())?;
+    let filesystem = sys.filesystem(dir, &mount).context("looking at", path)?;
     Ok(Observed {
         identity: identity(dir),
         filesystem,
-        mount_point,
+        mount_point: mount.id != above,
+        mount,
     })
 }
 
@@ -261,8 +264,23 @@ pub(crate) fn read<T: Document>(dir: &Dir, name: &str) -> Result<Option<T>, Stri
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
+    use berth_linux::DeviceNumber;
+
+    /// A disk's, which no decision looks at.
+    pub(crate) fn mount() -> MountEntry {
+        MountEntry {
+            id: 1,
+            device: DeviceNumber { major: 8, minor: 1 },
+            root: "/".into(),
+            point: "/pools/disk0".into(),
+            read_only: false,
+            filesystem_read_only: false,
+            fstype: "btrfs".into(),
+            source: "disk".into(),
+        }
+    }
 
     fn filesystem(fstype: &str, uuid: &str) -> Filesystem {
         Filesystem {
@@ -302,6 +320,7 @@ mod tests {
         Observed {
             identity,
             filesystem: fs,
+            mount: mount(),
             mount_point: true,
         }
     }

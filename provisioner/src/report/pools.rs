@@ -141,6 +141,7 @@ fn report_opened(store: &Store, pool: &Pool, verdict: &Verdict) -> PoolReport {
     let seen = Observed {
         identity: Ok(Some(pool.identity.clone())),
         filesystem: pool.filesystem.clone(),
+        mount: pool.mount.clone(),
         mount_point: true,
     };
     report_pool(store, &pool.name, &seen, verdict, Some(pool))

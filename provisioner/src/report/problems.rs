@@ -176,10 +176,13 @@ fn unwritten(store: &Store, pool: &Pool, qgroups: Option<&Qgroups>) -> u64 {
             let project = store.sys.project(&pool.dir, record.project?);
             Some(project.ok()?.used)
         }
-        Backend::Image if record.sparse => match lookup::open_data(store, pool, record).ok()? {
-            Data::Image(image) => Some(image.metadata().ok()?.blocks() * 512),
-            Data::Tree(_) => None,
-        },
+        // A copy is as sparse as its source's data is, whatever was asked for.
+        Backend::Image if record.sparse || record.source.is_some() => {
+            match lookup::open_data(store, pool, record).ok()? {
+                Data::Image(image) => Some(image.metadata().ok()?.blocks() * 512),
+                Data::Tree(_) => None,
+            }
+        }
         // Its blocks are its own already, or it has no limit.
         Backend::Image | Backend::Directory => None,
     };
@@ -217,7 +220,7 @@ fn image_problems(
         )));
     }
     let mounted = loop_image::mounted_among(store, loops, table);
-    if mounted.is_some() && loop_image::is_behind(pool, &record.id) {
+    if mounted.is_some() && loop_image::is_behind(store, pool, record) {
         problems.push(ProblemKind::NotGrown.with(
             "the volume has grown, and the filesystem in its image has not: the agent has no right \
              to resize it while it is mounted (CAP_SYS_RESOURCE); it grows when the pods that use it \

@@ -7,7 +7,8 @@ use crate::error::{Error, IoContext};
 use crate::fs::dir::Mounts;
 use crate::layout::{DATA, VOLUMES};
 use crate::locks::lock;
-use crate::mount::{loop_image, users};
+use crate::mount::loop_image::{self, LoopIndex};
+use crate::mount::users::{self, MountIndex};
 use crate::pool::record::VolumeRecord;
 use crate::pool::{Access, Pool};
 use crate::report::problems::{self, UsedSpace};
@@ -20,9 +21,9 @@ struct HostView {
     /// Quotas of the pool's filesystem.
     qgroups: Qgroups,
     /// The mount table.
-    table: Vec<MountEntry>,
+    mounts: MountIndex,
     /// Loop devices, where a volume may have one.
-    loops: Vec<Loop>,
+    loops: LoopIndex,
 }
 
 /// The volumes of a pool, or one of them.
@@ -45,10 +46,10 @@ pub(crate) fn report(store: &Store, pool_id: &PoolId, only: Option<&str>) -> Vec
         .any(|(_, entry)| loop_image::may_be_image(entry));
     let view = HostView {
         qgroups,
-        table: store.sys.mounts().unwrap_or_default(),
+        mounts: MountIndex::new(store.sys.mounts().unwrap_or_default()),
         loops: match with_loops {
-            true => store.sys.loops().unwrap_or_default(),
-            false => Vec::new(),
+            true => LoopIndex::new(store.sys.loops().unwrap_or_default()),
+            false => LoopIndex::default(),
         },
     };
     entries
@@ -117,11 +118,11 @@ fn report_volume(
     entry: &Entry,
     view: &HostView,
 ) -> VolumeReport {
-    let loops = pool.as_ref().map_or_else(
-        |_| Vec::new(),
-        |pool| loop_image::loops_among(store, pool, id, &view.loops),
-    );
-    let mounts = users::mounts_among(store, pool.as_ref().ok(), id, &view.table, &loops);
+    let loops = pool
+        .as_ref()
+        .map_or_else(|_| Vec::new(), |pool| view.loops.of(store, pool, id));
+    let table = view.mounts.of(id, &loops);
+    let mounts = users::mounts_among(store, pool.as_ref().ok(), id, &table, &loops);
     let dir = lock(&store.state).pools.get(pool_id).map(|p| p.dir.clone());
     let path = store
         .path_of(&dir.unwrap_or_default())
@@ -162,11 +163,11 @@ fn report_volume(
                 Ok(pool) => volume_health(store, pool, record),
             };
             if let Ok(pool) = pool {
-                let fill = used_space(store, pool, record, view, &loops);
+                let fill = used_space(store, pool, record, view, &table, &loops);
                 report.used = fill.map(|fill| fill.used);
                 if report.health == VolumeHealth::Ready {
                     report.troubles =
-                        problems::volume_problems(store, pool, record, fill, &view.table, &loops);
+                        problems::volume_problems(store, pool, record, fill, &table, &loops);
                 }
             }
             report.source.clone_from(&record.source);
@@ -196,6 +197,7 @@ fn used_space(
     pool: &Pool,
     record: &VolumeRecord,
     view: &HostView,
+    table: &[MountEntry],
     loops: &[Loop],
 ) -> Option<UsedSpace> {
     let of_limit = |used| UsedSpace {
@@ -209,7 +211,7 @@ fn used_space(
             Some(of_limit(project.ok()?.used))
         }
         Backend::Image => {
-            let mounted = loop_image::mounted_among(store, loops, &view.table)?;
+            let mounted = loop_image::mounted_among(store, loops, table)?;
             let space = store.sys.space(&mounted).ok()?;
             // The filesystem inside takes some of the image for itself.
             Some(UsedSpace {

@@ -133,6 +133,7 @@ pub(crate) fn stored_data<'a>(
         pool: &pool.dir,
         dir,
         spec,
+        loops: None,
     }
 }
 

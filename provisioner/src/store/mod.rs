@@ -23,7 +23,7 @@ use crate::layout::POOLS;
 use crate::locks::{Named, NamedLocks, lock};
 use crate::notify::Notify;
 use crate::pool::lease::Lease;
-use crate::pool::ledger::Ledger;
+use crate::pool::ledger::{Holder, Ledger};
 use crate::pool::record::{SnapshotRecord, VolumeRecord};
 use crate::pool::shared::SharedPool;
 use crate::store::desks::Desks;
@@ -101,6 +101,31 @@ pub(crate) struct PoolState {
     /// What the images of its volumes are, by volume: so that a mount can be told by its
     /// loop device without asking the disk.
     pub(crate) images: BTreeMap<String, FileId>,
+    /// Bytes of those images whose filesystem was seen to fill them, by volume.
+    pub(crate) filled: BTreeMap<String, u64>,
+    /// Something that copies may have shared blocks with is gone.
+    pub(crate) may_share_less: bool,
+    /// How long writers of a mounted image wait for a copy of it.
+    pub(crate) patience: Patience,
+}
+
+/// How long writers may wait for a copy.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Patience {
+    /// Then they go on, and the copy is given up.
+    pub(crate) bound: Duration,
+    /// Bytes that are expected to be copied within that.
+    pub(crate) worth: u64,
+}
+
+impl Default for Patience {
+    /// 10 s, and 100 MiB a second.
+    fn default() -> Self {
+        Self {
+            bound: Duration::from_secs(10),
+            worth: 1000 << 20,
+        }
+    }
 }
 
 /// A volume, or snapshot, as last read or written.
@@ -156,15 +181,22 @@ impl Trashed {
 impl PoolState {
     /// The data of everything in the pool, trash included, as far as records describe it.
     pub(crate) fn data_specs(&self) -> impl Iterator<Item = DataSpec> + '_ {
-        let volumes = self.volumes.values().filter_map(|entry| match entry {
-            Entry::Intact(record) => Some(record.data_spec()),
+        self.holders().map(|(_, spec)| spec)
+    }
+
+    /// The same, with who holds bytes of the pool for it.
+    pub(crate) fn holders(&self) -> impl Iterator<Item = (Holder, DataSpec)> + '_ {
+        let volumes = self.volumes.iter().filter_map(|(id, entry)| match entry {
+            Entry::Intact(record) => Some((Holder::Volume(id.clone()), record.data_spec())),
             Entry::Damaged(_) => None,
         });
-        let snapshots = self.snapshots.values().filter_map(|entry| match entry {
-            Entry::Intact(record) => Some(record.data_spec()),
+        let snapshots = self.snapshots.iter().filter_map(|(id, entry)| match entry {
+            Entry::Intact(record) => Some((Holder::Snapshot(id.clone()), record.data_spec())),
             Entry::Damaged(_) => None,
         });
-        let trash = self.trash.values().filter_map(|trashed| trashed.spec);
+        let trash = self.trash.iter().filter_map(|(name, trashed)| {
+            trashed.spec.map(|spec| (Holder::Trash(name.clone()), spec))
+        });
         volumes.chain(snapshots).chain(trash)
     }
 }

@@ -1,6 +1,6 @@
 //! Opens pools: for every operation anew, after comparing their identity.
 
-use crate::error::{Error, IoContext};
+use crate::error::Error;
 use crate::fs::dir::{Dir, Mounts};
 use crate::locks::lock;
 use crate::pool::{self, Access, Observed, Pool};
@@ -82,16 +82,12 @@ pub(crate) fn observed(
     let Ok(Some(identity)) = seen.identity else {
         return Ok(None);
     };
-    let mount = store
-        .sys
-        .mount_of(&dir)
-        .context("looking at the mount of", dir.path())?;
     Ok(Some(Pool {
         lease: lock(&store.state).leases.get(&identity.id).cloned(),
         dir,
         name,
         identity,
         filesystem: seen.filesystem,
-        mount,
+        mount: seen.mount,
     }))
 }

@@ -4,9 +4,11 @@ use std::io;
 
 use crate::backend::DataSpec;
 use crate::error::{Error, IoContext};
+use crate::fs::dir::{Dir, Mounts};
+use crate::layout::DATA;
 use crate::locks::lock;
 use crate::pool::ledger::{Holder, Physical};
-use crate::pool::{Pool, ledger};
+use crate::pool::{self, Pool, ledger};
 use crate::store::Store;
 use crate::sys::Qgroups;
 use crate::types::Backend;
@@ -26,14 +28,21 @@ pub(crate) fn qgroups(store: &Store, pool: &Pool) -> Result<Qgroups, Error> {
 /// What the filesystem itself can still hold for the holders of this ledger.
 pub(crate) fn physical(store: &Store, pool: &Pool, qgroups: &Qgroups) -> Physical {
     // Pools that share the filesystem have been promised parts of it too.
-    let sharing: Vec<(bool, Vec<DataSpec>, u64)> = lock(&store.state)
+    let sharing: Vec<Sharing> = lock(&store.state)
         .pools
         .iter()
         .filter_map(|(id, other)| {
             let own = *id == pool.identity.id;
             let shares =
                 other.usable && other.fs_uuid.is_some() && other.fs_uuid == pool.filesystem.uuid;
-            (own || shares).then(|| (own, other.data_specs().collect(), other.ledger.reserved()))
+            (own || shares).then(|| Sharing {
+                dir: (!own).then(|| other.dir.clone()),
+                holders: other
+                    .holders()
+                    .map(|(holder, spec)| (holder.place(), other.ledger.held(&holder), spec))
+                    .collect(),
+                reserved: other.ledger.reserved(),
+            })
         })
         .collect();
     let mut physical = Physical {
@@ -45,14 +54,29 @@ pub(crate) fn physical(store: &Store, pool: &Pool, qgroups: &Qgroups) -> Physica
             .free
             .saturating_sub(ledger::headroom(pool.filesystem.size));
     }
-    for (own, data_specs, reserved) in sharing {
-        let written = data_specs
+    let pools = pool::open_pools(&store.config.root).ok();
+    for Sharing {
+        dir,
+        holders,
+        reserved,
+    } in sharing
+    {
+        let other = dir.as_ref().and_then(|dir| {
+            let pools = pools.as_ref()?;
+            pools.open(dir, Mounts::Cross).ok()
+        });
+        let at = match dir {
+            None => Some(&pool.dir),
+            Some(_) => other.as_ref(),
+        };
+        let written = holders
             .into_iter()
-            .map(|spec| written(store, pool, spec, qgroups))
-            .sum();
-        match own {
-            true => physical.written = written,
-            false => {
+            // What is written twice over is nobody else's room.
+            .map(|(place, held, spec)| written(store, at, &place, spec, qgroups).min(held))
+            .fold(0, u64::saturating_add);
+        match dir {
+            None => physical.written = written,
+            Some(_) => {
                 let unwritten = reserved.saturating_sub(written);
                 physical.free = physical.free.saturating_sub(unwritten);
             }
@@ -83,9 +107,24 @@ pub(crate) fn admit(store: &Store, pool: &Pool, holder: &Holder, bytes: u64) -> 
         })
 }
 
-/// Bytes of the filesystem that this data has written, so that they need not be
-/// kept free for it: never more than it really has to itself.
-fn written(store: &Store, pool: &Pool, spec: DataSpec, qgroups: &Qgroups) -> u64 {
+/// A pool on the same filesystem.
+struct Sharing {
+    /// Its directory; `None` for the very pool that is asked about.
+    dir: Option<String>,
+    /// Where everything lies in it, how many bytes that was promised, and what it is.
+    holders: Vec<(String, u64, DataSpec)>,
+    reserved: u64,
+}
+
+/// Bytes of the filesystem that the data at `place` of the pool at `pool` has written, so
+/// that they need not be kept free for it: never more than it really has to itself.
+fn written(
+    store: &Store,
+    pool: Option<&Dir>,
+    place: &str,
+    spec: DataSpec,
+    qgroups: &Qgroups,
+) -> u64 {
     match spec.backend {
         Backend::Btrfs => spec
             .subvolume
@@ -98,9 +137,14 @@ fn written(store: &Store, pool: &Pool, spec: DataSpec, qgroups: &Qgroups) -> u64
         _ if spec.shares => 0,
         Backend::ProjectQuota => spec
             .project
-            .and_then(|project| store.sys.project(&pool.dir, project).ok())
+            .and_then(|project| store.sys.project(pool?, project).ok())
             .map_or(0, |project| project.used),
-        Backend::Image if !spec.sparse => spec.enforced,
-        Backend::Image | Backend::Directory => 0,
+        // What is not sparse was allocated when it was made; what once was a copy was not.
+        Backend::Image => pool
+            .and_then(|pool| pool.open(place, Mounts::Stay).ok())
+            .and_then(|dir| dir.allocated(DATA).ok())
+            .unwrap_or(0),
+        // Nothing counts it.
+        Backend::Directory => 0,
     }
 }

@@ -75,6 +75,17 @@ pub(crate) struct Project {
     pub(crate) limit: Option<u64>,
     /// Inodes.
     pub(crate) inodes: u64,
+    /// Limit of the inodes.
+    pub(crate) inode_limit: Option<u64>,
+}
+
+/// What a project may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ProjectLimits {
+    /// Bytes, rounded up to KiB.
+    pub(crate) bytes: u64,
+    /// Inodes; `None` for as many as there are.
+    pub(crate) inodes: Option<u64>,
 }
 
 /// Space of a mounted filesystem (statfs(2)).
@@ -103,8 +114,8 @@ pub(crate) struct MountAs<'a> {
 
 /// Filesystems of any type.
 pub(crate) trait Filesystems {
-    /// What `dir` lies on.
-    fn filesystem(&self, dir: &Dir) -> io::Result<Filesystem>;
+    /// What `dir`, which was opened on `mount`, lies on.
+    fn filesystem(&self, dir: &Dir, mount: &MountEntry) -> io::Result<Filesystem>;
     /// Returns once the filesystem of `dir` would take a write, and its disk has answered
     /// a read. Writes nothing: `entry` of `dir`, which exists, is made once more in vain,
     /// and `file` of `dir`, if it exists, is read past what is in memory, where the
@@ -129,8 +140,10 @@ pub(crate) trait Filesystems {
 pub(crate) trait Mounter {
     /// The mount table of this process's namespace.
     fn mounts(&self) -> io::Result<Vec<MountEntry>>;
-    /// The mount that `dir` was opened on.
+    /// The mount that `dir` was opened on; reads the mount table.
     fn mount_of(&self, dir: &Dir) -> io::Result<MountEntry>;
+    /// The id of the mount that `dir` was opened on.
+    fn mount_id(&self, dir: &Dir) -> io::Result<u64>;
     /// Makes the directory `source` visible at the directory `name` of `parent`.
     fn bind(&self, source: &Dir, parent: &Dir, name: &str, how: MountAs<'_>) -> io::Result<()>;
     /// Unmounts the topmost mount at `name`.
@@ -192,8 +205,13 @@ pub(crate) trait Projects {
     fn set_project(&self, dir: &Dir, project: u32) -> io::Result<()>;
     /// Use and limit of a project; zeros for one that the filesystem does not know.
     fn project(&self, dir: &Dir, project: u32) -> io::Result<Project>;
-    /// Limits a project's bytes, rounded up to KiB; `None` takes the limit off.
-    fn limit_project(&self, dir: &Dir, project: u32, bytes: Option<u64>) -> io::Result<()>;
+    /// Limits a project; `None` takes every limit off.
+    fn limit_project(
+        &self,
+        dir: &Dir,
+        project: u32,
+        limits: Option<ProjectLimits>,
+    ) -> io::Result<()>;
 }
 
 /// Files that become images.
@@ -213,12 +231,17 @@ pub(crate) trait Images {
     /// Lets `to`, which is empty, share the blocks of `from` (FICLONE); `false` when
     /// the filesystem cannot.
     fn reflink(&self, from: &File, to: &File) -> io::Result<bool>;
+    /// Whether any block of `file` belongs to another file as well; `true` where the
+    /// filesystem does not tell.
+    fn shares_blocks(&self, file: &File) -> io::Result<bool>;
 }
 
 /// Loop devices.
 pub(crate) trait LoopDevices {
     /// Every loop device that is attached.
     fn loops(&self) -> io::Result<Vec<Loop>>;
+    /// The loop device of this number; `None` where it is attached to nothing.
+    fn loop_at(&self, number: u32) -> io::Result<Option<Loop>>;
     /// Attaches a loop device to `file`, with direct I/O where the filesystem can;
     /// makes the device's node where there are too few. While the handle is open the
     /// device stays.

@@ -10,11 +10,12 @@ use berth_linux::loops;
 use berth_linux::mountinfo::{self, MountEntry};
 use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags};
+use nix::sys::statfs::{BTRFS_SUPER_MAGIC, EXT4_SUPER_MAGIC, fstatfs};
 use nix::sys::statvfs::{FsFlags, fstatvfs};
 
 use super::host::{
     Btrfs, Errors, Filesystem, Filesystems, Images, Loop, LoopDevices, LoopOptions, MountAs,
-    Mounter, Project, Projects, Qgroup, Quotas, Space,
+    Mounter, Project, ProjectLimits, Projects, Qgroup, Quotas, Space,
 };
 use super::raw::btrfs as raw;
 use super::raw::{filesystem, mount, quota};
@@ -53,8 +54,7 @@ fn fd_path(fd: &impl AsFd) -> String {
 }
 
 impl Filesystems for Linux {
-    fn filesystem(&self, dir: &Dir) -> io::Result<Filesystem> {
-        let mount = self.mount_of(dir)?;
+    fn filesystem(&self, dir: &Dir, mount: &MountEntry) -> io::Result<Filesystem> {
         let stat = fstatvfs(dir)?;
         let unit = stat.fragment_size();
         let uuid = match mount.fstype.as_str() {
@@ -66,7 +66,7 @@ impl Filesystems for Linux {
         };
         let uuid = uuid.map(|uuid| names::uuid(&uuid));
         Ok(Filesystem {
-            fstype: mount.fstype,
+            fstype: mount.fstype.clone(),
             uuid,
             size: stat.blocks().saturating_mul(unit),
             free: stat.blocks_available().saturating_mul(unit),
@@ -83,10 +83,10 @@ impl Filesystems for Linux {
     }
 
     fn errors(&self, dir: &Dir) -> io::Result<Vec<Errors>> {
-        let stat = nix::sys::stat::fstat(dir)?;
-        match self.mount_of(dir)?.fstype.as_str() {
-            "btrfs" => btrfs::errors(dir),
-            "ext4" => ext4_errors(stat.st_dev),
+        // By its magic number: the mount table is long, and each image's filesystem is asked.
+        match fstatfs(dir)?.filesystem_type() {
+            BTRFS_SUPER_MAGIC => btrfs::errors(dir),
+            EXT4_SUPER_MAGIC => ext4_errors(nix::sys::stat::fstat(dir)?.st_dev),
             _ => Err(io::ErrorKind::Unsupported.into()),
         }
     }
@@ -131,12 +131,16 @@ impl Mounter for Linux {
         mountinfo::own()
     }
 
-    fn mount_of(&self, dir: &Dir) -> io::Result<MountEntry> {
+    fn mount_id(&self, dir: &Dir) -> io::Result<u64> {
         let info = format!("/proc/self/fdinfo/{}", dir.as_fd().as_raw_fd());
-        let id = std::fs::read_to_string(info)?
+        std::fs::read_to_string(info)?
             .lines()
             .find_map(|line| line.strip_prefix("mnt_id:")?.trim().parse::<u64>().ok())
-            .ok_or_else(|| io::Error::other("the kernel does not report the mount of a handle"))?;
+            .ok_or_else(|| io::Error::other("the kernel does not report the mount of a handle"))
+    }
+
+    fn mount_of(&self, dir: &Dir) -> io::Result<MountEntry> {
+        let id = self.mount_id(dir)?;
         self.mounts()?
             .into_iter()
             .find(|mount| mount.id == id)
@@ -329,8 +333,13 @@ impl Projects for Linux {
         quota::project(dir, project)
     }
 
-    fn limit_project(&self, dir: &Dir, project: u32, bytes: Option<u64>) -> io::Result<()> {
-        quota::limit(dir, project, bytes)
+    fn limit_project(
+        &self,
+        dir: &Dir,
+        project: u32,
+        limits: Option<ProjectLimits>,
+    ) -> io::Result<()> {
+        quota::limit(dir, project, limits)
     }
 }
 
@@ -354,11 +363,19 @@ impl Images for Linux {
     fn reflink(&self, from: &File, to: &File) -> io::Result<bool> {
         filesystem::reflink(from, to)
     }
+
+    fn shares_blocks(&self, file: &File) -> io::Result<bool> {
+        filesystem::shares_blocks(file)
+    }
 }
 
 impl LoopDevices for Linux {
     fn loops(&self) -> io::Result<Vec<Loop>> {
         loops::attached()
+    }
+
+    fn loop_at(&self, number: u32) -> io::Result<Option<Loop>> {
+        loops::at(number)
     }
 
     fn attach_loop(&self, file: &File, options: LoopOptions) -> io::Result<(u32, File)> {

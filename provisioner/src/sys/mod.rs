@@ -18,7 +18,8 @@ mod raw;
 mod tests;
 
 pub(crate) use host::{
-    Errors, Filesystem, Loop, LoopOptions, MountAs, Qgroup, Qgroups, Quotas, Space, Sys, loops_of,
+    Errors, Filesystem, Loop, LoopOptions, MountAs, Project, ProjectLimits, Qgroup, Qgroups,
+    Quotas, Space, Sys, loops_of,
 };
 #[cfg(target_os = "linux")]
 pub(crate) use linux::Linux;

@@ -1,6 +1,9 @@
 //! The provisioner on a faked machine: what happens when a call fails, without
 //! disks and without privileges. The real machine is in `tests/`.
 
+mod copies;
+mod projects;
+mod scale;
 mod silence;
 
 use std::fs;
@@ -493,4 +496,15 @@ fn who_uses_a_volume_is_known_after_a_restart() {
     let p = node.open();
     assert!(pods(&p).is_empty());
     assert_eq!(files(), 0);
+}
+
+#[test]
+fn what_cannot_be_cleaned_up_of_earlier_mounts_keeps_no_agent_from_starting() {
+    let node = Node::new();
+    drop(node.start());
+    let stale = node.config.root.join("published/0123");
+    fs::create_dir_all(stale.join("not-a-file")).unwrap();
+    let p = node.open();
+    assert!(stale.exists());
+    assert_eq!(p.rescan().unwrap()[0].health, Health::Healthy);
 }

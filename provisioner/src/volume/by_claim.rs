@@ -2,6 +2,7 @@
 //! to the image, and while an image is staged, to the place where its files can be seen.
 //! Only people read them; all of them can be rebuilt from the records.
 
+use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -33,6 +34,26 @@ pub(crate) fn is_ours(store: &Store, target: &Path) -> bool {
     target.starts_with(UP) || staged_below(store).is_some_and(|dir| target.starts_with(dir))
 }
 
+/// Where volumes are staged, read once for all links.
+pub(crate) struct Staged(HashSet<PathBuf>);
+
+impl Staged {
+    /// As the mount table says now; nowhere if it cannot be read.
+    pub(crate) fn now(store: &Store) -> Self {
+        let Some(below) = staged_below(store) else {
+            return Self(HashSet::new());
+        };
+        let table = store.sys.mounts().unwrap_or_default();
+        let points = table.into_iter().map(|mount| mount.point);
+        Self(points.filter(|point| point.starts_with(&below)).collect())
+    }
+
+    /// Whether a link leads to where a volume is staged.
+    fn has(&self, target: &OsStr) -> bool {
+        self.0.contains(Path::new(target))
+    }
+}
+
 /// Where kubelet has volumes staged.
 fn staged_below(store: &Store) -> Option<PathBuf> {
     let kubelet = store.config.kubelet_dir.canonicalize().ok()?;
@@ -40,14 +61,8 @@ fn staged_below(store: &Store) -> Option<PathBuf> {
 }
 
 /// Whether a link leads where it should: to its volume, or to where that is mounted.
-pub(crate) fn is_right(store: &Store, link: &Link, target: &OsStr) -> bool {
-    *target == *link.target || shows_mount(store, Path::new(target))
-}
-
-fn shows_mount(store: &Store, target: &Path) -> bool {
-    let mounts = || store.sys.mounts().unwrap_or_default();
-    staged_below(store).is_some_and(|dir| target.starts_with(dir))
-        && mounts().iter().any(|mount| mount.point == target)
+pub(crate) fn is_right(link: &Link, target: &OsStr, staged: &Staged) -> bool {
+    *target == *link.target || staged.has(target)
 }
 
 /// Links an image that was staged to the place where its files are, and one that was
@@ -72,7 +87,7 @@ pub(crate) fn link_staged(store: &Store, id: &str, staging: Option<&Path>) {
             set_link(store, &link)
         }
         // It may be staged elsewhere still.
-        None => keep_link(store, &link),
+        None => keep_link(store, &link, &Staged::now(store)),
     };
     if let Err(e) = set {
         tracing::warn!(volume = id, error = %e, "no by-claim link");
@@ -116,8 +131,8 @@ pub(crate) fn wanted_links(store: &Store) -> Vec<Link> {
 
 /// Whether a link points to a volume with a damaged record, or to a mount that may be its:
 /// the link is probably right, and leads people to the data.
-pub(crate) fn is_damaged(store: &Store, link: &OsStr) -> bool {
-    let shows_mount = shows_mount(store, Path::new(link));
+pub(crate) fn is_damaged(store: &Store, link: &OsStr, staged: &Staged) -> bool {
+    let shows_mount = staged.has(link);
     lock(&store.state).pools.values().any(|pool| {
         pool.volumes.iter().any(|(id, entry)| {
             let is_its = || shows_mount || *target(&pool.dir, id) == *link;
@@ -142,15 +157,20 @@ pub(crate) fn link_pool(store: &Store, id: &PoolId) {
         }
         None => return,
     };
+    let staged = Staged::now(store);
     for record in &records {
-        link(store, &dir, record);
+        link_unless(store, &dir, record, &staged);
     }
 }
 
 /// Links a volume that was made or found; the volume is usable without.
 pub(crate) fn link(store: &Store, dir: &str, record: &VolumeRecord) {
+    link_unless(store, dir, record, &Staged::now(store));
+}
+
+fn link_unless(store: &Store, dir: &str, record: &VolumeRecord, staged: &Staged) {
     if let Some(link) = link_of(dir, record)
-        && let Err(e) = keep_link(store, &link)
+        && let Err(e) = keep_link(store, &link, staged)
     {
         tracing::warn!(volume = record.id, error = %e, "no by-claim link");
     }
@@ -166,7 +186,7 @@ pub(crate) fn unlink(store: &Store, dir: &str, record: &VolumeRecord) {
         let namespace = by_claim.open(&link.namespace, Mounts::Stay)?;
         if namespace
             .read_link(&link.claim)?
-            .is_some_and(|target| is_right(store, &link, &target))
+            .is_some_and(|target| is_right(&link, &target, &Staged::now(store)))
         {
             namespace.remove_file(&link.claim)?;
         }
@@ -188,8 +208,9 @@ pub(crate) fn repair(store: &Store) -> Result<u64, Error> {
     let mut changed = 0;
     let wanted = wanted_links(store);
     let path = store.config.root.join(BY_CLAIM);
+    let staged = Staged::now(store);
     for link in &wanted {
-        if keep_link(store, link).context("linking in", &path)? {
+        if keep_link(store, link, &staged).context("linking in", &path)? {
             changed += 1;
         }
     }
@@ -205,7 +226,8 @@ pub(crate) fn repair(store: &Store) -> Result<u64, Error> {
             let known = wanted
                 .iter()
                 .any(|link| link.namespace == namespace && *link.claim == *name);
-            if is_ours(store, Path::new(&target)) && !known && !is_damaged(store, &target) {
+            if is_ours(store, Path::new(&target)) && !known && !is_damaged(store, &target, &staged)
+            {
                 dir.remove_file(&name).context("removing", dir.path())?;
                 changed += 1;
             }
@@ -236,10 +258,10 @@ fn directory(store: &Store) -> io::Result<Dir> {
 }
 
 /// Sets a link, unless it leads where its volume is mounted.
-fn keep_link(store: &Store, link: &Link) -> io::Result<bool> {
+fn keep_link(store: &Store, link: &Link, staged: &Staged) -> io::Result<bool> {
     let namespace = directory(store)?.ensure(&link.namespace, 0o700, Mounts::Stay)?;
     match namespace.read_link(&link.claim)? {
-        Some(target) if is_right(store, link, &target) => Ok(false),
+        Some(target) if is_right(link, &target, staged) => Ok(false),
         _ => set_link(store, link),
     }
 }

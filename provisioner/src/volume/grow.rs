@@ -35,7 +35,7 @@ pub(crate) fn grow(
     let path = pool.dir.path().join(VOLUMES).join(&record.id);
     if size <= record.size {
         // An earlier call may have recorded the size and failed at the limit.
-        limit::set(store, pool, &record).context("setting the limit of", &path)?;
+        limit::set(store, pool, &record, None).context("setting the limit of", &path)?;
         return finish_growth(store, pool, record);
     }
     let driver = backend::of(record.backend);
@@ -63,7 +63,7 @@ pub(crate) fn grow(
     }
     drop(state);
     written?;
-    limit::set(store, pool, &record).context("setting the limit of", &path)?;
+    limit::set(store, pool, &record, None).context("setting the limit of", &path)?;
     tracing::info!(volume = record.id, size, "volume grown");
     finish_growth(store, pool, record)
 }

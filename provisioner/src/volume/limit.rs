@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::backend;
+use crate::backend::{self, StoredData};
 use crate::error::IoContext;
 use crate::fs::dir::{Dir, Mounts};
 use crate::layout::{DATA, VOLUMES};
@@ -10,7 +10,7 @@ use crate::pool::Pool;
 use crate::pool::record::VolumeRecord;
 use crate::store::lookup::Data;
 use crate::store::{Store, lookup};
-use crate::sys::Qgroup;
+use crate::sys::{Loop, Qgroup};
 use crate::types::Backend;
 
 /// A loss of power can undo a limit whose record was written: it is set again.
@@ -19,6 +19,7 @@ pub(crate) fn restore(
     pool: &Pool,
     record: &VolumeRecord,
     qgroups: &BTreeMap<u64, Qgroup>,
+    loops: &[Loop],
 ) {
     let limit = record
         .subvolume
@@ -28,8 +29,9 @@ pub(crate) fn restore(
         return;
     }
     // If the data is not what was made, the limit is another volume's.
-    let set = lookup::open_data(store, pool, record)
-        .and_then(|_| set(store, pool, record).context("setting the limit in", pool.dir.path()));
+    let set = lookup::open_data(store, pool, record).and_then(|_| {
+        set(store, pool, record, Some(loops)).context("setting the limit in", pool.dir.path())
+    });
     if let Err(e) = set {
         tracing::warn!(volume = record.id, error = %e, "limit cannot be set");
     }
@@ -57,12 +59,18 @@ pub(crate) fn of_unrecorded(
         .map_or(0, |group| group.limit.unwrap_or(group.used))
 }
 
-/// Sets the limit of an existing volume.
-pub(crate) fn set(store: &Store, pool: &Pool, record: &VolumeRecord) -> std::io::Result<()> {
+/// Sets the limit of an existing volume; `loops` are all loop devices, if they are known.
+pub(crate) fn set(
+    store: &Store,
+    pool: &Pool,
+    record: &VolumeRecord,
+    loops: Option<&[Loop]>,
+) -> std::io::Result<()> {
     let dir = pool
         .dir
         .open(format!("{VOLUMES}/{}", record.id), Mounts::Stay)?;
-    backend::of(record.backend).limit(&lookup::stored_data(store, pool, &dir, record.data_spec()))
+    let stored = lookup::stored_data(store, pool, &dir, record.data_spec());
+    backend::of(record.backend).limit(&StoredData { loops, ..stored })
 }
 
 /// The limit that is in force, if it can be determined; `qgroup` is btrfs's.

@@ -7,6 +7,7 @@ pub(crate) mod create;
 pub(crate) mod delete;
 pub(crate) mod grow;
 pub(crate) mod limit;
+pub(crate) mod shares;
 pub(crate) mod snapshot;
 mod source;
 pub(crate) mod trash;

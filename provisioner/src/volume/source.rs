@@ -1,10 +1,11 @@
 //! Sources of new volumes: a snapshot, or another volume in its present state.
 
-use crate::backend::{DataSpec, Driver, Frozen, NewData};
+use crate::backend::{self, AsItIs, DataSpec, Driver, NewData};
 use crate::error::{Error, IoContext};
 use crate::fs::dir::{Dir, Mounts};
 use crate::layout::{SNAPSHOTS, VOLUMES};
-use crate::mount::loop_image;
+use crate::locks::lock;
+use crate::mount::freeze::{self, Freeze, Use, Way};
 use crate::pool::Pool;
 use crate::pool::record::VolumeRecord;
 use crate::store::{Store, lookup};
@@ -113,8 +114,11 @@ pub(crate) fn of_volume<'a>(pool: &'a Pool, record: &VolumeRecord) -> Result<Ori
     })
 }
 
-/// Copies the origin's data. A mounted image is frozen meanwhile, so that the copy
-/// is consistent.
+/// Copies the origin's data, so that the copy shows one moment where the backend can say
+/// so. A mounted image is frozen meanwhile.
+///
+/// # Errors
+/// [`Error::NotCopied`] where that cannot be had, or would keep writers waiting.
 pub(crate) fn copy(
     store: &Store,
     driver: &dyn Driver,
@@ -122,22 +126,76 @@ pub(crate) fn copy(
     origin: &Origin<'_>,
     snapshot: bool,
 ) -> Result<Option<u64>, Error> {
-    let path = new.parent.path();
-    let mounted = match &origin.live {
-        Some(id) => loop_image::mounted(store, origin.pool, id)?,
-        None => None,
-    };
-    let _frozen = match mounted {
-        Some(dir) => {
-            let at = dir.path().to_owned();
-            Some(Frozen::new(store.sys.as_ref(), dir).context("freezing", at)?)
-        }
-        None => None,
-    };
     let source = lookup::stored_data(store, origin.pool, &origin.dir, origin.spec);
-    driver
-        .copy(new, &source, snapshot)
-        .context("copying into", path)
+    let path = new.parent.path();
+    let freeze = match &origin.live {
+        Some(id) if origin.spec.backend == Backend::Image => frozen(store, origin, new, id)?,
+        _ => None,
+    };
+    let Some((freeze, data)) = freeze else {
+        let copied = driver.copy(new, &source, snapshot, &AsItIs);
+        return copied.context("copying into", path);
+    };
+    let copied = std::thread::scope(|scope| {
+        scope.spawn(|| freeze.watch());
+        let _close = freeze.closed_at_end();
+        driver.copy(new, &source, snapshot, &freeze)
+    });
+    if freeze.has_expired() {
+        // Its writers waited in vain once; not at each new try.
+        let pool = &origin.pool.identity.id;
+        let mut state = lock(&store.state);
+        let patience = state.pools.get_mut(pool).map(|state| {
+            state.patience.worth = data / 2;
+            state.patience
+        });
+        return Err(Error::NotCopied {
+            id: origin.live.clone().unwrap_or_default(),
+            why: freeze::too_slow(patience.unwrap_or_default()),
+        });
+    }
+    copied.context("copying into", path)
+}
+
+/// How the image of the volume `id` is kept still, if it has to be, and the bytes that will
+/// have to be moved.
+fn frozen<'a>(
+    store: &'a Store,
+    origin: &'a Origin<'_>,
+    new: &NewData<'_>,
+    id: &'a str,
+) -> Result<Option<(Freeze<'a>, u64)>, Error> {
+    let pool = origin.pool;
+    let used = freeze::used(store, pool, id)?;
+    if matches!(used, Use::Unused) {
+        return Ok(None);
+    }
+    let (sys, path) = (store.sys.as_ref(), origin.dir.path());
+    let reflinks = backend::reflinks(sys, new.parent).context("looking at", new.parent.path())?;
+    if let Use::Mounted(mounted) = &used
+        && !reflinks
+    {
+        // What is only in memory now will have to be copied too.
+        sys.commit(mounted)
+            .context("writing down", mounted.path())?;
+    }
+    let data = backend::data_in_image(&origin.dir).context("measuring", path)?;
+    let patience = lock(&store.state)
+        .pools
+        .get(&pool.identity.id)
+        .map(|state| state.patience)
+        .unwrap_or_default();
+    let way = freeze::way(&used, reflinks, data, patience).map_err(|why| Error::NotCopied {
+        id: id.to_owned(),
+        why,
+    })?;
+    Ok(match (way, used) {
+        (Way::Frozen, Use::Mounted(mounted)) => {
+            let freeze = Freeze::new(sys, pool, id, mounted, patience.bound);
+            Some((freeze, data))
+        }
+        _ => None,
+    })
 }
 
 /// Whether both volumes are claims' and the claims are of two namespaces. Whoever asked

@@ -19,6 +19,7 @@ use crate::pool::ledger::Holder;
 use crate::pool::{Access, Pool};
 use crate::store::{Store, Trashed, open};
 use crate::types::{Backend, PoolId};
+use crate::volume::shares;
 
 /// Longest pause between two checks of something that is being freed.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
@@ -72,8 +73,36 @@ pub(crate) fn run(store: &Store, dir: &str, has_ended: impl Fn() -> bool) {
                 .min(LONGEST_PAUSE);
             pause = Some(pause.map_or(mine, |pause: Duration| pause.min(mine)));
         }
+        if let Some(pool) = shares_less(store, dir)
+            && let Err(e) = settle_shares(store, &pool)
+        {
+            tracing::debug!(%pool, error = %e, "copies are not looked at");
+        }
         store.notify.wait(seen, pause);
     }
+}
+
+/// The pool in a directory, if it has copies, and something is gone that they may have
+/// shared blocks with.
+fn shares_less(store: &Store, dir: &str) -> Option<PoolId> {
+    let state = lock(&store.state);
+    let mut pools = state.pools.iter();
+    let found = pools.find(|(_, it)| {
+        let mine = it.may_share_less && it.usable && it.dir == dir;
+        mine && it.data_specs().any(|spec| spec.shares)
+    });
+    found.map(|(id, _)| id.clone())
+}
+
+fn settle_shares(store: &Store, id: &PoolId) -> Result<(), Error> {
+    let gate = store.gate(id)?;
+    let _shared = gate.read().unwrap_or_else(PoisonError::into_inner);
+    let pool = open::pool(store, id, Access::Write)?;
+    if let Some(state) = lock(&store.state).pools.get_mut(id) {
+        state.may_share_less = false;
+    }
+    shares::settle(store, &pool);
+    Ok(())
 }
 
 /// Adds advice for files that even root may not remove.
@@ -126,6 +155,7 @@ fn erase(store: &Store, id: &PoolId, name: &str) -> Result<bool, Error> {
         if gone {
             state.trash.remove(name);
             state.ledger.release(&Holder::Trash(name.to_owned()));
+            state.may_share_less = true;
             tracing::info!(pool = %id, trash = name, "space freed");
         } else if let Some(kept) = state.trash.get_mut(name) {
             kept.freeing = trashed.freeing;
@@ -143,7 +173,10 @@ fn step(store: &Store, pool: &Pool, name: &str, trashed: &mut Trashed) -> Result
     let dir = trash.open(name, Mounts::Stay).context("opening", &path)?;
     users::refuse_mounts_in(store, pool, name, &format!("{TRASH}/{name}"))?;
     let mut keep_going = || !store.notify.stopped();
-    if dir.kind(DATA).context("looking at", &path)?.is_some() {
+    // Also where an earlier process removed the data, and ended before it gave the project's
+    // number back.
+    let limited = trashed.spec.is_some_and(|spec| spec.project.is_some());
+    if limited || dir.kind(DATA).context("looking at", &path)?.is_some() {
         let kind = trashed.spec.map_or(Backend::Btrfs, |spec| spec.backend);
         match backend::of(kind)
             .erase(store.sys.as_ref(), &dir, trashed.spec, &mut keep_going)

@@ -27,7 +27,7 @@ pub(crate) struct Kind {
 
 pub(crate) struct Case {
     kind: Kind,
-    node: TestNode,
+    pub(crate) node: TestNode,
     _disk: LoopPool,
     pub(crate) pool: PoolId,
     p: Option<Provisioner>,
@@ -35,8 +35,13 @@ pub(crate) struct Case {
 
 impl Case {
     pub(crate) fn new(kind: Kind) -> Self {
+        Self::on_disk_of(kind, 1024 * MIB)
+    }
+
+    /// On a disk of this size, of which only what is written takes space.
+    pub(crate) fn on_disk_of(kind: Kind, size: u64) -> Self {
         let node = TestNode::new();
-        let disk = node.disk_of("disk0", 1024 * MIB, kind.fstype, kind.options);
+        let disk = node.disk_of("disk0", size, kind.fstype, kind.options);
         let pool = init_pool(&node.config(), "disk0", &InitOptions::default()).unwrap();
         let p = Some(Provisioner::open(node.config()).unwrap());
         Self {
@@ -63,7 +68,7 @@ impl Case {
     }
 
     /// As after a `kill -9`: what is in memory is gone, what is mounted stays.
-    fn restart(&mut self) {
+    pub(crate) fn restart(&mut self) {
         self.p = None;
         self.p = Some(Provisioner::open(self.node.config()).unwrap());
     }
@@ -379,12 +384,20 @@ pub(crate) fn a_raw_block_device(kind: Kind) {
         case.p().stage(&wrong),
         Err(Error::InvalidArgument { .. })
     ));
-    case.p()
-        .snapshot(&SnapshotSpec {
-            id: "s".into(),
-            volume: "v".into(),
-        })
-        .unwrap();
+    let taken = SnapshotSpec {
+        id: "s".into(),
+        volume: "v".into(),
+    };
+    if kind.fstype == "ext4" {
+        // Byte by byte, it would be torn.
+        let told = case.p().snapshot(&taken);
+        assert!(matches!(told, Err(Error::NotCopied { .. })), "{told:?}");
+        case.unmount("v");
+    }
+    case.p().snapshot(&taken).unwrap();
+    if kind.fstype == "ext4" {
+        case.mount("v", VolumeMode::Block, false);
+    }
     write(8 * MIB, b"lost");
     case.p().expand("v", 64 * MIB).unwrap();
     assert_eq!(size(&device), 64 * MIB);

@@ -6,7 +6,8 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::process::Command;
 
-use berth_provisioner::{ClaimRef, SnapshotSpec, Source, VolumeMode, VolumeSpec};
+use berth_provisioner::{Backend, ClaimRef, SnapshotSpec, Source, VolumeMode, VolumeSpec};
+use caps::{CapSet, Capability};
 
 use crate::cases::{Case, Kind, MIB, fill, is_full, pattern, put};
 
@@ -74,6 +75,62 @@ pub(crate) fn a_full_volume_is_emptied_as_a_disk_is(kind: Kind) {
     case.unmount("full");
     case.p().delete("full").unwrap();
     case.is_empty();
+}
+
+/// Empty files cost no bytes where inodes are counted apart: a volume full of them leaves
+/// its neighbour's alone, and `df -i` in the pod shows where it ends.
+pub(crate) fn a_neighbours_empty_files_cost_nothing(kind: Kind) {
+    let case = Case::new(kind);
+    case.make("many", 16 * MIB);
+    case.make("few", 16 * MIB);
+    let many = case.mount("many", VolumeMode::Filesystem, false);
+    let few = case.mount("few", VolumeMode::Filesystem, false);
+    let files = |at: &Path| {
+        let stat = nix::sys::statvfs::statvfs(at).unwrap();
+        (stat.files(), stat.files_free())
+    };
+    let before = files(&few);
+    let (made, error) = fill_with_files(&many);
+    is_full(&error);
+    if kind.backend != Backend::Btrfs {
+        let (all, free) = files(&many);
+        assert!(made <= all, "{made} of {all}");
+        assert_eq!(free, 0);
+        assert_eq!(files(&few), before);
+    }
+    for n in 0..500 {
+        fs::write(few.join(n.to_string()), "x").unwrap();
+    }
+    if kind.backend != Backend::Btrfs {
+        // As on a disk: what is removed makes room.
+        fs::remove_file(many.join("0/1")).unwrap();
+        fs::write(many.join("0/again"), "").unwrap();
+    }
+    for id in ["many", "few"] {
+        case.unmount(id);
+        case.p().delete(id).unwrap();
+    }
+    case.is_empty();
+}
+
+/// Makes empty files until the filesystem refuses; how many went in. Without
+/// CAP_SYS_RESOURCE, as containers are.
+fn fill_with_files(at: &Path) -> (u64, std::io::Error) {
+    let make = || {
+        caps::drop(None, CapSet::Effective, Capability::CAP_SYS_RESOURCE).unwrap();
+        for n in 0..400_000u64 {
+            let dir = at.join((n / 1000).to_string());
+            let made = match n % 1000 {
+                0 => fs::create_dir(&dir),
+                n => fs::write(dir.join(n.to_string()), ""),
+            };
+            if let Err(e) = made {
+                return (n, e);
+            }
+        }
+        panic!("no limit was met");
+    };
+    std::thread::scope(|scope| scope.spawn(make).join().unwrap())
 }
 
 /// Whoever fills the pool's filesystem takes nothing of what a volume was given, also

@@ -8,6 +8,8 @@
 mod cases;
 #[path = "../backends/contract.rs"]
 mod contract;
+#[path = "../backends/disks.rs"]
+mod disks;
 #[path = "../backends/load.rs"]
 mod load;
 #[macro_use]
@@ -23,11 +25,14 @@ on!(
     "prjquota",
     Backend::ProjectQuota,
     contract::is_empty_when_new,
+    contract::a_neighbours_empty_files_cost_nothing,
     contract::files_are_seen_by_claim,
     contract::a_file_is_rewritten_in_any_order,
     contract::a_full_volume_is_emptied_as_a_disk_is,
     cases::a_full_volume_stops_and_its_neighbour_writes_on,
     cases::a_restart_finds_everything,
+    disks::a_read_only_disk_can_be_read,
+    disks::what_is_written_is_not_kept_free_as_well,
     cases::a_snapshot_is_restored,
     load::a_volume_is_cloned_under_load,
     load::a_volume_grows_under_load,
@@ -39,11 +44,14 @@ on!(
     "prjquota",
     Backend::ProjectQuota,
     contract::is_empty_when_new,
+    contract::a_neighbours_empty_files_cost_nothing,
     contract::files_are_seen_by_claim,
     contract::a_file_is_rewritten_in_any_order,
     contract::a_full_volume_is_emptied_as_a_disk_is,
     cases::a_full_volume_stops_and_its_neighbour_writes_on,
     cases::a_restart_finds_everything,
+    disks::a_read_only_disk_can_be_read,
+    disks::what_is_written_is_not_kept_free_as_well,
     cases::a_snapshot_is_restored,
     load::a_volume_is_cloned_under_load,
     load::a_volume_grows_under_load,

@@ -14,7 +14,6 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::rc::Rc;
-use std::vec::IntoIter;
 
 use nix::errno::Errno;
 use nix::fcntl::AtFlags;
@@ -23,6 +22,7 @@ use nix::sys::time::TimeSpec;
 use nix::unistd::{Gid, Uid, Whence, fchownat, linkat, lseek, symlinkat, syncfs};
 
 use crate::fs::dir::{Dir, Mounts};
+use crate::fs::listing::Names;
 use crate::sys::{Sys, attribute, attributes, set_attribute};
 use descent::{Descent, Place};
 
@@ -35,6 +35,9 @@ const BATCH: u64 = 1000;
 /// Files with several names of which not all were met yet: bounds the memory that a
 /// tree can take.
 const MAX_LINKED: usize = 1_000_000;
+
+/// Files of a tree that are looked at to see whether it shares blocks.
+const MAX_LOOKED_AT: u64 = 100_000;
 
 /// Unit of `st_blocks`.
 const SECTOR: u64 = 512;
@@ -69,23 +72,85 @@ pub(crate) fn copy_tree(
     Ok(true)
 }
 
-/// Copies the content of one file into another that reads as zeros, and has it on
-/// the disk on return. Holes are left as `to` has them: if it was allocated before,
-/// it stays so; it is never shortened.
-pub(crate) fn copy_file(from: &File, to: &File) -> io::Result<()> {
-    pour(from, to, &mut || true)?;
-    to.sync_all()
+/// Copies the content of one file into another that reads as zeros. Holes are left as
+/// `to` has them: if it was allocated before, it stays so; it is never shortened.
+/// `keep_going` is called now and then; returns `false` when it stopped the copy.
+pub(crate) fn copy_file(
+    from: &File,
+    to: &File,
+    keep_going: &mut dyn FnMut() -> bool,
+) -> io::Result<bool> {
+    pour(from, to, keep_going)
+}
+
+/// Bytes of a file that [`copy_file`] moves: all but its holes.
+pub(crate) fn data_in(file: &File) -> io::Result<u64> {
+    let length = file.metadata()?.len();
+    let (mut at, mut bytes) = (0, 0u64);
+    while let Some(data) = seek(file, at, Whence::SeekData)? {
+        let end = seek(file, data, Whence::SeekHole)?.unwrap_or(length);
+        if end <= data {
+            break;
+        }
+        bytes = bytes.saturating_add(end - data);
+        at = end;
+    }
+    Ok(bytes)
 }
 
 /// Bytes that are allocated for everything in `dir`, files with several names
 /// counted once.
 pub(crate) fn used_by(dir: &Dir) -> io::Result<u64> {
-    let mut walk = Descent::new(dir)?;
-    let mut levels = vec![dir.names()?.into_iter()];
     let mut linked = HashSet::new();
     let mut used = 0u64;
+    visit(dir, &mut |_, _, stat| {
+        if kind(stat) != SFlag::S_IFDIR && stat.st_nlink > 1 {
+            if !linked.insert((stat.st_dev, stat.st_ino)) {
+                return Ok(true);
+            }
+            bounded(linked.len())?;
+        }
+        let blocks = u64::try_from(stat.st_blocks).unwrap_or(0);
+        used = used.saturating_add(blocks.saturating_mul(SECTOR));
+        Ok(true)
+    })?;
+    Ok(used)
+}
+
+/// Whether a file in `dir` may share blocks with another file; `true` as well where there
+/// are too many to look at.
+pub(crate) fn shares(sys: &dyn Sys, dir: &Dir) -> io::Result<bool> {
+    let (mut shares, mut files) = (false, 0);
+    visit(dir, &mut |here, name, stat| {
+        if kind(stat) == SFlag::S_IFREG && stat.st_blocks > 0 {
+            files += 1;
+            shares = files > MAX_LOOKED_AT || sys.shares_blocks(&open_regular(here, name)?)?;
+        }
+        Ok(!shares)
+    })?;
+    Ok(shares)
+}
+
+fn open_regular(here: &Dir, name: &OsStr) -> io::Result<File> {
+    let entry = here.open_entry(name, Mounts::Stay)?;
+    if kind(&fstat(&entry)?) != SFlag::S_IFREG {
+        return Err(io::Error::other("it was replaced meanwhile"));
+    }
+    OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK | libc::O_NOATIME)
+        .open(format!("/proc/self/fd/{}", entry.as_raw_fd()))
+}
+
+/// Shows everything beneath `dir`, until `each` says that it is enough.
+fn visit(
+    dir: &Dir,
+    each: &mut dyn FnMut(&Dir, &OsStr, &FileStat) -> io::Result<bool>,
+) -> io::Result<()> {
+    let mut walk = Descent::new(dir)?;
+    let mut levels = vec![Names::new()];
     while let Some(names) = levels.last_mut() {
-        let Some(name) = names.next() else {
+        let Some(name) = names.next(walk.here()?)? else {
             levels.pop();
             walk.leave();
             continue;
@@ -96,22 +161,18 @@ pub(crate) fn used_by(dir: &Dir) -> io::Result<u64> {
             Err(Errno::ENOENT) => continue,
             stat => stat?,
         };
+        if !each(here, &name, &stat).map_err(|e| about(&name, &e))? {
+            return Ok(());
+        }
         if kind(&stat) == SFlag::S_IFDIR {
             match walk.enter(&name) {
                 Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
                 answer => answer.map_err(|e| about(&name, &e))?,
             }
-            levels.push(walk.here()?.names()?.into_iter());
-        } else if stat.st_nlink > 1 {
-            if !linked.insert((stat.st_dev, stat.st_ino)) {
-                continue;
-            }
-            bounded(linked.len())?;
+            levels.push(Names::new());
         }
-        let blocks = u64::try_from(stat.st_blocks).unwrap_or(0);
-        used = used.saturating_add(blocks.saturating_mul(SECTOR));
     }
-    Ok(used)
+    Ok(())
 }
 
 struct Copy<'a> {
@@ -127,14 +188,10 @@ struct Copy<'a> {
 impl Copy<'_> {
     fn run(&mut self) -> io::Result<bool> {
         // Names still to be copied, and the directory's own name and state.
-        let mut levels: Vec<(IntoIter<OsString>, OsString, Option<FileStat>)> = Vec::new();
-        levels.push((
-            self.from.here()?.names()?.into_iter(),
-            OsString::new(),
-            None,
-        ));
+        let mut levels: Vec<(Names, OsString, Option<FileStat>)> = Vec::new();
+        levels.push((Names::new(), OsString::new(), None));
         while let Some((names, _, _)) = levels.last_mut() {
-            let Some(name) = names.next() else {
+            let Some(name) = names.next(self.from.here()?)? else {
                 let (_, name, stat) = levels.pop().expect("it is there");
                 if let Some(stat) = stat {
                     self.finish(&name, &stat).map_err(|e| about(&name, &e))?;
@@ -156,8 +213,7 @@ impl Copy<'_> {
                     Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
                     answer => answer.map_err(|e| about(&name, &e))?,
                 }
-                let inside = self.from.here()?.names()?.into_iter();
-                levels.push((inside, name, Some(stat)));
+                levels.push((Names::new(), name, Some(stat)));
             } else if !self
                 .entry(&entry, &name, &stat)
                 .map_err(|e| about(&name, &e))?

@@ -249,7 +249,7 @@ fn a_copied_image_stays_allocated_if_it_was_and_is_not_shortened() {
     for (name, size, sparse) in [("full", 8 * MIB, false), ("sparse", 9 * MIB, true)] {
         let to = open(&at, "to").create_file(name, 0o600).unwrap();
         Linux.allocate(&to, size, sparse).unwrap();
-        copy_file(&from, &to).unwrap();
+        assert!(copy_file(&from, &to, &mut || true).unwrap());
         let stat = to.metadata().unwrap();
         assert_eq!(stat.len(), size);
         assert_eq!(stat.blocks() * SECTOR >= size, !sparse, "{name}");
@@ -257,4 +257,7 @@ fn a_copied_image_stays_allocated_if_it_was_and_is_not_shortened() {
         to.read_exact_at(&mut content, 3 * MIB).unwrap();
         assert_eq!(&content, b"middle\0");
     }
+    assert!((6..=MIB).contains(&data_in(&from).unwrap()));
+    let to = open(&at, "to").create_file("half", 0o600).unwrap();
+    assert!(!copy_file(&from, &to, &mut || false).unwrap());
 }

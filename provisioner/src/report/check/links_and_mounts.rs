@@ -12,7 +12,7 @@ use nix::sys::stat::fstat;
 use crate::fs::dir::{Dir, Mounts};
 use crate::layout::{DATA, VOLUMES};
 use crate::locks::lock;
-use crate::mount::loop_image::{self, shows_inside, shows_node};
+use crate::mount::loop_image::{LoopIndex, shows_inside, shows_node};
 use crate::pool::Pool;
 use crate::report::check::findings::Findings;
 use crate::store::{Store, lookup};
@@ -22,6 +22,7 @@ use crate::volume::by_claim::{self, BY_CLAIM, Link, is_ours};
 
 pub(super) fn links(findings: &mut Findings, store: &Store) {
     let wanted = by_claim::wanted_links(store);
+    let staged = by_claim::Staged::now(store);
     let root = store.config.root.join(BY_CLAIM);
     let by_claim = Dir::open_root(&store.config.root)
         .and_then(|root| root.open(BY_CLAIM, Mounts::Stay))
@@ -40,7 +41,7 @@ pub(super) fn links(findings: &mut Findings, store: &Store) {
             .and_then(|dir| dir.read_link(&link.claim).ok().flatten());
         if found
             .as_deref()
-            .is_some_and(|found| by_claim::is_right(store, link, found))
+            .is_some_and(|found| by_claim::is_right(link, found, &staged))
         {
             continue;
         }
@@ -67,7 +68,7 @@ pub(super) fn links(findings: &mut Findings, store: &Store) {
                 .iter()
                 .any(|link| link.namespace == namespace && *link.claim == *name);
             let ours = dir.read_link(&name).ok().flatten().is_some_and(|target| {
-                is_ours(store, Path::new(&target)) && !by_claim::is_damaged(store, &target)
+                is_ours(store, Path::new(&target)) && !by_claim::is_damaged(store, &target, &staged)
             });
             if ours && !known {
                 let path = dir.path().join(&name);
@@ -140,7 +141,9 @@ pub(super) fn mounts(findings: &mut Findings, store: &Store, pools: &[Pool]) {
 /// Loop devices of files in pools that are no volume's image.
 fn unknown_loops(store: &Store, pools: &[Pool], of_pools: &BTreeSet<DeviceNumber>) -> Vec<Loop> {
     let mut loops = store.sys.loops().unwrap_or_default();
+    let index = LoopIndex::new(loops.clone());
     loops.retain(|it| of_pools.contains(&it.file.device));
+    let mut known = BTreeSet::new();
     for pool in pools {
         let ids: Vec<String> = lock(&store.state)
             .pools
@@ -149,9 +152,9 @@ fn unknown_loops(store: &Store, pools: &[Pool], of_pools: &BTreeSet<DeviceNumber
             .flat_map(|state| state.volumes.keys().cloned())
             .collect();
         for id in ids {
-            let known = loop_image::loops_of(store, pool, &id);
-            loops.retain(|it| !known.contains(it));
+            known.extend(index.of(store, pool, &id));
         }
     }
+    loops.retain(|it| !known.contains(it));
     loops
 }

@@ -8,7 +8,7 @@ mod removed;
 
 use crate::error::Error;
 use crate::fs::dir::{Dir, Kind, Mounts, replacement_of};
-use crate::layout::{IDENTITY, META, NEW, PROBE, SNAPSHOTS, TOMBSTONES, TRASH, VOLUMES};
+use crate::layout::{FROZEN, IDENTITY, META, NEW, PROBE, SNAPSHOTS, TOMBSTONES, TRASH, VOLUMES};
 use crate::pool::{Access, Pool};
 use crate::report::check::findings::Findings;
 use crate::store::{Store, open};
@@ -108,7 +108,9 @@ fn meta(findings: &mut Findings, pool: &Pool) {
         return;
     };
     for name in meta.names().unwrap_or_default() {
-        let ours = [IDENTITY, NEW, PROBE].iter().any(|our| name == *our);
+        let ours = [FROZEN, IDENTITY, NEW, PROBE]
+            .iter()
+            .any(|our| name == *our);
         if !ours && name != *replacement_of(IDENTITY) && name != *replacement_of(PROBE) {
             findings.orphan(id, meta.path().join(&name));
         }

@@ -1,6 +1,6 @@
 //! Ioctls of files and filesystems of any kind, and extended attributes, one safe
 //! function each. rustix makes what it wraps. By hand are the UUIDs of filesystems,
-//! project ids (FS_IOC_FSSETXATTR), FIFREEZE and FITHAW: neither rustix nor nix has them.
+//! project ids (FS_IOC_FSSETXATTR), FIEMAP, FIFREEZE and FITHAW: neither rustix nor nix has them.
 
 use std::ffi::{CStr, CString};
 use std::fs::File;
@@ -11,7 +11,9 @@ use std::os::unix::fs::FileExt;
 use nix::errno::Errno;
 use rustix::fs::{IFlags, ioctl_getflags, ioctl_setflags};
 
-use super::layout::{Ext4Uuid, FsUuid, FsXattr, XfsGeometry};
+use super::layout::{
+    EXTENTS, Ext4Uuid, Extent, Extents, ExtentsHead, FsUuid, FsXattr, XfsGeometry,
+};
 use crate::fs::dir::Dir;
 
 /// What is made in the directory belongs to its project as well.
@@ -102,6 +104,53 @@ pub(crate) fn reflink(from: &File, to: &File) -> io::Result<bool> {
         Ok(()) => Ok(true),
         Err(Errno::OPNOTSUPP | Errno::XDEV | Errno::INVAL | Errno::NOTTY) => Ok(false),
         Err(e) => Err(e.into()),
+    }
+}
+
+/// `FS_IOC_FIEMAP`.
+const FIEMAP: libc::c_ulong = nix::request_code_readwrite!(b'f', 11, size_of::<ExtentsHead>());
+/// What is in memory only is written first (`FIEMAP_FLAG_SYNC`).
+const SYNC: u32 = 1;
+/// The last extent of the file (`FIEMAP_EXTENT_LAST`).
+const LAST: u32 = 1;
+/// Another file has the blocks as well (`FIEMAP_EXTENT_SHARED`).
+const SHARED: u32 = 0x2000;
+
+/// Whether any block of a file belongs to another file too (fiemap.rst); `true` where the
+/// filesystem does not tell.
+pub(crate) fn shares_blocks(file: &File) -> io::Result<bool> {
+    let mut start = 0;
+    loop {
+        let mut asked = Extents {
+            head: ExtentsHead {
+                start,
+                length: u64::MAX - start,
+                flags: SYNC,
+                count: u32::try_from(EXTENTS).unwrap_or(u32::MAX),
+                ..ExtentsHead::default()
+            },
+            extents: [Extent::default(); EXTENTS],
+        };
+        // SAFETY: the handle is open, and behind the head there are as many extents as its
+        // count says.
+        let answer =
+            Errno::result(unsafe { libc::ioctl(file.as_fd().as_raw_fd(), FIEMAP, &raw mut asked) });
+        match answer {
+            Ok(_) => {}
+            Err(Errno::ENOTTY | Errno::EOPNOTSUPP | Errno::EBADR) => return Ok(true),
+            Err(e) => return Err(e.into()),
+        }
+        let mapped = usize::try_from(asked.head.mapped).unwrap_or(EXTENTS);
+        let found = &asked.extents[..mapped.min(EXTENTS)];
+        if found.iter().any(|extent| extent.flags & SHARED != 0) {
+            return Ok(true);
+        }
+        match found.last() {
+            Some(last) if last.flags & LAST == 0 => {
+                start = last.logical.saturating_add(last.length.max(1));
+            }
+            _ => return Ok(false),
+        }
     }
 }
 

@@ -142,8 +142,45 @@ pub(crate) struct FsXattr {
     pub(crate) padding: [u8; 8],
 }
 
+/// Extents that are asked of a file at once.
+pub(crate) const EXTENTS: usize = 64;
+
+/// `struct fiemap_extent`.
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Extent {
+    pub(crate) logical: u64,
+    pub(crate) physical: u64,
+    pub(crate) length: u64,
+    pub(crate) reserved: [u64; 2],
+    pub(crate) flags: u32,
+    pub(crate) reserved_too: [u32; 3],
+}
+
+/// `struct fiemap` without its extents: the size that the call's number carries.
+#[repr(C)]
+#[derive(Default)]
+pub(crate) struct ExtentsHead {
+    pub(crate) start: u64,
+    pub(crate) length: u64,
+    pub(crate) flags: u32,
+    pub(crate) mapped: u32,
+    pub(crate) count: u32,
+    pub(crate) reserved: u32,
+}
+
+/// `struct fiemap`.
+#[repr(C)]
+pub(crate) struct Extents {
+    pub(crate) head: ExtentsHead,
+    pub(crate) extents: [Extent; EXTENTS],
+}
+
 /// Of a [`QuotaBlock`], the limits of blocks are to be set (`QIF_BLIMITS`).
 pub(crate) const LIMITS_OF_BLOCKS: u32 = 1;
+
+/// Of a [`QuotaBlock`], the limits of inodes are to be set (`QIF_ILIMITS`).
+pub(crate) const LIMITS_OF_INODES: u32 = 4;
 
 /// `struct if_dqblk`: limits of blocks in KiB, space in bytes.
 #[repr(C)]
@@ -205,6 +242,8 @@ mod tests {
         assert_eq!(size_of::<FsUuid>(), 17);
         assert_eq!(size_of::<XfsGeometry>(), 112);
         assert_eq!(size_of::<FsXattr>(), 28);
+        assert_eq!(size_of::<ExtentsHead>(), 32);
+        assert_eq!(size_of::<Extents>(), 32 + EXTENTS * 56);
         assert_eq!(size_of::<QuotaBlock>(), 72);
         assert_eq!(size_of::<QuotaFile>(), 24);
         assert_eq!(size_of::<QuotaState>(), 160);

@@ -6,10 +6,10 @@ use std::os::fd::{AsFd, AsRawFd};
 
 use nix::errno::Errno;
 
-use super::layout::{LIMITS_OF_BLOCKS, QuotaBlock, QuotaState};
+use super::layout::{LIMITS_OF_BLOCKS, LIMITS_OF_INODES, QuotaBlock, QuotaState};
 use super::returned;
 use crate::fs::dir::Dir;
-use crate::sys::host::Project;
+use crate::sys::host::{Project, ProjectLimits};
 
 /// quotactl_fd(2), since kernel 5.14; one number on every architecture that agents
 /// are built for, and not named by libc for all of them.
@@ -88,9 +88,9 @@ pub(crate) fn project(dir: &Dir, project: u32) -> io::Result<Project> {
     }
 }
 
-/// Limits a project's bytes, rounded up to KiB; `None` takes the limit off.
-pub(crate) fn limit(dir: &Dir, project: u32, bytes: Option<u64>) -> io::Result<()> {
-    let mut block = encode(bytes);
+/// Limits a project, its bytes rounded up to KiB; `None` takes every limit off.
+pub(crate) fn limit(dir: &Dir, project: u32, limits: Option<ProjectLimits>) -> io::Result<()> {
+    let mut block = encode(limits);
     call(dir, SET_QUOTA, project, &raw mut block)
 }
 
@@ -99,14 +99,18 @@ fn decode(block: &QuotaBlock) -> Project {
         used: block.space,
         limit: (block.block_hard != 0).then(|| block.block_hard.saturating_mul(KIB)),
         inodes: block.inodes,
+        inode_limit: (block.inode_hard != 0).then_some(block.inode_hard),
     }
 }
 
-fn encode(bytes: Option<u64>) -> QuotaBlock {
+fn encode(limits: Option<ProjectLimits>) -> QuotaBlock {
     QuotaBlock {
         // Zero means no limit: the smallest limit that can be said is one.
-        block_hard: bytes.map_or(0, |bytes| bytes.div_ceil(KIB).max(1)),
-        valid: LIMITS_OF_BLOCKS,
+        block_hard: limits.map_or(0, |limits| limits.bytes.div_ceil(KIB).max(1)),
+        inode_hard: limits
+            .and_then(|limits| limits.inodes)
+            .map_or(0, |inodes| inodes.max(1)),
+        valid: LIMITS_OF_BLOCKS | LIMITS_OF_INODES,
         ..QuotaBlock::default()
     }
 }
@@ -125,21 +129,38 @@ mod tests {
             (Some(u64::MAX), 1 << 54),
             (None, 0),
         ] {
-            let block = encode(bytes);
+            let limits = |bytes| ProjectLimits {
+                bytes,
+                inodes: None,
+            };
+            let block = encode(bytes.map(limits));
             assert_eq!(block.block_hard, kib, "{bytes:?}");
-            assert_eq!((block.block_soft, block.valid), (0, 1));
+            assert_eq!((block.block_soft, block.inode_soft), (0, 0));
+            assert_eq!((block.inode_hard, block.valid), (0, 1 | 4));
+        }
+        for (inodes, hard) in [(0, 1), (1, 1), (u64::MAX, u64::MAX)] {
+            let limits = ProjectLimits {
+                bytes: 1,
+                inodes: Some(inodes),
+            };
+            assert_eq!(encode(Some(limits)).inode_hard, hard, "{inodes}");
         }
     }
 
     #[test]
     fn what_was_limited_reads_back() {
-        let mut block = encode(Some(5 << 20));
+        let limits = ProjectLimits {
+            bytes: 5 << 20,
+            inodes: Some(1024),
+        };
+        let mut block = encode(Some(limits));
         block.space = 4096;
         block.inodes = 3;
         let project = Project {
             used: 4096,
             limit: Some(5 << 20),
             inodes: 3,
+            inode_limit: Some(1024),
         };
         assert_eq!(decode(&block), project);
         assert_eq!(decode(&encode(None)), Project::default());

@@ -1,19 +1,20 @@
 //! A machine that exists in memory, for tests of everything round the system
-//! calls: directories are real, in a temporary one; filesystems, subvolumes,
+//! calls: directories and images are real, in a temporary one; filesystems, subvolumes,
 //! quotas and mounts are told. Any call can be made to fail.
 
+mod files;
+
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{File, Metadata};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use berth_linux::DeviceNumber;
+use berth_linux::loops::MAJOR;
 use berth_linux::mountinfo::MountEntry;
 
 use super::host::{
-    Btrfs, Errors, Filesystem, Filesystems, Images, Loop, LoopDevices, LoopOptions, MountAs,
-    Mounter, Project, Projects, Qgroup, Quotas, Space,
+    Btrfs, Errors, Filesystem, Filesystems, Loop, MountAs, Mounter, Project, Qgroup, Quotas, Space,
 };
 use crate::fs::dir::{Dir, Kind, Mounts};
 use crate::locks::lock;
@@ -42,6 +43,18 @@ struct Machine {
     ids: u64,
     calls: Vec<&'static str>,
     fail: Option<(&'static str, u32)>,
+    /// Loop devices, where the machine has any.
+    loops: Option<Vec<Loop>>,
+    /// Whether files can share blocks.
+    reflinks: bool,
+    /// Whether a copy by sharing waits until nothing is frozen, and what it waits for.
+    reflinks_wait: bool,
+    /// Loop devices whose filesystem is frozen.
+    frozen: BTreeSet<u32>,
+    /// Use and limits of projects, where the filesystem has quotas.
+    projects: Option<BTreeMap<u32, Project>>,
+    /// The project of a directory, by inode.
+    project_of: BTreeMap<u64, u32>,
 }
 
 impl Fake {
@@ -126,6 +139,15 @@ impl Fake {
         lock(&self.0).quotas_off = true;
     }
 
+    /// How often the machine was asked each question, and forgets it.
+    pub(crate) fn asked(&self) -> BTreeMap<&'static str, usize> {
+        let mut asked = BTreeMap::new();
+        for call in std::mem::take(&mut lock(&self.0).calls) {
+            *asked.entry(call).or_default() += 1;
+        }
+        asked
+    }
+
     pub(crate) fn limits(&self) -> Vec<Option<u64>> {
         lock(&self.0).qgroups.values().map(|g| g.limit).collect()
     }
@@ -181,6 +203,14 @@ impl Machine {
     }
 }
 
+/// What is mounted from a loop device says that it is on this.
+fn device(minor: u32) -> DeviceNumber {
+    DeviceNumber {
+        major: MAJOR,
+        minor,
+    }
+}
+
 /// The answer of a machine that does not support it.
 fn unsupported<T>() -> io::Result<T> {
     Err(io::ErrorKind::Unsupported.into())
@@ -192,16 +222,15 @@ fn inode(dir: &Dir) -> io::Result<u64> {
 }
 
 impl Filesystems for Fake {
-    fn filesystem(&self, dir: &Dir) -> io::Result<Filesystem> {
+    fn filesystem(&self, dir: &Dir, mount: &MountEntry) -> io::Result<Filesystem> {
         self.reach(dir);
         let machine = self.call("filesystem")?;
-        let mount = machine.under(dir.path());
         Ok(machine
             .filesystems
             .get(&mount.point)
             .cloned()
             .unwrap_or(Filesystem {
-                fstype: mount.fstype,
+                fstype: mount.fstype.clone(),
                 uuid: None,
                 size: 1 << 40,
                 free: 1 << 40,
@@ -219,19 +248,31 @@ impl Filesystems for Fake {
     }
 
     fn space(&self, _dir: &Dir) -> io::Result<Space> {
-        unsupported()
+        drop(self.call("space")?);
+        Ok(Space {
+            total: 1 << 30,
+            inodes: 1 << 16,
+            ..Space::default()
+        })
     }
 
     fn commit(&self, _dir: &Dir) -> io::Result<()> {
         self.call("commit").map(drop)
     }
 
-    fn freeze(&self, _dir: &Dir) -> io::Result<()> {
-        unsupported()
+    fn freeze(&self, dir: &Dir) -> io::Result<()> {
+        let mut machine = self.call("freeze")?;
+        let number = machine.under(dir.path()).device.minor;
+        match machine.frozen.insert(number) {
+            true => Ok(()),
+            false => Err(nix::errno::Errno::EBUSY.into()),
+        }
     }
 
-    fn thaw(&self, _dir: &Dir) -> io::Result<bool> {
-        unsupported()
+    fn thaw(&self, dir: &Dir) -> io::Result<bool> {
+        let mut machine = self.call("thaw")?;
+        let number = machine.under(dir.path()).device.minor;
+        Ok(machine.frozen.remove(&number))
     }
 
     fn grow_ext4(&self, _dir: &Dir) -> io::Result<()> {
@@ -242,6 +283,10 @@ impl Filesystems for Fake {
 impl Mounter for Fake {
     fn mounts(&self) -> io::Result<Vec<MountEntry>> {
         Ok(self.call("mounts")?.mounts.clone())
+    }
+
+    fn mount_id(&self, dir: &Dir) -> io::Result<u64> {
+        Ok(self.call("mount_id")?.under(dir.path()).id)
     }
 
     fn mount_of(&self, dir: &Dir) -> io::Result<MountEntry> {
@@ -261,22 +306,32 @@ impl Mounter for Fake {
         let mut machine = self.call("unmount")?;
         let point = parent.path().join(name);
         let at = machine.mounts.iter().rposition(|m| m.point == point);
-        machine.mounts.remove(at.unwrap());
+        let gone = machine.mounts.remove(at.unwrap());
+        machine.clear(gone.device);
         Ok(())
     }
 
     fn mount_loop(
         &self,
-        _number: u32,
-        _parent: &Dir,
-        _name: &str,
-        _how: MountAs<'_>,
+        number: u32,
+        parent: &Dir,
+        name: &str,
+        how: MountAs<'_>,
     ) -> io::Result<()> {
-        unsupported()
+        let mut machine = self.call("mount_loop")?;
+        let at = parent.path().join(name);
+        machine.mount(&at, device(number), "/", how.read_only);
+        Ok(())
     }
 
-    fn bind_loop(&self, _number: u32, _parent: &Dir, _name: &str) -> io::Result<()> {
-        unsupported()
+    fn bind_loop(&self, number: u32, parent: &Dir, name: &str) -> io::Result<()> {
+        drop(parent.open_file_place(name)?);
+        let mut machine = self.call("bind_loop")?;
+        let node = DeviceNumber { major: 0, minor: 5 };
+        let (at, root) = (parent.path().join(name), format!("/loop{number}"));
+        machine.mount(&at, node, &root, false);
+        machine.mounts.last_mut().unwrap().fstype = "devtmpfs".into();
+        Ok(())
     }
 }
 
@@ -369,71 +424,5 @@ impl Btrfs for Fake {
         let machine = self.call("subvolume_exists")?;
         Ok(machine.freeing.contains(&subvolume)
             || machine.subvolumes.values().any(|id| *id == subvolume))
-    }
-}
-
-impl Projects for Fake {
-    fn project_quotas(&self, _dir: &Dir) -> io::Result<bool> {
-        unsupported()
-    }
-
-    fn project_of(&self, _dir: &Dir) -> io::Result<u32> {
-        unsupported()
-    }
-
-    fn set_project(&self, _dir: &Dir, _project: u32) -> io::Result<()> {
-        unsupported()
-    }
-
-    fn project(&self, _dir: &Dir, _project: u32) -> io::Result<Project> {
-        unsupported()
-    }
-
-    fn limit_project(&self, _dir: &Dir, _project: u32, _bytes: Option<u64>) -> io::Result<()> {
-        unsupported()
-    }
-}
-
-impl Images for Fake {
-    fn allocate(&self, _file: &File, _bytes: u64, _sparse: bool) -> io::Result<()> {
-        unsupported()
-    }
-
-    fn overwrite_in_place(&self, _file: &File) -> io::Result<()> {
-        unsupported()
-    }
-
-    fn format(&self, _dir: &Dir, _name: &str) -> io::Result<()> {
-        unsupported()
-    }
-
-    fn grow_unmounted(&self, _dir: &Dir, _name: &str) -> io::Result<()> {
-        unsupported()
-    }
-
-    fn reflink(&self, _from: &File, _to: &File) -> io::Result<bool> {
-        unsupported()
-    }
-}
-
-impl LoopDevices for Fake {
-    fn loops(&self) -> io::Result<Vec<Loop>> {
-        unsupported()
-    }
-
-    fn attach_loop(&self, _file: &File, _options: LoopOptions) -> io::Result<(u32, File)> {
-        unsupported()
-    }
-
-    fn hold_loop(&self, _number: u32, _file: &Metadata) -> io::Result<Option<File>> {
-        unsupported()
-    }
-
-    fn detach_loop(&self, _number: u32) -> io::Result<()> {
-        unsupported()
-    }
-
-    fn resize_loop(&self, _number: u32) -> io::Result<()> {
-        unsupported()
     }
 }
