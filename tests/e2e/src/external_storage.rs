@@ -65,7 +65,7 @@ const QUICK: [&str; 8] = [
 pub async fn quick(ctx: &Ctx, cluster: &Cluster) -> Result<()> {
     let logs = tempfile::tempdir()?;
     let ends = QUICK.map(conformance::quote).join("|");
-    let choice = Choice::of(format!("{FOCUS}.*({ends})$"));
+    let choice = Choice::of(format!("{FOCUS}.*Dynamic PV ({ends})$"));
     let report = run(ctx, cluster, &class(&[])?, choice, logs.path()).await?;
     let log = |spec: &Spec| fs::read_to_string(&spec.log).unwrap_or_default();
     let failed = report.specs.iter().filter(|spec| spec.state != "passed");

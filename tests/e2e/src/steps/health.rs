@@ -126,7 +126,7 @@ pub async fn frozen_pool(ctx: &Ctx, cluster: &Cluster, ns: &str, node: &str) -> 
     let claim = "data-meanwhile-1";
     let erased = ctx.volume_of(ns, claim).await?;
     let erased = erased.metadata.name.context("a stored Volume has a name")?;
-    ctx.scale(ns, "meanwhile", 1).await?;
+    ctx.scale(ns, "oset/meanwhile", 1).await?;
     let delete = DeleteParams::default();
     ctx.claims(ns).delete(claim, &delete).await?;
     until("a volume of the other disk to be erased", async || {
