@@ -16,6 +16,8 @@ pub enum Case {
         pods: usize,
         /// `maxUnavailable`.
         by: usize,
+        /// OrderedReady instead of Parallel.
+        ordered: bool,
     },
     /// Many Parallel sets at once.
     Sets {
@@ -40,15 +42,28 @@ pub enum Case {
     },
 }
 
+const fn rolling(pods: usize, by: usize) -> Case {
+    Case::Rolling {
+        pods,
+        by,
+        ordered: false,
+    }
+}
+
 impl Case {
     /// What runs by default: within half an hour on two cores.
-    pub const DEFAULT: [Case; 8] = [
+    pub const DEFAULT: [Case; 9] = [
         Case::Parallel(500),
         Case::Parallel(2000),
         Case::Ordered(100),
-        Case::Rolling { pods: 200, by: 1 },
-        Case::Rolling { pods: 200, by: 20 },
-        Case::Rolling { pods: 500, by: 50 },
+        rolling(200, 1),
+        rolling(200, 20),
+        rolling(500, 50),
+        Case::Rolling {
+            pods: 200,
+            by: 20,
+            ordered: true,
+        },
         Case::Sets { sets: 200, pods: 3 },
         Case::Idle {
             pods: 200,
@@ -67,15 +82,20 @@ impl Case {
     ];
 
     /// All of them, at both limits.
-    pub const FULL: [Case; 11] = [
+    pub const FULL: [Case; 12] = [
         Case::Parallel(500),
         Case::Parallel(2000),
         Case::Parallel(5000),
         Case::Ordered(100),
-        Case::Rolling { pods: 200, by: 1 },
-        Case::Rolling { pods: 200, by: 20 },
-        Case::Rolling { pods: 500, by: 1 },
-        Case::Rolling { pods: 500, by: 50 },
+        rolling(200, 1),
+        rolling(200, 20),
+        rolling(500, 1),
+        rolling(500, 50),
+        Case::Rolling {
+            pods: 200,
+            by: 20,
+            ordered: true,
+        },
         Case::Sets { sets: 500, pods: 3 },
         Case::Cold {
             sets: 10_000,
@@ -110,7 +130,10 @@ impl fmt::Display for Case {
         match self {
             Case::Parallel(pods) => write!(f, "parallel-{pods}"),
             Case::Ordered(pods) => write!(f, "ordered-{pods}"),
-            Case::Rolling { pods, by } => write!(f, "rolling-{pods}-by-{by}"),
+            Case::Rolling { pods, by, ordered } => {
+                let ordered = if *ordered { "-ordered" } else { "" };
+                write!(f, "rolling-{pods}-by-{by}{ordered}")
+            }
             Case::Sets { sets, pods } => write!(f, "sets-{sets}x{pods}"),
             Case::Cold { sets, pods } => write!(f, "cold-{sets}x{pods}"),
             Case::Idle { pods, seconds } => write!(f, "idle-{pods}-for-{seconds}"),
@@ -133,8 +156,13 @@ impl FromStr for Case {
                 "parallel" => Case::Parallel(one(sizes)?),
                 "ordered" => Case::Ordered(one(sizes)?),
                 "rolling" => {
-                    let (pods, by) = two("-by-")?;
-                    Case::Rolling { pods, by }
+                    let (pods, by) = sizes.split_once("-by-")?;
+                    let before = by.strip_suffix("-ordered");
+                    Case::Rolling {
+                        pods: one(pods)?,
+                        by: one(before.unwrap_or(by))?,
+                        ordered: before.is_some(),
+                    }
                 }
                 "sets" => {
                     let (sets, pods) = two("x")?;
@@ -156,7 +184,7 @@ impl FromStr for Case {
         };
         parse().ok_or_else(|| {
             format!(
-                "no case {text:?}; they are parallel-PODS, ordered-PODS, rolling-PODS-by-MAXUNAVAILABLE, sets-SETSxPODS, cold-SETSxPODS, idle-PODS-for-SECONDS"
+                "no case {text:?}; they are parallel-PODS, ordered-PODS, rolling-PODS-by-MAXUNAVAILABLE, the same with -ordered, sets-SETSxPODS, cold-SETSxPODS, idle-PODS-for-SECONDS"
             )
         })
     }

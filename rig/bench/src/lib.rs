@@ -3,6 +3,9 @@
 //! loopback, with nodes that kwok plays. No containers, no disks: what is measured is what
 //! a controller asks of the API and how long pods wait for it.
 //!
+//! kwok deletes a pod by its name and now and then twice, so that a few successors are
+//! deleted with it: some pods are made twice in a rollout, on every side.
+//!
 //! It prints and asserts nothing: figures depend on the machine and on what else runs
 //! there. Each measurement has a control plane of its own, fresh, with one contender.
 

@@ -70,13 +70,13 @@ pub async fn run(
     how: Contender,
     programs: &ControlPlanePrograms,
     nodes: usize,
+    keep: bool,
 ) -> Result<Figures> {
     let side = how.side;
     let mut plane = Plane::start(programs, how, nodes).await?;
     let outcome = measure(case, side, &mut plane).await;
-    if let Err(error) = outcome {
-        let logs = plane.keep();
-        return Err(error.context(format!("see the logs in {}", logs.display())));
+    if keep || outcome.is_err() {
+        progress::say(format!("  logs: {}", plane.keep().display()));
     }
     outcome
 }
@@ -144,7 +144,10 @@ impl Bench<'_> {
         let (sets, wanted) = (self.case.sets(), self.case.pods());
         let shape = Shape {
             replicas: wanted / sets,
-            parallel: !matches!(self.case, Case::Ordered(_)),
+            parallel: !matches!(
+                self.case,
+                Case::Ordered(_) | Case::Rolling { ordered: true, .. }
+            ),
             max_unavailable: match self.case {
                 Case::Rolling { by, .. } => by,
                 _ => 1,

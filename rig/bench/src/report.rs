@@ -178,7 +178,9 @@ fn aims(limits: Limits, case: Case, seconds: f64, upstream: Option<f64>, peak: f
                 "{seconds:.1} s; the scheduler alone needs {wall:.1} s (50 pods a second)"
             ));
         }
-        Case::Rolling { by, .. } if limits == Limits::Default && by > 1 => {
+        Case::Rolling {
+            by, ordered: false, ..
+        } if limits == Limits::Default && by > 1 => {
             let aim = wall * 1.3;
             aims.push(format!("{seconds:.1} s, aimed at {aim:.1} s"));
         }

@@ -21,8 +21,9 @@ use tokio::signal::unix::{SignalKind, signal};
 #[derive(Debug, Parser)]
 #[command(name = "cargo bench-scale", version)]
 struct Args {
-    /// What to measure: parallel-PODS, ordered-PODS, rolling-PODS-by-MAXUNAVAILABLE,
-    /// sets-SETSxPODS, cold-SETSxPODS, idle-PODS-for-SECONDS; several with commas.
+    /// What to measure: parallel-PODS, ordered-PODS, rolling-PODS-by-MAXUNAVAILABLE (with
+    /// -ordered of an OrderedReady set), sets-SETSxPODS, cold-SETSxPODS,
+    /// idle-PODS-for-SECONDS; several with commas.
     #[arg(long, value_delimiter = ',', value_name = "CASE")]
     only: Vec<Case>,
     /// Limits of the API's clients, the same on all sides.
@@ -43,6 +44,9 @@ struct Args {
     /// Berth's controller; built for release when absent.
     #[arg(long, value_name = "FILE")]
     controller: Option<PathBuf>,
+    /// Keep the logs of every control plane, the API server's audit log among them.
+    #[arg(long)]
+    keep: bool,
     /// Every measurement goes into this file, too.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -129,7 +133,7 @@ async fn measure_all(
                     };
                     let name = format!("{case}, {} limits, {}", limits.name(), side.name());
                     progress::say(&name);
-                    let figures = measure::run(case, how, programs, args.nodes).await;
+                    let figures = measure::run(case, how, programs, args.nodes, args.keep).await;
                     let figures = figures.with_context(|| name.clone())?;
                     progress::say(format!(
                         "{name}: {:.1} s, {} writes, {:.1} CPU s, {:.0} MiB",
