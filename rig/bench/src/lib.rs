@@ -21,6 +21,7 @@ pub mod plane;
 pub mod process;
 pub mod report;
 mod setup;
+pub mod stat;
 pub mod state;
 pub mod stats;
 pub mod tally;

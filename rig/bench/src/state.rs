@@ -15,7 +15,7 @@ use nix::{
     unistd::Pid,
 };
 
-use crate::process::started;
+use crate::stat::started;
 
 const PREFIX: &str = "berth-bench-scale-";
 
