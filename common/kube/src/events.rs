@@ -1,5 +1,6 @@
 //! Events on objects, coalesced: the same words about the same object are sent
-//! once in ten minutes, and nothing that decides ever waits for an event.
+//! once in ten minutes, good news of one kind in bursts, and nothing that decides ever
+//! waits for an event.
 //!
 //! kube's Recorder writes while its caller waits, and has no bound on what may wait:
 //! with an API server that does not answer, telling people would hold up the work.
@@ -26,6 +27,13 @@ const QUIET: Duration = Duration::from_secs(600);
 /// Events that may wait to be sent; more are dropped, since they are for people
 /// and must not hold work up.
 const QUEUE: usize = 1024;
+
+/// Good news with one reason about one object that is told at once, and after how long one
+/// more may be: what client-go grants an object (`EventSourceObjectSpamFilter`). A set of
+/// many pods would otherwise cost an event for each pod, as many writes as the pods
+/// themselves, of which nobody reads so many. Warnings are never held back.
+const BURST: u32 = 25;
+const REFILL: Duration = Duration::from_secs(300);
 
 /// Longest note that the API server takes, in bytes.
 const LONGEST_NOTE: usize = 1024;
@@ -141,9 +149,58 @@ fn is_news(heard: &mut BTreeMap<Said, Instant>, key: Said, now: Instant) -> bool
     })
 }
 
+/// How much more good news may be told, by object and reason.
+#[derive(Default)]
+struct Bursts {
+    left: BTreeMap<(String, String), Burst>,
+    pruned: Option<Instant>,
+}
+
+struct Burst {
+    left: u32,
+    /// The moment up to which `left` was refilled.
+    refilled: Instant,
+}
+
+impl Bursts {
+    /// Whether one more may be told `now`; counts it.
+    fn admit(&mut self, entry: &Entry, now: Instant) -> bool {
+        if entry.kind == Kind::Warning {
+            return true;
+        }
+        // What was quiet for so long has its whole burst again, and need not be remembered.
+        let full = REFILL * BURST;
+        let pruned = *self.pruned.get_or_insert(now);
+        if now.duration_since(pruned) > REFILL {
+            self.left
+                .retain(|_, burst| now.duration_since(burst.refilled) < full);
+            self.pruned = Some(now);
+        }
+        let (uid, _, reason, _) = said(entry);
+        let burst = self.left.entry((uid, reason)).or_insert(Burst {
+            left: BURST,
+            refilled: now,
+        });
+        while burst.left < BURST && now.duration_since(burst.refilled) >= REFILL {
+            burst.left += 1;
+            burst.refilled += REFILL;
+        }
+        if burst.left == BURST {
+            burst.refilled = now;
+        }
+        let admitted = burst.left > 0;
+        burst.left = burst.left.saturating_sub(1);
+        admitted
+    }
+}
+
 async fn send_all(client: Client, reporter: Reporter, mut entries: mpsc::Receiver<Entry>) {
-    let mut heard = BTreeMap::new();
+    let (mut heard, mut bursts) = (BTreeMap::new(), Bursts::default());
     while let Some(entry) = entries.recv().await {
+        if !bursts.admit(&entry, Instant::now()) {
+            tracing::debug!(reason = entry.reason, "event not sent: many like it were");
+            continue;
+        }
         if !is_news(&mut heard, said(&entry), Instant::now()) {
             continue;
         }
@@ -203,6 +260,38 @@ mod tests {
         assert!(is_news(&mut heard, key("b"), start));
         assert!(!is_news(&mut heard, key("a"), start + QUIET / 2));
         assert!(is_news(&mut heard, key("a"), start + QUIET));
+    }
+
+    #[test]
+    fn good_news_of_one_kind_comes_in_bursts() {
+        let entry = |uid: &str, kind: Kind, reason: &str| Entry {
+            about: ObjectReference {
+                uid: Some(uid.to_owned()),
+                ..ObjectReference::default()
+            },
+            kind,
+            action: "Reconcile",
+            reason: reason.to_owned(),
+            note: String::new(),
+        };
+        let mut now = Instant::now();
+        let mut bursts = Bursts::default();
+        let mut told = |uid: &str, kind: Kind, reason: &str, now: Instant| {
+            let entry = entry(uid, kind, reason);
+            (0..100).filter(|_| bursts.admit(&entry, now)).count()
+        };
+        let burst = BURST as usize;
+        assert_eq!(told("a", Kind::Normal, "Created", now), burst);
+        assert_eq!(told("a", Kind::Normal, "Created", now), 0);
+        assert_eq!(told("a", Kind::Normal, "Deleted", now), burst);
+        assert_eq!(told("b", Kind::Normal, "Created", now), burst);
+        assert_eq!(told("a", Kind::Warning, "Created", now), 100);
+        now += REFILL * 3 / 2;
+        assert_eq!(told("a", Kind::Normal, "Created", now), 1);
+        now += REFILL / 2;
+        assert_eq!(told("a", Kind::Normal, "Created", now), 1);
+        now += REFILL * BURST * 2;
+        assert_eq!(told("a", Kind::Normal, "Created", now), burst);
     }
 
     #[test]

@@ -1,8 +1,14 @@
 //! One reconcile of one set: read the caches, plan, execute, publish.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    time::{Duration, Instant},
+};
 
-use berth_api::names::reason;
+use berth_api::{
+    OrdinalSetStatus,
+    names::{self, reason},
+};
 use berth_plan::set::{
     Attempt, Outcome as StepOutcome, Plan, Step, View, announcements, groups, plan,
 };
@@ -89,6 +95,10 @@ impl<K: SetObject> Reconcile<'_, K> {
             next = next.min(Duration::from_millis(ms).max(CATCH_UP));
         }
         let mut status = self.object.status_patch(&plan.status, self.view.now);
+        if status.is_none() {
+            self.state.status_is_right();
+        }
+        let turns = is_complete(&plan.status) != is_complete(&self.view.set.status);
         if plan.status_first
             && let Some(status) = status.take()
         {
@@ -103,7 +113,7 @@ impl<K: SetObject> Reconcile<'_, K> {
             next = next.min(CATCH_UP);
         }
         if let Some(status) = status {
-            let due = self.state.status_due(Instant::now());
+            let due = self.state.status_due(turns, Instant::now());
             if !due.is_zero() {
                 next = next.min(due);
             } else if self.write_status(status).await != StatusWrite::Stands {
@@ -139,9 +149,9 @@ impl<K: SetObject> Reconcile<'_, K> {
         let mut busy = false;
         for group in groups(steps) {
             let mut outcomes = Vec::new();
-            for batch in group.batches {
+            for batch in flow(group.batches) {
                 outcomes.extend(self.batch(batch).await);
-                if (outcomes.iter()).any(|(_, o)| matches!(o, StepOutcome::Failed(_))) {
+                if outcomes.iter().any(|(_, outcome)| is_failure(outcome)) {
                     break;
                 }
             }
@@ -152,15 +162,19 @@ impl<K: SetObject> Reconcile<'_, K> {
         busy
     }
 
-    /// Executes steps side by side.
+    /// Executes steps side by side, and begins with none after one failed.
     async fn batch(&mut self, steps: Vec<Step>) -> Vec<(Attempt, StepOutcome)> {
         let executor = Executor {
             client: &self.context.ctx.client,
             set: &self.view.set,
         };
-        let done: Vec<(Step, Done)> = stream::iter(steps)
+        let failed = AtomicBool::new(false);
+        let begun = steps
+            .into_iter()
+            .take_while(|_| !failed.load(Ordering::Relaxed));
+        let done: Vec<(Step, Done)> = stream::iter(begun)
             .map(|step| {
-                let executor = &executor;
+                let (executor, failed) = (&executor, &failed);
                 async move {
                     tracing::info!(
                         namespace = executor.set.namespace,
@@ -170,6 +184,9 @@ impl<K: SetObject> Reconcile<'_, K> {
                         "acting"
                     );
                     let done = executor.execute(step.action.clone()).await;
+                    if is_failure(&done.outcome()) {
+                        failed.store(true, Ordering::Relaxed);
+                    }
                     (step, done)
                 }
             })
@@ -277,6 +294,29 @@ impl<K: SetObject> Reconcile<'_, K> {
     }
 }
 
+fn is_failure(outcome: &StepOutcome) -> bool {
+    matches!(outcome, StepOutcome::Failed(_))
+}
+
+/// Batches for execution: those that are as large as any are one, of which so many run at
+/// once. None of them then waits for the slowest call of the one before.
+fn flow(batches: Vec<Vec<Step>>) -> Vec<Vec<Step>> {
+    let mut flow: Vec<Vec<Step>> = Vec::new();
+    for batch in batches {
+        match flow.last_mut() {
+            Some(last) if last.len() >= MAX_CONCURRENT => last.extend(batch),
+            _ => flow.push(batch),
+        }
+    }
+    flow
+}
+
+/// Whether a status says that everything is as the set wants it.
+fn is_complete(status: &OrdinalSetStatus) -> bool {
+    let mut conditions = status.conditions.iter();
+    conditions.any(|c| c.type_ == names::condition::READY && c.status == "True")
+}
+
 /// What a status write came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum StatusWrite {
@@ -285,4 +325,38 @@ enum StatusWrite {
     Conflict,
     /// Refused, or without an answer.
     Failed,
+}
+
+#[cfg(test)]
+mod tests {
+    use berth_plan::set::Action;
+
+    use super::*;
+
+    #[test]
+    fn calls_begin_slowly_and_then_flow() {
+        let steps = |count: usize| {
+            let step = |n: usize| Step {
+                ordinal: i32::try_from(n).ok(),
+                action: Action::CreateClaims {
+                    pod: format!("web-{n}"),
+                    claims: Vec::new(),
+                },
+                reason: String::new(),
+                replaces_ended: false,
+            };
+            (0..count).map(step).collect::<Vec<_>>()
+        };
+        let sizes = |count: usize| -> Vec<usize> {
+            let groups = groups(steps(count)).into_iter();
+            let batches = groups.flat_map(|group| flow(group.batches));
+            batches.map(|batch| batch.len()).collect()
+        };
+        assert_eq!(sizes(3), [1, 2]);
+        assert_eq!(sizes(40), [1, 2, 4, 8, 16, 9]);
+        assert_eq!(sizes(500), [1, 2, 4, 8, 16, 469]);
+        let all = groups(steps(500)).into_iter();
+        let all = all.flat_map(|group| flow(group.batches)).flatten();
+        assert_eq!(all.collect::<Vec<_>>(), steps(500));
+    }
 }

@@ -15,8 +15,15 @@ use super::cache::Caches;
 /// that something else happened to the objects, and the caches are believed.
 const CATCH_UP_LIMIT: Duration = Duration::from_secs(15);
 
-/// First and longest pause between status writes of one set while it is busy.
-const STATUS_PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
+/// How long a status that differs is held back, to be written together with what follows.
+/// A set that is made goes through its revision, its pods and their phases faster than
+/// that, and a status of a custom resource is the dearest write that the API server knows:
+/// it is checked against the whole schema each time.
+const STATUS_SETTLE: Duration = Duration::from_millis(100);
+
+/// First and longest pause between status writes of one set while it is busy. The first
+/// one holds also for what people wait for, that the set is complete or no longer is.
+const STATUS_PAUSE: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(2));
 
 /// Status writes further apart than this begin again with the first pause.
 const STATUS_CALM: Duration = Duration::from_secs(10);
@@ -36,6 +43,8 @@ pub(super) struct SetState {
     pub(super) memory: Memory,
     /// The newest revision with the API server's defaults of today.
     pub(super) normal_form: Option<NormalForm>,
+    /// Since when the status should be another than it is.
+    status_since: Option<Instant>,
     status_written: Option<Instant>,
     status_pause: Duration,
     /// Waits that were published as events.
@@ -91,13 +100,25 @@ impl SetState {
         }
     }
 
-    /// How long a status write should still wait, so that a burst of changes
-    /// becomes few writes.
-    pub(super) fn status_due(&self, now: Instant) -> Duration {
-        match self.status_written {
-            Some(at) => (at + self.status_pause).saturating_duration_since(now),
-            None => Duration::ZERO,
-        }
+    /// How long a status write should still wait, so that a burst of changes becomes few
+    /// writes. `turns` says that the set becomes complete by it, or no longer is.
+    pub(super) fn status_due(&mut self, turns: bool, now: Instant) -> Duration {
+        let settled = *self.status_since.get_or_insert(now) + STATUS_SETTLE;
+        let pause = if turns {
+            self.status_pause.min(STATUS_PAUSE.0)
+        } else {
+            self.status_pause
+        };
+        let due = match self.status_written {
+            Some(at) => settled.max(at + pause),
+            None => settled,
+        };
+        due.saturating_duration_since(now)
+    }
+
+    /// The status is as it should be.
+    pub(super) fn status_is_right(&mut self) {
+        self.status_since = None;
     }
 
     /// A status was written.
@@ -111,6 +132,7 @@ impl SetState {
             (self.status_pause * 2).min(STATUS_PAUSE.1)
         };
         self.status_written = Some(now);
+        self.status_since = None;
     }
 }
 
@@ -169,17 +191,35 @@ mod tests {
     fn status_writes_of_a_busy_set_spread_out() {
         let mut now = Instant::now();
         let mut state = SetState::default();
-        assert_eq!(state.status_due(now), Duration::ZERO);
+        assert_eq!(state.status_due(false, now), STATUS_SETTLE);
         let mut pauses = Vec::new();
-        for _ in 0..7 {
+        for _ in 0..6 {
             state.status_was_written(now);
-            pauses.push(state.status_due(now).as_millis());
-            now += state.status_due(now);
+            pauses.push(state.status_due(false, now).as_millis());
+            now += state.status_due(false, now);
         }
-        assert_eq!(pauses, [100, 200, 400, 800, 1600, 2000, 2000]);
+        assert_eq!(pauses, [250, 500, 1000, 2000, 2000, 2000]);
+        state.status_was_written(now);
+        assert_eq!(state.status_due(true, now), STATUS_PAUSE.0);
         now += STATUS_CALM * 2;
         state.status_was_written(now);
-        assert_eq!(state.status_due(now), STATUS_PAUSE.0);
+        assert_eq!(state.status_due(false, now), STATUS_PAUSE.0);
+    }
+
+    #[test]
+    fn a_status_settles_before_it_is_written_and_not_for_longer() {
+        let start = Instant::now();
+        let mut state = SetState::default();
+        assert_eq!(state.status_due(false, start), STATUS_SETTLE);
+        let later = start + STATUS_SETTLE / 2;
+        assert_eq!(state.status_due(true, later), STATUS_SETTLE / 2);
+        assert_eq!(
+            state.status_due(false, start + STATUS_SETTLE),
+            Duration::ZERO
+        );
+        state.status_is_right();
+        let later = start + STATUS_SETTLE * 5;
+        assert_eq!(state.status_due(false, later), STATUS_SETTLE);
     }
 
     #[test]

@@ -155,6 +155,15 @@ pub(crate) const CSI_SANITY: Component = Component {
     version_flags: false,
 };
 
+/// Nodes that exist in the API only, for measuring controllers at scale.
+pub(crate) const KWOK: Component = Component {
+    name: "kwok",
+    files: files!("kwok", "go.mod", "go.sum", "tools.go"),
+    builds: &[build("sigs.k8s.io/kwok/cmd/kwok", "kwok")],
+    test: None,
+    version_flags: false,
+};
+
 /// Upstream's half of snapshots, which all drivers share.
 pub(crate) const SNAPSHOT_CONTROLLER: Component = Component {
     name: "snapshot-controller",
@@ -338,7 +347,14 @@ mod tests {
     fn names_are_unique() {
         let mut names: Vec<_> = NODE
             .iter()
-            .chain([&KIND, &E2E, &CSI_SANITY, &SNAPSHOT_CONTROLLER, &LOCAL_PATH])
+            .chain([
+                &KIND,
+                &E2E,
+                &CSI_SANITY,
+                &SNAPSHOT_CONTROLLER,
+                &LOCAL_PATH,
+                &KWOK,
+            ])
             .map(|c| c.name)
             .collect();
         names.sort_unstable();

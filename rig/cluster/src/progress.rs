@@ -27,7 +27,7 @@ const SHORT: Duration = Duration::from_secs(5);
 
 /// Seconds that steps take from nothing on two cores, as long as this machine has not
 /// shown its own.
-const USUAL: [(&str, u64); 10] = [
+const USUAL: [(&str, u64); 11] = [
     ("making kubernetes", 450),
     ("making containerd", 60),
     ("making coredns", 100),
@@ -36,6 +36,7 @@ const USUAL: [(&str, u64); 10] = [
     ("making e2e", 460),
     ("making node-image", 120),
     ("making snapshot-controller", 120),
+    ("making kwok", 60),
     ("building Berth's image", 240),
     ("creating the nodes (kind)", 40),
 ];
