@@ -19,7 +19,8 @@ pub use berth_kube::call::{CallError, bounded};
 /// Name that the API server records beside every field that Berth writes.
 pub const FIELD_MANAGER: &str = "berth-controller";
 
-/// Shared by every loop; cheap to clone behind its [`Arc`].
+/// Shared by every loop; cheap to clone.
+#[derive(Clone)]
 pub struct Ctx {
     /// Client for everything but the lease. It retries 429 and 5xx by itself.
     pub client: Client,
@@ -29,7 +30,7 @@ pub struct Ctx {
     pub deployment: String,
     /// This replica's name, as events show it.
     pub identity: String,
-    /// Where events go.
+    /// Where events go; each loop has its own, so that none is in another's way.
     pub events: Events,
     /// What `/metrics` shows.
     pub metrics: Arc<Metrics>,

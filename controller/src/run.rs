@@ -120,19 +120,24 @@ pub async fn run(args: RunArgs) -> anyhow::Result<()> {
         instance: args.identity.clone(),
         manager: FIELD_MANAGER,
     };
-    let ctx = Arc::new(Ctx {
-        events: Events::new(client.clone(), reporter, health_stop.clone()),
-        client,
+    let events = || Events::new(client.clone(), reporter.clone(), health_stop.clone());
+    let ctx = Ctx {
+        events: events(),
+        client: client.clone(),
         namespace: args.namespace,
         identity: args.identity,
         deployment: args.deployment,
         metrics: metrics.clone(),
         shutdown: shutdown.clone(),
         waits: ClaimWaits::default(),
-    });
+    };
+    let of_sets = Ctx {
+        events: events(),
+        ..ctx.clone()
+    };
     let mut loops = JoinSet::new();
-    loops.spawn(storage::run(ctx.clone()));
-    loops.spawn(set::run(ctx, args.native_statefulsets));
+    loops.spawn(storage::run(Arc::new(ctx)));
+    loops.spawn(set::run(Arc::new(of_sets), args.native_statefulsets));
     tokio::select! {
         lost = election.keep() => bail!(lost),
         Some(ended) = loops.join_next() => {

@@ -5,42 +5,51 @@ use berth_api::{
     Volume, VolumePhase, VolumeStatus, condition,
     names::{self, reason},
 };
-use kube::{
-    Client, Resource,
-    runtime::events::{Event, EventType, Recorder, Reporter},
-};
+use berth_kube::events::{self, Kind, Reporter};
+use kube::{Client, Resource};
+use tokio_util::sync::CancellationToken;
 
 /// Publishes events as this node's agent.
 #[derive(Clone)]
-pub(crate) struct Events {
-    recorder: Recorder,
+pub(crate) struct Events(events::Events);
+
+/// What is told of one object.
+pub(crate) struct Event {
+    pub(crate) kind: Kind,
+    pub(crate) reason: String,
+    pub(crate) note: String,
+    /// What was being done.
+    pub(crate) action: &'static str,
 }
 
 impl Events {
-    pub(crate) fn new(client: Client, node: &str) -> Self {
+    pub(crate) fn new(client: Client, node: &str, stop: CancellationToken) -> Self {
         let reporter = Reporter {
-            controller: "berth-agent".to_owned(),
-            instance: Some(node.to_owned()),
+            controller: "berth.dev/agent",
+            instance: node.to_owned(),
+            manager: "berth-agent",
         };
-        Self {
-            recorder: Recorder::new(client, reporter),
-        }
+        Self(events::Events::new(client, reporter, stop))
     }
 
-    /// Publishes what changed between two statuses. An event that cannot be written
-    /// is only logged: the status says the same.
-    pub(crate) async fn status_changed(&self, volume: &Volume, new: &VolumeStatus) {
+    /// Publishes what changed between two statuses.
+    pub(crate) fn status_changed(&self, volume: &Volume, new: &VolumeStatus) {
         for event in events(volume.status.as_ref(), new) {
-            self.publish(volume, event).await;
+            self.publish(volume, &event);
         }
     }
 
-    pub(crate) async fn publish(&self, about: &impl Resource<DynamicType = ()>, event: Event) {
-        let regarding = about.object_ref(&());
-        let published = self.recorder.publish(&event, &regarding);
-        if let Err(error) = super::within("create Event", published).await {
-            tracing::debug!(about = ?about.meta().name, error = error.chain(), "event is not written");
-        }
+    /// Publishes an event. One for which there is no place is dropped: the status says the
+    /// same.
+    pub(crate) fn publish(&self, about: &impl Resource<DynamicType = ()>, event: &Event) {
+        let Event {
+            kind,
+            action,
+            reason,
+            note,
+        } = event;
+        let about = about.object_ref(&());
+        self.0.publish_action(about, *kind, action, reason, note);
     }
 }
 
@@ -50,14 +59,10 @@ fn events(old: Option<&VolumeStatus>, new: &VolumeStatus) -> Vec<Event> {
     let changed_conditions = news
         .filter(|it| [names::condition::HEALTHY, names::condition::FULL].contains(&&*it.type_))
         .map(|it| Event {
-            type_: match condition::is_bad(it) {
-                true => EventType::Warning,
-                false => EventType::Normal,
-            },
+            kind: Kind::of(condition::is_bad(it)),
             reason: it.reason.clone(),
-            note: Some(condition::note(it)),
-            action: "Keep".to_owned(),
-            secondary: None,
+            note: condition::note(it),
+            action: "Keep",
         });
     of_phase(old, new)
         .into_iter()
@@ -72,18 +77,16 @@ fn of_phase(old: Option<&VolumeStatus>, new: &VolumeStatus) -> Option<Event> {
         return None;
     }
     let made = old.is_some_and(|old| old.path.is_some());
-    let (type_, reason, action) = match new.phase {
-        VolumePhase::Ready if new.message.is_some() => {
-            (EventType::Warning, reason::UNHEALTHY, "Keep")
-        }
-        VolumePhase::Ready if made => (EventType::Normal, "Recovered", "Keep"),
-        VolumePhase::Ready => (EventType::Normal, reason::PROVISIONING_SUCCEEDED, "Create"),
-        VolumePhase::NoRoom => (EventType::Warning, reason::NO_ROOM, "Create"),
-        VolumePhase::Failed if made => (EventType::Warning, reason::UNHEALTHY, "Keep"),
-        VolumePhase::Failed => (EventType::Warning, reason::PROVISIONING_FAILED, "Create"),
-        VolumePhase::Lost => (EventType::Warning, reason::DATA_LOST, "Keep"),
-        VolumePhase::Deleted => (EventType::Normal, "Erased", "Erase"),
-        VolumePhase::Pending => (EventType::Normal, reason::PROVISIONING, "Create"),
+    let (kind, reason, action) = match new.phase {
+        VolumePhase::Ready if new.message.is_some() => (Kind::Warning, reason::UNHEALTHY, "Keep"),
+        VolumePhase::Ready if made => (Kind::Normal, "Recovered", "Keep"),
+        VolumePhase::Ready => (Kind::Normal, reason::PROVISIONING_SUCCEEDED, "Create"),
+        VolumePhase::NoRoom => (Kind::Warning, reason::NO_ROOM, "Create"),
+        VolumePhase::Failed if made => (Kind::Warning, reason::UNHEALTHY, "Keep"),
+        VolumePhase::Failed => (Kind::Warning, reason::PROVISIONING_FAILED, "Create"),
+        VolumePhase::Lost => (Kind::Warning, reason::DATA_LOST, "Keep"),
+        VolumePhase::Deleted => (Kind::Normal, "Erased", "Erase"),
+        VolumePhase::Pending => (Kind::Normal, reason::PROVISIONING, "Create"),
     };
     let note = new.message.clone().or_else(|| match new.phase {
         VolumePhase::Ready => new
@@ -94,11 +97,10 @@ fn of_phase(old: Option<&VolumeStatus>, new: &VolumeStatus) -> Option<Event> {
         _ => None,
     });
     Some(Event {
-        type_,
+        kind,
         reason: reason.to_owned(),
-        note,
-        action: action.to_owned(),
-        secondary: None,
+        note: note.unwrap_or_default(),
+        action,
     })
 }
 
@@ -162,7 +164,7 @@ mod tests {
     fn shown(old: Option<&VolumeStatus>, new: &VolumeStatus) -> Vec<String> {
         let shown = events(old, new).into_iter();
         shown
-            .map(|event| format!("{} {}", event.reason, event.note.unwrap_or_default()))
+            .map(|event| format!("{} {}", event.reason, event.note))
             .collect()
     }
 

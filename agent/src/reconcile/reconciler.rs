@@ -125,12 +125,7 @@ pub(super) trait Kind: Send + Sync + 'static {
     /// The object with another status.
     fn with(object: &Self::Object, status: Self::Status) -> Self::Object;
     /// Tells others of a status that was written.
-    fn told(
-        disks: &Disks,
-        events: &Events,
-        object: &Self::Object,
-        new: &Self::Status,
-    ) -> impl Future<Output = ()> + Send;
+    fn told(disks: &Disks, events: &Events, object: &Self::Object, new: &Self::Status);
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -216,9 +211,9 @@ pub(super) async fn run<K: Kind>(
             let (kind, error) = (K::NAME, causes(error));
             tracing::warn!(kind, error, "watching failed; it is tried again");
         })
-        .take_until(token.cancelled_owned());
+        .take_until(token.clone().cancelled_owned());
     let context = Arc::new(Context::<K> {
-        events: Events::new(client, &disks.node_name),
+        events: Events::new(client, &disks.node_name, token.clone()),
         disks,
         api,
         writes: Semaphore::new(WRITES),
@@ -328,6 +323,6 @@ async fn write<K: Kind>(
     }
     context.disks.metrics().status_written();
     context.remember(name, |memory| memory.throttle.wrote(Instant::now()));
-    K::told(&context.disks, &context.events, object, &new).await;
+    K::told(&context.disks, &context.events, object, &new);
     Ok(None)
 }

@@ -183,12 +183,12 @@ impl Kind for Volumes {
         }
     }
 
-    async fn told(disks: &Disks, events: &Events, volume: &Volume, new: &VolumeStatus) {
+    fn told(disks: &Disks, events: &Events, volume: &Volume, new: &VolumeStatus) {
         if new.phase == VolumePhase::NoRoom {
             disks.set_refused();
         }
         log_change(&volume.name_any(), volume.status.as_ref(), new);
-        events.status_changed(volume, new).await;
+        events.status_changed(volume, new);
     }
 }
 

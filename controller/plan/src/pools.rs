@@ -254,5 +254,5 @@ pub fn notices(old: &PoolStatus, new: &PoolStatus) -> Vec<Notice> {
 }
 
 #[cfg(test)]
-#[path = "pools_tests.rs"]
+#[path = "pools_tests/mod.rs"]
 mod tests;

@@ -236,9 +236,10 @@ impl<K: SetObject> Reconcile<'_, K> {
         }
     }
 
-    fn publish(&self, kind: Kind, reason: &str, note: &str) {
+    /// Answers whether it is told; otherwise too many events wait.
+    fn publish(&self, kind: Kind, reason: &str, note: &str) -> bool {
         let about = self.object.object_ref(&());
-        self.context.ctx.events.publish(about, kind, reason, note);
+        self.context.ctx.events.publish(about, kind, reason, note)
     }
 
     /// Events for what is new: one for each wait, or one for many of a kind.
@@ -248,17 +249,23 @@ impl<K: SetObject> Reconcile<'_, K> {
             .waits
             .iter()
             .filter(|w| !known.contains(&(w.ordinal, w.reason)));
+        // What found no place in the queue is news at the next look too.
+        let mut untold = Vec::new();
         for (reason, message) in announcements(news) {
             let kind = Kind::of(reason.is_warning());
-            self.publish(kind, reason.as_str(), &message);
-        }
-        self.state.published = plan.waits.iter().map(|w| (w.ordinal, w.reason)).collect();
-        for notice in &plan.notices {
-            if !self.state.noticed.contains(&notice.message) {
-                self.publish(Kind::Warning, notice.reason, &notice.message);
+            if !self.publish(kind, reason.as_str(), &message) {
+                untold.push(reason);
             }
         }
-        self.state.noticed = plan.notices.iter().map(|n| n.message.clone()).collect();
+        let waits = plan.waits.iter().map(|w| (w.ordinal, w.reason));
+        let told = waits.filter(|it| known.contains(it) || !untold.contains(&it.1));
+        self.state.published = told.collect();
+        let known = &self.state.noticed;
+        let told = plan.notices.iter().filter(|notice| {
+            known.contains(&notice.message)
+                || self.publish(Kind::Warning, notice.reason, &notice.message)
+        });
+        self.state.noticed = told.map(|notice| notice.message.clone()).collect();
     }
 
     /// Writes the status onto the version of the set that was seen, so that a

@@ -146,11 +146,11 @@ impl Kind for Snapshots {
         }
     }
 
-    async fn told(_: &Disks, events: &Events, snapshot: &Snapshot, new: &SnapshotStatus) {
+    fn told(_: &Disks, events: &Events, snapshot: &Snapshot, new: &SnapshotStatus) {
         let (name, message) = (snapshot.name_any(), new.message.as_deref());
         tracing::info!(snapshot = name, phase = ?new.phase, message, "status written");
         if let Some(event) = report::event(snapshot.status.as_ref(), new) {
-            events.publish(snapshot, event).await;
+            events.publish(snapshot, &event);
         }
     }
 }

@@ -6,10 +6,12 @@ use berth_api::{
     condition::Said,
     names::{condition, reason},
 };
+use berth_kube::events::Kind;
 use berth_provisioner::SnapshotReport;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use kube::runtime::events::{Event, EventType};
+
+use crate::reconcile::events::Event;
 
 /// What the disk answered.
 #[derive(Clone, Debug, PartialEq)]
@@ -79,15 +81,15 @@ pub(super) fn event(old: Option<&SnapshotStatus>, new: &SnapshotStatus) -> Optio
         return None;
     }
     let taken = old.is_some_and(|old| old.created.is_some());
-    let (type_, reason, action) = match new.phase {
+    let (kind, reason, action) = match new.phase {
         SnapshotPhase::Ready if new.message.is_some() => {
-            (EventType::Warning, reason::UNHEALTHY, "Erase")
+            (Kind::Warning, reason::UNHEALTHY, "Erase")
         }
-        SnapshotPhase::Ready if taken => (EventType::Normal, "Recovered", "Keep"),
-        SnapshotPhase::Ready => (EventType::Normal, reason::SNAPSHOT_TAKEN, "Take"),
-        SnapshotPhase::Failed if taken => (EventType::Warning, reason::UNHEALTHY, "Keep"),
-        SnapshotPhase::Failed => (EventType::Warning, reason::SNAPSHOT_FAILED, "Take"),
-        SnapshotPhase::Deleted => (EventType::Normal, "Erased", "Erase"),
+        SnapshotPhase::Ready if taken => (Kind::Normal, "Recovered", "Keep"),
+        SnapshotPhase::Ready => (Kind::Normal, reason::SNAPSHOT_TAKEN, "Take"),
+        SnapshotPhase::Failed if taken => (Kind::Warning, reason::UNHEALTHY, "Keep"),
+        SnapshotPhase::Failed => (Kind::Warning, reason::SNAPSHOT_FAILED, "Take"),
+        SnapshotPhase::Deleted => (Kind::Normal, "Erased", "Erase"),
         SnapshotPhase::Pending => return None,
     };
     let note = new.message.clone().or_else(|| match new.phase {
@@ -99,11 +101,10 @@ pub(super) fn event(old: Option<&SnapshotStatus>, new: &SnapshotStatus) -> Optio
         _ => None,
     });
     Some(Event {
-        type_,
+        kind,
         reason: reason.to_owned(),
-        note,
-        action: action.to_owned(),
-        secondary: None,
+        note: note.unwrap_or_default(),
+        action,
     })
 }
 
@@ -125,7 +126,7 @@ mod tests {
 
     fn published(old: Option<&SnapshotStatus>, new: &SnapshotStatus) -> String {
         event(old, new).map_or("nothing".to_owned(), |event| {
-            format!("{}: {}", event.reason, event.note.unwrap_or_default())
+            format!("{}: {}", event.reason, event.note)
         })
     }
 

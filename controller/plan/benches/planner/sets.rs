@@ -1,12 +1,6 @@
-//! `cargo bench --bench planner`: how long a plan takes for a set of many pods. Prints the
-//! median of some rounds; asserts nothing.
+//! Plans of sets.
 
-use std::{
-    collections::BTreeMap,
-    hint::black_box,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeMap, hint::black_box, sync::Arc};
 
 use berth_api::OrdinalSetSpec;
 use berth_plan::set::{
@@ -15,11 +9,10 @@ use berth_plan::set::{
 };
 use serde_json::{Value, json};
 
-/// Rounds of each figure.
-const ROUNDS: usize = 41;
+use super::{median, ms};
 
-fn main() {
-    println!("planner, ms, median of {ROUNDS}:");
+/// Prints them for sets of some sizes.
+pub(super) fn run() {
     for pods in [3, 100, 1000, 10_000] {
         let mut settled = settled(pods);
         let steady = median(|| {
@@ -47,22 +40,6 @@ fn main() {
             ms(creating)
         );
     }
-}
-
-fn ms(time: Duration) -> String {
-    format!("{:.3}", time.as_secs_f64() * 1000.0)
-}
-
-fn median(mut work: impl FnMut()) -> Duration {
-    let mut times: Vec<Duration> = (0..ROUNDS)
-        .map(|_| {
-            let begun = Instant::now();
-            work();
-            begun.elapsed()
-        })
-        .collect();
-    times.sort();
-    times[ROUNDS / 2]
 }
 
 /// A set whose pods do not exist yet, with its revision.
