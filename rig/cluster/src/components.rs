@@ -359,6 +359,6 @@ mod tests {
             .collect();
         names.sort_unstable();
         names.dedup();
-        assert_eq!(names.len(), NODE.len() + 5);
+        assert_eq!(names.len(), NODE.len() + 6);
     }
 }

@@ -49,6 +49,7 @@ pub mod run;
 mod runtime_shim;
 mod sys;
 mod teardown;
+mod thaw;
 mod wait;
 
 pub use cluster::{Cluster, build_all};

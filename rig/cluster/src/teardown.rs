@@ -10,11 +10,11 @@ use nix::mount::{MntFlags, umount2};
 use crate::cache;
 use crate::engine::{self, Engine};
 use crate::error::{Error, Result};
-use crate::freeze;
 use crate::loopdev;
 use crate::names::Instance;
 use crate::paths::Layout;
 use crate::run::Run;
+use crate::thaw;
 use crate::wait::wait_for;
 
 const CGROUPS: &str = "/sys/fs/cgroup";
@@ -23,7 +23,7 @@ const CGROUPS: &str = "/sys/fs/cgroup";
 pub(crate) fn instance(instance: &Instance) -> Result<()> {
     let layout = Layout::of(instance);
     // Nothing that waits for a frozen disk can be ended.
-    freeze::thaw_all(&layout)?;
+    thaw::thaw_all(&layout)?;
     // Containers first, in whichever engine: they hold mounts of the disks.
     engine::stop_private(&layout)?;
     machine_engine(instance)?;

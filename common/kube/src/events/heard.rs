@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Entry, Kind};
+use super::entry::{Entry, Kind};
 
 /// How long the same words about the same object are not repeated.
 const QUIET: Duration = Duration::from_secs(600);

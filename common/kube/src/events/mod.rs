@@ -5,6 +5,7 @@
 //! kube's Recorder writes while its caller waits, and has no bound on what may wait:
 //! with an API server that does not answer, telling people would hold up the work.
 
+mod entry;
 mod heard;
 
 use std::{
@@ -21,11 +22,13 @@ use kube::{Api, Client, api::ObjectMeta};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use self::heard::Heard;
+use self::{entry::Entry, heard::Heard};
 use crate::{
     call::{CallError, bounded},
     write::post,
 };
+
+pub use entry::Kind;
 
 /// Events that may wait to be sent; more are dropped, since they are for people
 /// and must not hold work up.
@@ -37,22 +40,6 @@ const AGAIN: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(10)];
 /// Longest note that the API server takes, in bytes.
 const LONGEST_NOTE: usize = 1024;
 
-/// Whether an event is good news.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Kind {
-    /// Something was done.
-    Normal,
-    /// Something cannot be done, or not yet.
-    Warning,
-}
-
-impl Kind {
-    /// What a notice is that does, or does not, need attention.
-    pub fn of(warning: bool) -> Self {
-        if warning { Self::Warning } else { Self::Normal }
-    }
-}
-
 /// Who reports.
 #[derive(Clone, Debug)]
 pub struct Reporter {
@@ -62,15 +49,6 @@ pub struct Reporter {
     pub instance: String,
     /// Name that the API server records beside the fields.
     pub manager: &'static str,
-}
-
-#[derive(Debug)]
-struct Entry {
-    about: ObjectReference,
-    kind: Kind,
-    action: &'static str,
-    reason: String,
-    note: String,
 }
 
 /// Sends events in the background. Warnings have a queue of their own, so that no amount of
