@@ -151,7 +151,11 @@ impl Daemon {
             if self.0.try_wait().expect("a child").is_some() {
                 *self = Self::start(node, socket);
             }
-            if tokio::net::UnixStream::connect(socket).await.is_ok() {
+            // The one before may still listen, and is about to end.
+            let stream = tokio::net::UnixStream::connect(socket).await;
+            let listener = stream.and_then(|stream| stream.peer_cred());
+            let pid = i32::try_from(self.0.id()).ok();
+            if listener.is_ok_and(|listener| listener.pid() == pid) {
                 return ControllerClient::new(connect(socket).await);
             }
             tokio::time::sleep(Duration::from_millis(10)).await;

@@ -1,6 +1,7 @@
 //! Tables: a view as text in, the plan as text out. Properties: a model of the
 //! API server and of kubelet that carries plans out.
 
+mod claims;
 mod conditions;
 mod failures;
 mod matrix;
