@@ -183,17 +183,7 @@ pub async fn what_a_dump_brings_back_stays(ctx: &Ctx, ns: &str) -> Result<()> {
     // The dump, as `kubectl get -o yaml` gives it, without status and identity.
     let pv = dumped(json!(pvs.get(&id).await?));
     let volume = dumped(json!(ctx.volumes().get(&id).await?));
-    policy(ctx, &id, "Retain").await?;
-    end(ctx, ns, "first").await?;
-    released(&pvs, &id).await?;
-    let delete = DeleteParams::default();
-    pvs.delete(&id, &delete).await?;
-    until("the PersistentVolume to be gone", async || {
-        let left = pvs.get_opt(&id).await?;
-        check(left.is_none(), || "it is still there".to_owned())
-    })
-    .await?;
-    ctx.volumes().delete(&id, &delete).await?;
+    forget(ctx, ns, "first", &id).await?;
     ctx.apply(ns, &volume).await?;
     ctx.apply(ns, &pv).await?;
     released(&pvs, &id).await?;
@@ -225,18 +215,7 @@ pub async fn what_has_no_object_is_told(ctx: &Ctx, ns: &str) -> Result<()> {
     let (node, id) = used_claim(ctx, ns, "kept", "rows").await?;
     let volume = ctx.volumes().get(&id).await?;
     let pool = volume.spec.pool.clone();
-    let pvs: Api<PersistentVolume> = Api::all(ctx.client.clone());
-    policy(ctx, &id, "Retain").await?;
-    end(ctx, ns, "kept").await?;
-    released(&pvs, &id).await?;
-    let delete = DeleteParams::default();
-    pvs.delete(&id, &delete).await?;
-    until("the PersistentVolume to be gone", async || {
-        let left = pvs.get_opt(&id).await?;
-        check(left.is_none(), || "it is still there".to_owned())
-    })
-    .await?;
-    ctx.volumes().delete(&id, &delete).await?;
+    forget(ctx, ns, "kept", &id).await?;
     expect_event(ctx, "default", &pool, &id).await?;
     let there = files_named(ctx, &node, &id).await?;
     ensure!(there.contains("/volumes/"), "the data of {id}: {there:?}");
@@ -244,6 +223,23 @@ pub async fn what_has_no_object_is_told(ctx: &Ctx, ns: &str) -> Result<()> {
     order["spec"]["state"] = json!("Deleted");
     ctx.apply(ns, &order).await?;
     erased(ctx, &node, &id).await
+}
+
+/// Ends a claim, and takes away every object of its volume; the data stays.
+async fn forget(ctx: &Ctx, ns: &str, claim: &str, id: &str) -> Result<()> {
+    let pvs: Api<PersistentVolume> = Api::all(ctx.client.clone());
+    policy(ctx, id, "Retain").await?;
+    end(ctx, ns, claim).await?;
+    released(&pvs, id).await?;
+    let delete = DeleteParams::default();
+    pvs.delete(id, &delete).await?;
+    until("the PersistentVolume to be gone", async || {
+        let left = pvs.get_opt(id).await?;
+        check(left.is_none(), || "it is still there".to_owned())
+    })
+    .await?;
+    ctx.volumes().delete(id, &delete).await?;
+    Ok(())
 }
 
 /// A claim with a pod that wrote a file; the node and the volume.
